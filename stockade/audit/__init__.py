@@ -1,0 +1,1 @@
+"""The one interface through which every decision and every management change is recorded."""

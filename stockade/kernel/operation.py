@@ -1,0 +1,37 @@
+"""What an AI service can be asked, declared once and read by routing, roles, loss prevention, audit, metrics, docs and tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+KiB = 1024
+MiB = 1024 * KiB
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One row of a service's table.
+
+    name:           stable name used in audit records, metrics and rate-limit messages.
+    method, path:   HTTP method and template below the account's address; `{name}` stands for one segment.
+    data_action:    what follows `Microsoft.CognitiveServices/accounts/` in the RBAC data action; None needs no credential at all
+                    (only for public metadata such as a list of languages).
+    body:           whether and as what a body is read.
+    max_body_bytes: bodies above it are refused with 413 before they are read to the end.
+    streams:        whether the reply may be a stream of server-sent events.
+    stores:         what customer content the operation leaves on this platform.
+    uris:           paths of the request fields that carry URIs, for loss prevention.
+    bearer_key:     whether a bearer value that is no JWT is tried as a subscription key (OpenAI's own client on `/openai/v1`).
+    """
+
+    name: str
+    method: str
+    path: str
+    data_action: str | None
+    body: Literal["none", "json", "form", "binary"] = "none"
+    max_body_bytes: int = 4 * MiB
+    streams: bool = False
+    stores: Literal["nothing", "customer-content"] = "nothing"
+    uris: tuple[str, ...] = ()
+    bearer_key: bool = False

@@ -1,0 +1,50 @@
+"""Who is asking, once that has been proven. Unproven claims never have these types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+PrincipalType: TypeAlias = Literal["User", "Group", "ServicePrincipal", "ForeignGroup", "Device"]
+
+EVERYONE = "00000000-0000-0000-0000-000000000000"
+"""Deny assignments name this GUID (type SystemDefined) for all principals."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCredential:
+    """A subscription key that was found in the policy snapshot. `digest` is its keyed digest, never the key."""
+
+    account_id: str
+    slot: Literal["Key1", "Key2"]
+    digest: bytes
+    via_token: bool = False
+    """True when presented as a ten-minute token issued for that key."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCredential:
+    """A verified Entra access token."""
+
+    tenant_id: str
+    object_id: str
+    app_id: str | None
+    audience: str
+    issuer: str
+    expires_at: float
+    groups: tuple[str, ...] = ()
+    """Group ids the issuer put into the token; the directory's own memberships are added by the snapshot."""
+    scopes: tuple[str, ...] = ()
+    identity_type: Literal["app", "user"] = "app"
+    token_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedCredential:
+    """Something was presented and did not verify. `reason` is a short code for the audit record, e.g. `expired`, `unknown_key`."""
+
+    form: Literal["key", "token"]
+    reason: str
+
+
+Credential: TypeAlias = KeyCredential | TokenCredential | RejectedCredential

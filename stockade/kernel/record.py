@@ -1,0 +1,41 @@
+"""The audit record: who, from where, what, on which resource, the decision and its outcome. No bodies, no secrets."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class AuditRecord(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel", kw_only=True):
+    """One decision or one management change, as it is written to the audit log.
+
+    category:  Azure Monitor's diagnostic categories; Audit for management and identity, RequestResponse for the data plane.
+    phase:     `intent` before a management change is made, `outcome` after it; `decision` for data-plane requests and token issue.
+    time:      seconds since the epoch, UTC.
+    """
+
+    time: float
+    id: str
+    """The decision id, as the caller sees it in `x-stockade-decision` or `apim-request-id`."""
+    category: Literal["Audit", "RequestResponse"]
+    phase: Literal["intent", "outcome", "decision"]
+    operation: str
+    """The operation's name (`ChatCompletions_Create`) or the ARM action (`Microsoft.CognitiveServices/accounts/write`)."""
+    resource: str = ""
+    caller_address: str = ""
+    client: str = ""
+    """The user agent, cut to 120 characters."""
+    credential: str = ""
+    """`Key1`, `Key2`, `token`, `sts`, `none`, `rejected:<reason>`."""
+    principal: str = ""
+    application: str = ""
+    decision: Literal["allow", "deny", ""] = ""
+    rule: str = ""
+    """The rule that refused, or what admitted (a key slot, a role assignment)."""
+    reason: str = ""
+    status: int = 0
+    outcome: str = ""
+    """`success`, `failed:<kind>`, `cancelled`."""
+    duration_ms: float = 0.0
+    because: dict[str, str] | None = None

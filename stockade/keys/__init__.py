@@ -1,0 +1,1 @@
+"""The root key and what is derived from it, and subscription keys."""

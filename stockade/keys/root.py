@@ -1,0 +1,77 @@
+"""The platform's root key: one file, made once, from which every other platform secret is derived.
+
+Derivation is HKDF-SHA-256 with a purpose string, so that no two uses share a key and none reveals the root. Sealing is AES-256-GCM with a
+fresh 96-bit nonce and the caller's binding as associated data; a sealed value starts with a version byte.
+Source: RFC 5869 (HKDF), NIST SP 800-38D (GCM).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.secret import Secret
+
+ROOT_KEY_BYTES = 32
+_VERSION = b"\x01"
+
+
+class RootKey:
+    """Derives purpose keys and seals small values. Holds the root in memory; hands out derived keys only."""
+
+    def __init__(self, value: Secret) -> None:
+        if len(value) != ROOT_KEY_BYTES:
+            raise ValueError(f"the root key must have {ROOT_KEY_BYTES} bytes")
+        self._value = value
+
+    @classmethod
+    def open(cls, path: Path) -> RootKey:
+        """Read the key file, refusing one that others can read; Fault(UNAVAILABLE) when it is missing or damaged."""
+        try:
+            mode = path.stat().st_mode
+            if mode & 0o077:
+                raise Fault(FaultKind.UNAVAILABLE, f"{path} can be read by others (mode {mode & 0o777:03o}); run chmod 600 on it.")
+            data = path.read_bytes()
+        except FileNotFoundError as missing:
+            raise Fault(FaultKind.UNAVAILABLE, f"There is no root key at {path}.") from missing
+        if len(data) != ROOT_KEY_BYTES:
+            raise Fault(FaultKind.UNAVAILABLE, f"The root key at {path} is damaged: {len(data)} bytes.")
+        return cls(Secret(data))
+
+    @classmethod
+    def create(cls, path: Path) -> RootKey:
+        """Make a new key file (0600), whole or not at all; FileExistsError when there is one."""
+        value = os.urandom(ROOT_KEY_BYTES)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(value)
+            file.flush()
+            os.fsync(file.fileno())
+        return cls(Secret(value))
+
+    def derive(self, purpose: str, length: int = 32) -> Secret:
+        """Return the key for one purpose, the same at every start. purpose: a constant of ours, e.g. `subscription-key-digest/1`."""
+        kdf = HKDF(algorithm=SHA256(), length=length, salt=b"stockade", info=purpose.encode())
+        return Secret(kdf.derive(self._value.reveal()))
+
+    def seal(self, plaintext: Secret, bound_to: str) -> bytes:
+        """Encrypt a small value. bound_to: what the value belongs to; the same text must be given to unseal it."""
+        nonce = os.urandom(12)
+        cipher = AESGCM(self.derive("seal/1").reveal())
+        return _VERSION + nonce + cipher.encrypt(nonce, plaintext.reveal(), bound_to.encode())
+
+    def unseal(self, sealed: bytes, bound_to: str) -> Secret:
+        """Decrypt a sealed value; Fault(UNAVAILABLE) for a wrong key, a wrong binding or damage, deliberately indistinguishable."""
+        try:
+            if sealed[:1] != _VERSION:
+                raise InvalidTag
+            cipher = AESGCM(self.derive("seal/1").reveal())
+            return Secret(cipher.decrypt(sealed[1:13], sealed[13:], bound_to.encode()))
+        except (InvalidTag, ValueError) as failure:
+            raise Fault(FaultKind.UNAVAILABLE, "A stored secret could not be opened.") from failure

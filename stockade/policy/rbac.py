@@ -1,0 +1,131 @@
+"""Role-based access control as Azure evaluates it.
+
+Deny assignments first; then any role assignment at the scope or above whose role grants the action and does not take it back itself.
+`notActions` subtract within one role only. Actions never give data access, nor the other way round. Matching ignores case; `*` stands for
+any run of characters anywhere. Membership in groups is transitive.
+Source: contracts, control-plane section 4.1 (role-based-access-control/overview, role-definitions, deny-assignments).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias
+
+from stockade.kernel.principal import EVERYONE
+from stockade.kernel.resource_id import scope_chain
+from stockade.policy.snapshot import DenyAssignment, Permission, RoleAssignment, RoleDefinition, Snapshot
+
+_ROLE_ASSIGNMENT_CHANGES = ("microsoft.authorization/roleassignments/write", "microsoft.authorization/roleassignments/delete")
+_GROUP_DEPTH = 64
+_PATTERN_CACHE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """Access, and the assignment that gave it."""
+
+    assignment: RoleAssignment
+    role_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """No access; `deny` when a deny assignment took it."""
+
+    deny: DenyAssignment | None = None
+
+
+Access: TypeAlias = Granted | Refused
+
+
+def check(
+    snapshot: Snapshot, principal_id: str, groups: tuple[str, ...], action: str, scope: str, *, data: bool = False
+) -> Access:
+    """Decide whether a principal may do an action at a scope.
+
+    scope: lower-case id; action: full name in any case; groups: ids from the token, the directory's are added here.
+    """
+    key = ("rbac", principal_id, groups, action, scope, data)
+    access: Access = snapshot.remembered(key, lambda: _evaluate(snapshot, principal_id, groups, action.lower(), scope, data))
+    return access
+
+
+def identities(snapshot: Snapshot, principal_id: str, groups: Iterable[str] = ()) -> frozenset[str]:
+    """Return the principal and every group it is in, directly or through other groups."""
+    found = {principal_id.lower(), *(group.lower() for group in groups)}
+    frontier = set(found)
+    for _ in range(_GROUP_DEPTH):
+        frontier = {str(group) for member in frontier for group in snapshot.all("member", member)} - found
+        if not frontier:
+            break
+        found |= frontier
+    return frozenset(found)
+
+
+def grants(permission: Permission, action: str, *, data: bool) -> bool:
+    """Say whether one permission set gives a lower-case action."""
+    allowed, taken = (
+        (permission.data_actions, permission.not_data_actions) if data else (permission.actions, permission.not_actions)
+    )
+    if not any(_matches(pattern, action) for pattern in allowed) or any(_matches(pattern, action) for pattern in taken):
+        return False
+    # The conditions of Azure's built-in roles all restrict which roles may be assigned; unevaluated, they give no right to assign any.
+    return not (permission.conditional and not data and action in _ROLE_ASSIGNMENT_CHANGES)
+
+
+def smallest_role(snapshot: Snapshot, action: str, *, data: bool) -> RoleDefinition | None:
+    """Return the built-in role that gives an action and otherwise the least, for the refusal that names a way out."""
+
+    def compute() -> RoleDefinition | None:
+        roles = [role for key in snapshot.keys("role") if (role := snapshot.only("role", key)) is not None and role.built_in]
+        fitting = [role for role in roles if any(grants(p, action.lower(), data=data) for p in role.permissions)]
+        known = _named_actions(roles)
+        return min(fitting, key=lambda role: (_breadth(role, known), role.name), default=None)
+
+    role: RoleDefinition | None = snapshot.remembered(("smallest-role", action, data), compute)
+    return role
+
+
+def _evaluate(snapshot: Snapshot, principal_id: str, groups: tuple[str, ...], action: str, scope: str, data: bool) -> Access:
+    who = identities(snapshot, principal_id, groups)
+    chain = scope_chain(scope)
+    for level in chain:
+        for deny in snapshot.all("deny", level):
+            if deny.this_scope_only and level != scope:
+                continue
+            hit = (EVERYONE in deny.principals or bool(who & deny.principals)) and not who & deny.excluded
+            if hit and any(grants(permission, action, data=data) for permission in deny.permissions):
+                return Refused(deny)
+    for level in chain:
+        for assignment in snapshot.all("assignment", level):
+            if assignment.principal_id in who:
+                role = snapshot.only("role", assignment.role_id)
+                if role is not None and any(grants(permission, action, data=data) for permission in role.permissions):
+                    return Granted(assignment, role.name)
+    return Refused()
+
+
+def _matches(pattern: str, action: str) -> bool:
+    return pattern == action or ("*" in pattern and _compiled(pattern).fullmatch(action) is not None)
+
+
+@lru_cache(_PATTERN_CACHE)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(".*".join(re.escape(part) for part in re.split(r"\*+", pattern)), re.DOTALL)
+
+
+def _named_actions(roles: Iterable[RoleDefinition]) -> frozenset[tuple[str, bool]]:
+    named: set[tuple[str, bool]] = set()
+    for role in roles:
+        for permission in role.permissions:
+            named.update((action, False) for action in permission.actions if "*" not in action)
+            named.update((action, True) for action in permission.data_actions if "*" not in action)
+    return frozenset(named)
+
+
+def _breadth(role: RoleDefinition, known: Iterable[tuple[str, bool]]) -> int:
+    wide = sum(pattern in {"*", "*/read"} for permission in role.permissions for pattern in permission.actions)
+    return 10_000 * wide + sum(any(grants(p, action, data=data) for p in role.permissions) for action, data in known)

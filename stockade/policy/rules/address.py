@@ -1,0 +1,22 @@
+"""Is there an account at this address? One answer whether or not the name was ever used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.verdict import Deny
+from stockade.policy.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from stockade.policy.decide import Facts, Point
+
+NAME = "address"
+POINT: Point = "head"
+
+
+def decide(snapshot: Snapshot, facts: Facts) -> Deny | None:
+    """Refuse a host or path that names no account. On the regional endpoint the key names it, so the credential rule answers."""
+    if facts.account is None and not facts.regional:
+        return Deny(NAME, Fault(FaultKind.NOT_FOUND, "Resource not found"))
+    return None

@@ -1,0 +1,40 @@
+"""Has the account, or the deployment, used up its calls for this minute?
+
+Source: choices.md (row 429) and contracts, data-plane section 2 (rate limit row).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.verdict import Deny
+from stockade.policy.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from stockade.policy.decide import Facts, Point
+
+NAME = "quota"
+POINT: Point = "body"
+
+
+def decide(snapshot: Snapshot, facts: Facts) -> Deny | None:
+    """Refuse a call above the SKU's or the deployment's calls per minute; the message says when to come back."""
+    account, deployment = facts.account, facts.deployment
+    if account is None or facts.operation is None:
+        return None
+    limit, used, whose = account.calls_per_minute, facts.calls_this_minute, f"{account.kind} {account.sku} pricing tier"
+    if deployment is not None and deployment.calls_per_minute is not None:
+        if facts.deployment_calls_this_minute >= deployment.calls_per_minute:
+            limit, used = deployment.calls_per_minute, facts.deployment_calls_this_minute
+            whose = f"deployment '{deployment.name}'"
+    if limit is None or used < limit:
+        return None
+    wait_s = max(1, min(60, math.ceil(facts.seconds_to_next_minute)))
+    message = (
+        f"Requests to the {facts.operation.name} Operation have exceeded call rate limit of your current {whose}. "
+        f"Please retry after {wait_s} second{'s' if wait_s != 1 else ''}."
+    )
+    fault = Fault(FaultKind.LIMIT, message, retry_after_s=float(wait_s), details={"limit": limit})
+    return Deny(NAME, fault, {"limit": limit, "used": used})

@@ -1,0 +1,57 @@
+"""May this principal do this operation? Keys carry every data action, tokens need a role.
+
+Also the place where an operation that does not exist is refused: only callers whose credential held may learn that.
+Source: contracts, control-plane section 4 and choices.md (row "Token without the data action").
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.principal import TokenCredential
+from stockade.kernel.verdict import Deny
+from stockade.policy import rbac
+from stockade.policy.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from stockade.policy.decide import Facts, Point
+
+NAME = "role"
+POINT: Point = "head"
+
+DATA_ACTION_PREFIX = "Microsoft.CognitiveServices/accounts/"
+
+
+def decide(snapshot: Snapshot, facts: Facts) -> Deny | None:
+    """Refuse an unknown operation, and a token whose principal lacks the operation's data action on the account."""
+    operation, account = facts.operation, facts.account
+    if operation is None or account is None:
+        return Deny(NAME, Fault(FaultKind.NOT_FOUND, "Resource not found"), {"path": facts.path, "method": facts.method})
+    credential = facts.credential
+    if operation.data_action is None or not isinstance(credential, TokenCredential):
+        return None
+    action = DATA_ACTION_PREFIX + operation.data_action
+    match rbac.check(snapshot, credential.object_id, credential.groups, action, account.id, data=True):
+        case rbac.Granted():
+            return None
+        case rbac.Refused(deny=deny):
+            return _refuse(snapshot, facts, credential, action, deny.name if deny is not None else None)
+
+
+def _refuse(snapshot: Snapshot, facts: Facts, token: TokenCredential, action: str, deny: str | None) -> Deny:
+    assert facts.operation is not None and facts.account is not None
+    message = (
+        f"The principal `{token.object_id}` lacks the required data action `{action}` to perform "
+        f"`{facts.operation.method} {facts.operation.path}` operation."
+    )
+    because = {"principal": token.object_id, "dataAction": action, "scope": facts.account.arm_id}
+    if deny is not None:
+        message += f" The deny assignment '{deny}' blocks it."
+        because["denyAssignment"] = deny
+    else:
+        role = rbac.smallest_role(snapshot, action, data=True)
+        if role is not None:
+            message += f" Assign the role '{role.name}' at scope `{facts.account.arm_id}` or above."
+            because["smallestRole"] = role.name
+    return Deny(NAME, Fault(FaultKind.PERMISSION_DENIED, message, details={"dataAction": action}), because)

@@ -1,0 +1,250 @@
+"""Configuration. Every field has a safe default; sources are file < environment < flag.
+
+The settings file is `<data dir>/settings.toml`; `stockade up` writes a commented example on first start. Secrets never stand in it: an
+upstream's credential is named by environment variable or file.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import platformdirs
+
+DATA_DIR_VARIABLE = "STOCKADE_DATA_DIR"
+OVERRIDES_VARIABLE = "STOCKADE_OVERRIDES"
+"""JSON of the settings given by flags; how the supervisor passes them to its children."""
+
+
+class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the listeners stand. Plain HTTP exists on the metadata port alone, and only on loopback."""
+
+    host: str = "127.0.0.1"
+    data_port: int = 8443
+    control_port: int = 8444
+    metadata_port: int = 8445
+    workers: int = 0
+    """Data-plane worker processes; 0 means one per core, at most 4."""
+
+
+class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The operator's own certificate (PEM chain and key). Empty: one issued by the local CA."""
+
+    certificate: str = ""
+    key: str = ""
+
+
+class Names(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the platform calls itself. `domain` empty: addresses are `https://localhost:PORT/...` (path style)."""
+
+    domain: str = ""
+    location: str = "local"
+    resource_group: str = "stockade"
+    subscription_name: str = "Stockade"
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Bounds on what callers may send and how long they may take. Bytes and seconds."""
+
+    max_body_bytes: int = 32 * 1024 * 1024
+    max_header_bytes: int = 64 * 1024
+    header_timeout_s: float = 10.0
+    body_timeout_s: float = 30.0
+    request_timeout_s: float = 600.0
+    upstream_connect_timeout_s: float = 5.0
+    drain_timeout_s: int = 30
+    soft_delete_hours: int = 48
+    key_rotation_guard_minutes: int = 0
+    """Refuse, unless forced, to regenerate a key used within so many minutes; 0 leaves Azure's behaviour to ARM callers."""
+
+
+class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A further OIDC issuer to trust: a real Entra tenant, Keycloak, any other."""
+
+    issuer: str
+    jwks_url: str = ""
+    """Empty: found by OIDC discovery below the issuer."""
+    audiences: tuple[str, ...] = ()
+    """Empty: the AI services' and ARM's audiences."""
+    object_id_claim: str = "oid"
+    app_id_claim: str = "appid"
+    tenant_id: str = ""
+    """The tenant its principals are counted to; empty: this platform's."""
+    ca_file: str = ""
+
+
+class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A server that speaks the OpenAI API. `url` includes the path below which `/chat/completions` lies, e.g. `http://127.0.0.1:11434/v1`."""
+
+    url: str
+    model: str = ""
+    """The model's name there; empty: as in the catalogue."""
+    credential_env: str = ""
+    credential_file: str = ""
+    credential_header: str = "Authorization"
+    """`Authorization` sends `Bearer <credential>`; any other header sends the bare value (`api-key` for real Azure OpenAI)."""
+    ca_file: str = ""
+    timeout_s: float = 300.0
+
+
+class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One model of the catalogue."""
+
+    name: str
+    version: str = "1"
+    format: str = "OpenAI"
+    capabilities: tuple[str, ...] = ("chatCompletion",)
+    """Of `chatCompletion`, `completion`, `embeddings`."""
+    upstream: Upstream | None = None
+    """None: the built-in engine of that name."""
+
+
+class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The audit log: JSON lines, rotated by size."""
+
+    rotate_bytes: int = 64 * 1024 * 1024
+    keep_files: int = 20
+
+
+class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The managed-identity endpoint."""
+
+    user_assigned: tuple[str, ...] = ()
+    """ARM ids of the user-assigned identities that programs on this machine may use without a secret."""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All of it. `data_dir` is filled in by `load`."""
+
+    data_dir: Path = Path()
+    database_url: str = ""
+    """Empty: SQLite in the data directory."""
+    strict_parity: bool = False
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks of proxies whose `X-Forwarded-For` is believed."""
+    listen: Listen = Listen()
+    tls: Tls = Tls()
+    names: Names = Names()
+    limits: Limits = Limits()
+    audit: Audit = Audit()
+    metadata: Metadata = Metadata()
+    issuers: tuple[Issuer, ...] = ()
+    models: tuple[Model, ...] = ()
+    """Added to the built-in models; an entry of the same name and version replaces one."""
+
+    @property
+    def run_dir(self) -> Path:
+        """Sockets and the generation cell."""
+        return self.data_dir / "run"
+
+    @property
+    def database(self) -> str:
+        return self.database_url or f"sqlite:///{self.data_dir / 'stockade.db'}"
+
+    @property
+    def root_key_file(self) -> Path:
+        return self.data_dir / "root.key"
+
+    @property
+    def ca_file(self) -> Path:
+        """The local CA's certificate alone."""
+        return self.data_dir / "tls" / "ca.pem"
+
+    @property
+    def ca_bundle_file(self) -> Path:
+        """The system's CAs and ours."""
+        return self.data_dir / "tls" / "bundle.pem"
+
+    @property
+    def certificate_file(self) -> Path:
+        return Path(self.tls.certificate) if self.tls.certificate else self.data_dir / "tls" / "server.pem"
+
+    @property
+    def certificate_key_file(self) -> Path:
+        return Path(self.tls.key) if self.tls.key else self.data_dir / "tls" / "server.key"
+
+    @property
+    def audit_dir(self) -> Path:
+        return self.data_dir / "audit"
+
+    @property
+    def arm_endpoint(self) -> str:
+        """ARM's address as clients on this machine reach it, without a trailing slash."""
+        if self.names.domain:
+            return f"https://management.{self.names.domain}{_port(self.listen.control_port)}"
+        return f"https://localhost:{self.listen.control_port}"
+
+    @property
+    def authority(self) -> str:
+        """The identity service's address, without tenant or trailing slash."""
+        if self.names.domain:
+            return f"https://login.{self.names.domain}{_port(self.listen.control_port)}"
+        return self.arm_endpoint
+
+    def account_endpoint(self, subdomain: str | None) -> str:
+        """Return the address an account answers at as things are configured, with a trailing slash."""
+        if self.names.domain:
+            host = f"{subdomain}.ai" if subdomain else f"{self.names.location}.api"
+            return f"https://{host}.{self.names.domain}{_port(self.listen.data_port)}/"
+        base = f"https://localhost:{self.listen.data_port}/"
+        return f"{base}{subdomain}/" if subdomain else base
+
+    @property
+    def metadata_endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.listen.metadata_port}"
+
+
+def default_data_dir(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the data directory: the environment's, else one inside the user's state folder."""
+    named = environment.get(DATA_DIR_VARIABLE, "")
+    return Path(named).expanduser().absolute() if named else Path(platformdirs.user_state_dir("stockade"))
+
+
+def load(
+    data_dir: Path | None = None, overrides: Mapping[str, Any] | None = None, environment: Mapping[str, str] = os.environ
+) -> Settings:
+    """Read the settings: file, then environment, then flags.
+
+    overrides: nested like the file, e.g. `{"listen": {"data_port": 9443}}`; None values are left out.
+    Raises ValueError naming the file and field for unknown fields and wrong types.
+    """
+    directory = data_dir or default_data_dir(environment)
+    file = directory / "settings.toml"
+    merged: dict[str, Any] = {}
+    try:
+        merged = tomllib.loads(file.read_text())
+    except FileNotFoundError:
+        pass
+    except tomllib.TOMLDecodeError as failure:
+        raise ValueError(f"{file}: {failure}") from failure
+    if environment.get("STOCKADE_DATABASE_URL"):
+        merged["database_url"] = environment["STOCKADE_DATABASE_URL"]
+    _merge(merged, msgspec.json.decode(environment.get(OVERRIDES_VARIABLE, "{}")))
+    _merge(merged, overrides or {})
+    merged["data_dir"] = str(directory)
+    try:
+        return msgspec.convert(merged, Settings, strict=True, dec_hook=_decode)
+    except msgspec.ValidationError as failure:
+        raise ValueError(f"{file}: {failure}") from failure
+
+
+def _decode(wanted: type, value: object) -> object:
+    if wanted is Path or issubclass(wanted, Path):
+        return Path(str(value))
+    raise NotImplementedError(wanted)
+
+
+def _merge(base: dict[str, Any], extra: Mapping[str, Any]) -> None:
+    for key, value in extra.items():
+        if isinstance(value, Mapping):
+            _merge(base.setdefault(key, {}), value)
+        elif value is not None:
+            base[key] = value
+
+
+def _port(port: int) -> str:
+    return "" if port == 443 else f":{port}"
