@@ -1,6 +1,6 @@
 """What a resource type is, and the calls and replies it deals in.
 
-A resource type is a folder below `stockade/management/resources/` that exports `PLUGIN`, an instance of `ResourceType` (documents: GET, HEAD,
+A resource type is a folder below `management/resources/` that exports `PLUGIN`, an instance of `ResourceType` (documents: GET, HEAD,
 PUT, PATCH, DELETE, lists, actions) or of `Plugin` alone (only routes). The pipeline (`management/pipeline.py`) does everything that
 is the same for all of them: api-version, authentication, authorisation, parents, entity tags, the transaction, audit and the envelope. All
 code here runs in a thread, inside one database transaction.
