@@ -22,6 +22,7 @@ class Operation:
     streams:        whether the reply may be a stream of server-sent events.
     stores:         what customer content the operation leaves on this platform.
     uris:           paths of the request fields that carry URIs, for loss prevention.
+    versioned:      whether a well-formed `api-version` query parameter is required.
     bearer_key:     whether a bearer value that is no JWT is tried as a subscription key (OpenAI's own client on `/openai/v1`).
     """
 
@@ -35,3 +36,4 @@ class Operation:
     stores: Literal["nothing", "customer-content"] = "nothing"
     uris: tuple[str, ...] = ()
     bearer_key: bool = False
+    versioned: bool = True

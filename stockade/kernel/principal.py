@@ -43,7 +43,7 @@ class TokenCredential:
 class RejectedCredential:
     """Something was presented and did not verify. `reason` is a short code for the audit record, e.g. `expired`, `unknown_key`."""
 
-    form: Literal["key", "token"]
+    form: Literal["key", "token", "several"]
     reason: str
 
 

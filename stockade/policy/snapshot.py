@@ -50,7 +50,7 @@ class KeyPolicy:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentPolicy:
-    """A model deployment. Index "deployment", by (account id, lower-case name)."""
+    """A model deployment. Index "deployment", by (account id, lower-case name); also index "deployments-of", by account id."""
 
     account_id: str
     name: str
@@ -116,6 +116,8 @@ class PrincipalPolicy:
     app_id: str | None
     display_name: str
     enabled: bool
+    issuer: str | None = None
+    """The further issuer it belongs to; None for our own. No other issuer's token can speak for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,6 +196,15 @@ class Database:
             if self._published is not None:
                 self._published(writer.new_generation)
 
+    @contextmanager
+    def bookkeeping(self) -> Iterator[Connection]:
+        """Open a transaction on tables that are not policy (who used which key); publishes no generation."""
+        with _reachable(), self.engine.connect() as connection:
+            if self.is_sqlite:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+            connection.commit()
+
     def migrate(self) -> None:
         """Bring the schema to the newest version; safe to call at every start and from several processes."""
         config = Config()

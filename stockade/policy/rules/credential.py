@@ -26,6 +26,7 @@ KEY_REJECTED = (
     "subscription and use a correct regional API endpoint for your resource."
 )
 SUBDOMAIN_REQUIRED = "Please provide a custom subdomain for token authentication, otherwise API key is required."
+SEVERAL = "The request carries more than one credential and they disagree. Send exactly one."
 LOCAL_AUTH_DISABLED = "Key based authentication is disabled for this resource."
 
 
@@ -49,6 +50,8 @@ def decide(snapshot: Snapshot, facts: Facts) -> Deny | None:
             return None
         case RejectedCredential(form="key", reason=reason):
             return _deny(FaultKind.KEY_REJECTED, KEY_REJECTED, reason=reason)
+        case RejectedCredential(form="several"):
+            return _deny(FaultKind.CONFLICTING_CREDENTIALS, SEVERAL, reason="several_credentials")
         case RejectedCredential(form="token", reason=reason):
             return _deny(FaultKind.UNAUTHENTICATED, UNAUTHORIZED, reason=reason)
     return _deny(FaultKind.UNAUTHENTICATED, UNAUTHORIZED, reason="no_credential")

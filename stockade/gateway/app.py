@@ -1,0 +1,349 @@
+"""One data-plane request, from the server's hands to its reply.
+
+1. address: host and path to an account, peer to the client's address
+2. credential: headers and query to one credential
+3. decide at the head
+4. body, within the operation's limit; the service reads it and finds the deployment
+5. decide at the body
+6. engine
+7. reply, streamed or whole
+8. audit record and key usage, written elsewhere and later
+
+Nothing here asks the database: when policy has changed, `SnapshotSource.current` catches up first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from stockade.audit.log import AuditLog
+from stockade.gateway import body as request_body
+from stockade.gateway.address import AddressBook, ClientAddresses
+from stockade.gateway.counters import RateCounters
+from stockade.gateway.credential import KEY_HEADERS, Credentials, Presented
+from stockade.gateway.guard import Guard
+from stockade.gateway.reply import ReplyHeaders
+from stockade.gateway.routing import Route, Router, is_api_version
+from stockade.gateway.usage import KeyUsage
+from stockade.kernel.clock import Clock
+from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.ids import new_guid
+from stockade.kernel.principal import Credential, KeyCredential, RejectedCredential, TokenCredential
+from stockade.kernel.record import AuditRecord
+from stockade.kernel.verdict import Deny
+from stockade.policy.decide import Facts, decide
+from stockade.policy.snapshot import AccountPolicy
+from stockade.policy.source import SnapshotSource
+from stockade.services.dialect import gateway_body, refusal_headers, status_of
+from stockade.services.service import Call, Reply, Stream
+from stockade.settings import Limits
+
+log = logging.getLogger(__name__)
+
+_KEY_QUERY = "subscription-key"
+_encode = msgspec.json.Encoder().encode
+MAX_QUERY = 8 * 1024
+_QUERY_CACHE = 1024
+_INTERNAL = "The request could not be completed. Quote the request id to the operator."
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What is known of a request while it runs, for the reply's head and the audit record."""
+
+    id: str
+    started: float
+    now: float
+    method: str
+    address: str = ""
+    agent: str = ""
+    client_request_id: str = ""
+    content_type: str = ""
+    content_length: str = ""
+    content_encoding: str = ""
+    account: AccountPolicy | None = None
+    credential: Credential | None = None
+    route: Route | None = None
+    rule: str = ""
+    denied: Deny | None = None
+    status: int = 0
+    outcome: str = "success"
+
+
+class Gateway:
+    """The data plane of one worker process: an RSGI application."""
+
+    def __init__(
+        self,
+        *,
+        source: SnapshotSource,
+        book: AddressBook,
+        router: Router,
+        clients: ClientAddresses,
+        credentials: Credentials,
+        counters: RateCounters,
+        usage: KeyUsage,
+        audit: AuditLog,
+        heads: ReplyHeaders,
+        limits: Limits,
+        clock: Clock,
+    ) -> None:
+        self._source, self._book, self._router, self._clients = source, book, router, clients
+        self._credentials, self._counters, self._usage, self._audit = credentials, counters, usage, audit
+        self._heads, self._limits, self._clock = heads, limits, clock
+        self._queries: dict[str, Mapping[str, str]] = {}
+
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._audit.start()
+        self._usage.start()
+        self._source.current()
+
+    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._usage.close()
+        self._audit.close()
+
+    async def __rsgi__(self, scope: Any, proto: Any) -> None:
+        if scope.proto != "http":
+            proto.close(404)
+            return
+        exchange = Exchange(new_guid(), time.perf_counter(), self._clock.now(), scope.method)
+        try:
+            if scope.path == "/healthz":
+                proto.response_str(200 if self._audit.healthy else 503, [("content-type", "text/plain")], "ok")
+                return
+            await self._serve(exchange, scope, proto)
+        except Fault as fault:
+            self._refuse(exchange, proto, fault)
+        except asyncio.CancelledError:
+            exchange.outcome = "cancelled"
+            raise
+        except Exception as failure:
+            log.exception("request failed", extra={"request": exchange.id})
+            self._refuse(exchange, proto, Fault(FaultKind.INTERNAL, _INTERNAL), failure)
+        finally:
+            self._record(exchange)
+
+    async def _serve(self, exchange: Exchange, scope: Any, proto: Any) -> None:
+        host, forwarded_for, presented = self._read_head(exchange, scope)
+        if not self._audit.healthy:
+            raise Fault(FaultKind.UNAVAILABLE, "The audit log cannot be written; requests are refused until it can.", retry_after_s=5)
+        exchange.address = self._clients.client(scope.client, forwarded_for)
+        query = self._query(scope.query_string, presented)
+        snapshot = self._source.current()
+
+        # 1-2: who is addressed, and by whom
+        located = self._book.locate(snapshot, host, scope.path)
+        account = located.account
+        route = self._route(exchange.method, located.path, account.kind if account is not None else None, query)
+        credential = self._credentials.read(
+            snapshot, presented, account, bearer_key=route is not None and route.operation.bearer_key, now=exchange.now
+        )
+        if located.regional and isinstance(credential, KeyCredential):
+            account = snapshot.only("account", credential.account_id)
+            route = self._route(exchange.method, located.path, account.kind if account is not None else None, query)
+        exchange.account, exchange.credential, exchange.route = account, credential, route
+
+        # 3: the head
+        operation = route.operation if route is not None else None
+        facts = Facts(exchange.now, exchange.address, account, located.regional, credential, operation, located.path, exchange.method)
+        match decide(snapshot, facts, "head"):
+            case Deny() as denied:
+                exchange.denied = denied
+                raise denied.fault
+        assert route is not None and account is not None and operation is not None
+
+        # 4: the body
+        limit = min(operation.max_body_bytes, self._limits.max_body_bytes)
+        request_body.check_head(operation, exchange.content_type, exchange.content_encoding, exchange.content_length, limit)
+        data = b""
+        if operation.body != "none":
+            data = await request_body.read(proto, exchange.content_length, limit, self._limits.body_timeout_s)
+        call = Call(
+            operation, account, credential, snapshot, route.values, query, exchange.content_type, data, exchange.id, exchange.now
+        )
+        route.service.read(call)
+
+        # 5: decide again, with the deployment and what it has used
+        self._count_facts(facts, call)
+        match decide(snapshot, facts, "body"):
+            case Deny() as denied:
+                exchange.denied = denied
+                raise denied.fault
+        self._count(call)
+        if isinstance(credential, KeyCredential):
+            self._usage.note(credential, exchange.address, exchange.agent, exchange.now)
+
+        # 6-7: the engine, and its reply
+        await self._answer(exchange, route, call, proto)
+
+    async def _answer(self, exchange: Exchange, route: Route, call: Call, proto: Any) -> None:
+        guard = Guard(proto, self._limits.request_timeout_s)
+        try:
+            answer = await route.service.answer(call)
+            if isinstance(answer, Stream):
+                guard.release()
+                guard = Guard(proto, self._limits.request_timeout_s, watch_now=True)
+                await self._stream(exchange, route, answer, proto)
+            else:
+                self._reply(exchange, proto, answer)
+        except asyncio.CancelledError:
+            if guard.ended_by == "deadline":
+                raise Fault(FaultKind.UPSTREAM_TIMEOUT, "The model server did not finish in time.") from None
+            exchange.outcome = "cancelled"
+            if guard.ended_by != "disconnect":
+                raise
+        finally:
+            guard.release()
+
+    async def _stream(self, exchange: Exchange, route: Route, stream: Stream, proto: Any) -> None:
+        exchange.status = stream.status
+        head = self._heads.build(exchange.id, exchange.client_request_id, stream.content_type, stream.headers)
+        transport = proto.response_stream(stream.status, head)
+        send = transport.send_bytes
+        try:
+            async for chunk in stream.chunks:
+                await send(chunk)
+        except Fault as fault:
+            # The status is already sent; the error travels as an event, and there is no closing [DONE].
+            exchange.outcome = f"failed:{fault.kind.value}"
+            await send(b"data: " + _encode(route.service.refuse(fault, status_of(fault))) + b"\n\n")
+        except RuntimeError:  # the server's "protocol closed": the client has gone
+            exchange.outcome = "cancelled"
+        finally:
+            stream.close()
+
+    def _reply(self, exchange: Exchange, proto: Any, reply: Reply) -> None:
+        exchange.status = reply.status
+        if reply.status >= 400:
+            exchange.outcome = "failed:engine"
+        head = self._heads.build(exchange.id, exchange.client_request_id, reply.content_type, reply.headers)
+        proto.response_bytes(reply.status, head, reply.body)
+
+    def _refuse(self, exchange: Exchange, proto: Any, fault: Fault, failure: Exception | None = None) -> None:
+        if exchange.status:
+            return  # the reply has begun; nothing can be added to it
+        status = exchange.status = status_of(fault)
+        exchange.outcome = f"failed:{fault.kind.value}"
+        inside = exchange.denied is None and failure is None and exchange.route is not None
+        body = exchange.route.service.refuse(fault, status) if inside and exchange.route is not None else gateway_body(fault)
+        extra = [("x-stockade-decision", exchange.id), *refusal_headers(fault)]
+        head = self._heads.build(exchange.id, exchange.client_request_id, "application/json", extra)
+        proto.response_bytes(status, head, _encode(body))
+
+    def _read_head(self, exchange: Exchange, scope: Any) -> tuple[str, str, Presented]:
+        presented = Presented()
+        host, forwarded_for = scope.authority or "", ""
+        for name, value in scope.headers.items():
+            if name in KEY_HEADERS:
+                presented.add_key(value)
+            elif name == "authorization":
+                presented.add_authorization(value)
+            elif name == "content-type":
+                exchange.content_type = value
+            elif name == "content-length":
+                exchange.content_length = value
+            elif name == "host":
+                host = host or value
+            elif name == "user-agent":
+                exchange.agent = value[:120]
+            elif name == "x-ms-client-request-id":
+                exchange.client_request_id = value
+            elif name == "content-encoding":
+                exchange.content_encoding = value
+            elif name == "x-forwarded-for":
+                forwarded_for = f"{forwarded_for},{value}" if forwarded_for else value
+        return host, forwarded_for, presented
+
+    def _query(self, text: str, presented: Presented) -> Mapping[str, str]:
+        """Parse the query. A key in it is moved out before anything can log it; a doubled parameter is refused."""
+        known = self._queries.get(text)
+        if known is not None:
+            return known
+        if len(text) > MAX_QUERY:
+            raise Fault(FaultKind.TOO_LARGE, "The query string is too long.")
+        try:
+            pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=64, errors="strict")
+        except ValueError as failure:
+            raise Fault(FaultKind.INVALID, "The query string cannot be read.") from failure
+        values: dict[str, str] = {}
+        carried_key = False
+        for name, value in pairs:
+            lowered = name.lower()
+            if lowered == _KEY_QUERY:
+                presented.add_key(value)
+                carried_key = True
+            elif values.setdefault(lowered, value) != value:
+                raise Fault(FaultKind.INVALID, f"The query parameter '{lowered[:60]}' is given twice.", target=lowered[:60])
+        if not carried_key and len(text) < 256:
+            if len(self._queries) >= _QUERY_CACHE:
+                self._queries.clear()
+            self._queries[text] = values
+        return values
+
+    def _route(self, method: str, path: str, kind: str | None, query: Mapping[str, str]) -> Route | None:
+        route = self._router.match(method, path, kind)
+        if route is not None and route.operation.versioned and not is_api_version(query.get("api-version")):
+            return None
+        return route
+
+    def _count_facts(self, facts: Facts, call: Call) -> None:
+        minute, second = divmod(call.now, 60)
+        facts.deployment = call.deployment
+        facts.seconds_to_next_minute = 60 - second
+        if call.account.calls_per_minute is not None:
+            facts.calls_this_minute = self._counters.used(call.account.ordinal, int(minute))
+        if call.deployment is not None and call.deployment.calls_per_minute is not None:
+            facts.deployment_calls_this_minute = self._counters.used(call.deployment.ordinal, int(minute))
+
+    def _count(self, call: Call) -> None:
+        minute = int(call.now // 60)
+        if call.account.calls_per_minute is not None:
+            self._counters.count(call.account.ordinal, minute)
+        if call.deployment is not None and call.deployment.calls_per_minute is not None:
+            self._counters.count(call.deployment.ordinal, minute)
+
+    def _record(self, exchange: Exchange) -> None:
+        denied = exchange.denied
+        allowed = denied is None and exchange.route is not None and exchange.account is not None
+        credential = exchange.credential
+        self._audit.record(
+            AuditRecord(
+                time=exchange.now,
+                id=exchange.id,
+                category="RequestResponse",
+                phase="decision",
+                operation=exchange.route.operation.name if exchange.route is not None else "",
+                resource=exchange.account.arm_id if exchange.account is not None else "",
+                caller_address=exchange.address,
+                client=exchange.agent,
+                credential=_credential_name(credential),
+                principal=credential.object_id if isinstance(credential, TokenCredential) else "",
+                application=(credential.app_id or "") if isinstance(credential, TokenCredential) else "",
+                decision="allow" if allowed else "deny",
+                rule=denied.rule if denied is not None else "",
+                reason=denied.fault.kind.value if denied is not None else "",
+                status=exchange.status,
+                outcome=exchange.outcome,
+                duration_ms=round((time.perf_counter() - exchange.started) * 1000, 3),
+                because={name: str(value) for name, value in denied.because.items()} if denied is not None else None,
+            )
+        )
+
+
+def _credential_name(credential: Credential | None) -> str:
+    match credential:
+        case KeyCredential(slot=slot, via_token=via_token):
+            return f"sts:{slot}" if via_token else slot
+        case TokenCredential():
+            return "token"
+        case RejectedCredential(reason=reason):
+            return f"rejected:{reason}"
+    return "none"

@@ -1,0 +1,56 @@
+"""Reading a request's body: bounded in size and time, refused early when its head already says too much."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.operation import Operation
+
+_JSON_TYPES = ("application/json", "application/merge-patch+json", "text/json")
+
+
+def check_head(operation: Operation, content_type: str, content_encoding: str, content_length: str, limit: int) -> None:
+    """Refuse by the head alone: a type the operation does not read (415), a coding we do not undo (415), a declared size above the limit (413)."""
+    if operation.body == "none":
+        return
+    if content_encoding and content_encoding.lower() != "identity":
+        raise Fault(FaultKind.UNSUPPORTED_MEDIA_TYPE, "Compressed request bodies are not accepted.", target="Content-Encoding")
+    media = content_type.partition(";")[0].strip().lower()
+    if operation.body == "json" and media not in _JSON_TYPES and not media.endswith("+json"):
+        raise Fault(
+            FaultKind.UNSUPPORTED_MEDIA_TYPE,
+            f"This operation reads application/json; the request's content type is '{media[:60]}'.",
+            target="Content-Type",
+        )
+    if content_length and (not content_length.isdigit() or int(content_length) > limit):
+        raise _too_large(limit)
+
+
+async def read(proto: Any, content_length: str, limit: int, timeout_s: float) -> bytes:
+    """Return the whole body; Fault(TOO_LARGE) above the limit, Fault(TIMEOUT) when it does not come in time.
+
+    With a declared length the server itself bounds the body; without one it is counted as it arrives.
+    """
+    if content_length == "0":
+        return b""
+    try:
+        async with asyncio.timeout(timeout_s):
+            if content_length:
+                whole: bytes = await proto()
+                return whole
+            parts: list[bytes] = []
+            total = 0
+            async for chunk in proto:
+                total += len(chunk)
+                if total > limit:
+                    raise _too_large(limit)
+                parts.append(chunk)
+            return b"".join(parts)
+    except TimeoutError:
+        raise Fault(FaultKind.TIMEOUT, f"The request body did not arrive within {timeout_s:g} seconds.") from None
+
+
+def _too_large(limit: int) -> Fault:
+    return Fault(FaultKind.TOO_LARGE, f"The request body is larger than the limit of {limit} bytes.")

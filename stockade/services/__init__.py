@@ -1,0 +1,1 @@
+"""The AI services: one folder each, with its operations, its wire dialect and its engines."""

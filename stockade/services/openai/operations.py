@@ -1,0 +1,69 @@
+"""Azure OpenAI's operations, on the deployment paths and on the v1 paths.
+
+Source: contracts, data-plane section 4.1 (paths), section 3 (URI fields); data actions from the built-in role Cognitive Services OpenAI User.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from stockade.kernel.operation import MiB, Operation
+
+_CHAT_URIS = (
+    "messages[*].content[*].image_url.url",
+    "data_sources[*].parameters.endpoint",
+    "data_sources[*].parameters.embedding_dependency.endpoint",
+)
+
+_DEPLOYMENT_OPERATIONS = (
+    Operation(
+        name="ChatCompletions_Create",
+        method="POST",
+        path="/openai/deployments/{deployment}/chat/completions",
+        data_action="OpenAI/deployments/chat/completions/action",
+        body="json",
+        max_body_bytes=16 * MiB,
+        streams=True,
+        uris=_CHAT_URIS,
+    ),
+    Operation(
+        name="Completions_Create",
+        method="POST",
+        path="/openai/deployments/{deployment}/completions",
+        data_action="OpenAI/deployments/completions/action",
+        body="json",
+        streams=True,
+    ),
+    Operation(
+        name="Embeddings_Create",
+        method="POST",
+        path="/openai/deployments/{deployment}/embeddings",
+        data_action="OpenAI/deployments/embeddings/action",
+        body="json",
+        max_body_bytes=16 * MiB,
+    ),
+)
+
+_V1_PATHS = {
+    "ChatCompletions_Create": "/openai/v1/chat/completions",
+    "Completions_Create": "/openai/v1/completions",
+    "Embeddings_Create": "/openai/v1/embeddings",
+}
+
+_MODELS = (
+    Operation(name="Models_List", method="GET", path="/openai/models", data_action="OpenAI/models/read"),
+    Operation(name="Models_Get", method="GET", path="/openai/models/{model}", data_action="OpenAI/models/read"),
+)
+
+_DEPLOYMENTS = (
+    Operation(name="Deployments_List", method="GET", path="/openai/deployments", data_action="OpenAI/deployments/read"),
+    Operation(name="Deployments_Get", method="GET", path="/openai/deployments/{deployment}", data_action="OpenAI/deployments/read"),
+)
+
+OPERATIONS: tuple[Operation, ...] = (
+    *_DEPLOYMENT_OPERATIONS,
+    *(replace(operation, path=_V1_PATHS[operation.name], bearer_key=True, versioned=False) for operation in _DEPLOYMENT_OPERATIONS),
+    *_MODELS,
+    *(replace(operation, path=operation.path.replace("/openai/", "/openai/v1/"), bearer_key=True, versioned=False) for operation in _MODELS),
+    *_DEPLOYMENTS,
+)

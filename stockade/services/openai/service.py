@@ -1,0 +1,231 @@
+"""Azure OpenAI: from a deployment's name to the engine that serves its model.
+
+The body is parsed once, as a JSON object of raw members: `model` is set to what the engine calls the model, everything else passes as it
+came. The object is written anew, so that what was checked is what is dispatched: of a doubled member the engine sees the one we saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from stockade.kernel.faults import Fault, FaultKind
+from stockade.policy.snapshot import AccountPolicy, DeploymentPolicy, Snapshot
+from stockade.services.dialect import STATUS
+from stockade.services.openai.catalogue import BUILT_IN_NOTE, catalogue, find, is_built_in
+from stockade.services.openai.engines.engine import Engine, engine_for
+from stockade.services.openai.operations import OPERATIONS
+from stockade.services.service import Call, Reply, Stream
+from stockade.settings import Model, Settings
+from stockade.upstream.connection import UpstreamReply
+
+MAX_REPLY_BYTES = 64 * 1024 * 1024
+
+_ROUTES = {
+    "ChatCompletions_Create": ("/chat/completions", "chatCompletion", "messages"),
+    "Completions_Create": ("/completions", "completion", "prompt"),
+    "Embeddings_Create": ("/embeddings", "embeddings", "input"),
+}
+_PASSED_ERRORS = frozenset({400, 404, 408, 409, 413, 415, 422, 429})
+"""Statuses an engine may tell the caller. Its 401 and 403 are about our credential, its 5xx about itself."""
+
+_DEPLOYMENT_MISSING = (
+    "The API deployment for this resource does not exist. If you created the deployment within the last 5 minutes, please wait a moment "
+    "and try again."
+)
+
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class _Parsed:
+    members: dict[str, msgspec.Raw]
+    stream: bool
+
+
+class OpenAIService:
+    """The service as the gateway sees it."""
+
+    name = "openai"
+    kinds = frozenset({"OpenAI", "AIServices"})
+    operations = OPERATIONS
+
+    def __init__(self, settings: Settings) -> None:
+        self._models = catalogue(settings)
+        socket = str(settings.run_dir / "supervisor.sock")
+        self._engines: dict[tuple[str, str], Engine] = {
+            (model.name.lower(), model.version): engine_for(model, socket, settings.limits) for model in self._models
+        }
+
+    def read(self, call: Call) -> None:
+        """Parse the body and find the deployment."""
+        if call.operation.name not in _ROUTES:
+            return
+        members = _members(call.body)
+        name = call.values.get("deployment")
+        if name is None:
+            name = _text(members, "model")
+            if name is None:
+                raise Fault(FaultKind.INVALID, "The parameter 'model' is required and names a deployment.", target="model")
+        deployment = call.snapshot.only("deployment", (call.account.id, name.lower()))
+        if deployment is None:
+            raise Fault(FaultKind.DEPLOYMENT_NOT_FOUND, _DEPLOYMENT_MISSING)
+        model = self._model(deployment)
+        _, capability, required = _ROUTES[call.operation.name]
+        if capability not in model.capabilities:
+            raise Fault(
+                FaultKind.UNSUPPORTED,
+                f"The {capability} operation does not work with the specified model, {model.name}. "
+                "Please choose different model and try again.",
+            )
+        if required not in members:
+            raise Fault(FaultKind.INVALID, f"Missing required parameter: '{required}'.", target=required)
+        stream = members.get("stream")
+        call.deployment = deployment
+        call.parsed = _Parsed(members, stream is not None and _boolean(stream, "stream"))
+
+    async def answer(self, call: Call) -> Reply | Stream:
+        """Dispatch to the engine, or answer a question about models ourselves."""
+        match call.operation.name:
+            case "Models_List":
+                return _json({"object": "list", "data": [self._describe(m) for m in self._models]})
+            case "Models_Get":
+                return _json(self._one_model(call.values["model"]))
+            case "Deployments_List":
+                return _json({"object": "list", "data": [_deployment(d) for d in _deployments(call.snapshot, call.account)]})
+            case "Deployments_Get":
+                found = call.snapshot.only("deployment", (call.account.id, call.values["deployment"].lower()))
+                if found is None:
+                    raise Fault(FaultKind.DEPLOYMENT_NOT_FOUND, _DEPLOYMENT_MISSING)
+                return _json(_deployment(found))
+        assert call.deployment is not None
+        engine = self._engines[call.deployment.model.lower(), call.deployment.model_version]
+        parsed: _Parsed = call.parsed
+        parsed.members["model"] = msgspec.Raw(_encode(engine.model_name))
+        reply = await engine.post(_ROUTES[call.operation.name][0], _encode(parsed.members))
+        return await _relay(reply, engine, parsed.stream)
+
+    def refuse(self, fault: Fault, status: int) -> Mapping[str, Any]:
+        """Wrap a fault as Azure OpenAI does: `{"error": {"code", "message", "param", "type"}}`."""
+        error: dict[str, Any] = {"code": fault.code or STATUS[fault.kind][1], "message": fault.message}
+        if fault.target is not None:
+            error |= {"param": fault.target, "type": "invalid_request_error"}
+        return {"error": error}
+
+    async def close(self) -> None:
+        for engine in self._engines.values():
+            engine.close()
+
+    def _model(self, deployment: DeploymentPolicy) -> Model:
+        model = find(self._models, deployment.model_format, deployment.model, deployment.model_version)
+        if model is None:
+            raise Fault(FaultKind.UNAVAILABLE, f"The model '{deployment.model}' is no longer in this platform's catalogue.")
+        return model
+
+    def _one_model(self, name: str) -> dict[str, Any]:
+        for model in self._models:
+            if model.name.lower() == name.lower():
+                return self._describe(model)
+        raise Fault(FaultKind.NOT_FOUND, f"The model '{name[:100]}' does not exist.", code="model_not_found")
+
+    def _describe(self, model: Model) -> dict[str, Any]:
+        described: dict[str, Any] = {
+            "id": model.name,
+            "object": "model",
+            "created": 0,
+            "owned_by": "stockade" if is_built_in(model) else "upstream",
+            "status": "succeeded",
+            "lifecycle_status": "generally-available",
+            "capabilities": {
+                "chat_completion": "chatCompletion" in model.capabilities,
+                "completion": "completion" in model.capabilities,
+                "embeddings": "embeddings" in model.capabilities,
+                "fine_tune": False,
+                "inference": True,
+            },
+        }
+        if is_built_in(model):
+            described["description"] = BUILT_IN_NOTE
+        return described
+
+
+async def _relay(reply: UpstreamReply, engine: Engine, wants_stream: bool) -> Reply | Stream:
+    status = reply.status
+    content_type = reply.headers.get("content-type", "application/json")
+    if status == 200 and wants_stream and content_type.startswith("text/event-stream"):
+        return Stream(200, _chunks(reply, engine.idle_timeout_s), reply.close, content_type)
+    if status == 200 or status in _PASSED_ERRORS:
+        body = await reply.read(MAX_REPLY_BYTES, engine.idle_timeout_s)
+        passed = Reply(status, body, content_type)
+        if status == 429:
+            passed.headers = [("retry-after", _bounded_wait(reply.headers.get("retry-after", "1")))]
+        return passed
+    reply.close()
+    if status in (401, 403):
+        raise Fault(FaultKind.UPSTREAM_FAILED, "The model server refused this platform's own credential; its operator must mend that.")
+    if status == 503:
+        raise Fault(FaultKind.UNAVAILABLE, "The model server is not available.", retry_after_s=2)
+    raise Fault(FaultKind.UPSTREAM_FAILED, f"The model server failed with status {status}.")
+
+
+async def _chunks(reply: UpstreamReply, idle_timeout_s: float) -> AsyncIterator[bytes]:
+    while chunk := await reply.next_chunk(idle_timeout_s):
+        yield chunk
+
+
+def _members(body: bytes) -> dict[str, msgspec.Raw]:
+    try:
+        members = _decode_object(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as failure:
+        raise Fault(FaultKind.INVALID, f"The request body is not a valid JSON object: {failure}.") from failure
+    return members
+
+
+def _text(members: Mapping[str, msgspec.Raw], name: str) -> str | None:
+    raw = members.get(name)
+    if raw is None:
+        return None
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except msgspec.DecodeError as failure:
+        raise Fault(FaultKind.INVALID, f"'{name}' must be a string.", target=name) from failure
+
+
+def _boolean(raw: msgspec.Raw, name: str) -> bool:
+    try:
+        return bool(msgspec.json.decode(raw, type=bool | None))
+    except msgspec.DecodeError as failure:
+        raise Fault(FaultKind.INVALID, f"'{name}' must be true or false.", target=name) from failure
+
+
+def _bounded_wait(text: str) -> str:
+    return str(max(1, min(60, int(text)))) if text.isdigit() and len(text) < 10 else "1"
+
+
+def _deployments(snapshot: Snapshot, account: AccountPolicy) -> list[DeploymentPolicy]:
+    found: tuple[DeploymentPolicy, ...] = snapshot.all("deployments-of", account.id)
+    return sorted(found, key=lambda deployment: deployment.name.lower())
+
+
+def _deployment(deployment: DeploymentPolicy) -> dict[str, Any]:
+    return {
+        "id": deployment.name,
+        "object": "deployment",
+        "model": deployment.model,
+        "status": "succeeded",
+        "owner": "organization-owner",
+        "created_at": int(deployment.created_at),
+        "updated_at": int(deployment.created_at),
+        "scale_settings": {"scale_type": "standard"},
+    }
+
+
+def _json(value: object) -> Reply:
+    return Reply(200, _encode(value))
+
+
+PLUGIN = OpenAIService

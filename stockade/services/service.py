@@ -1,0 +1,92 @@
+"""What every AI service is to the gateway: a table of operations, a dialect for refusals, and engines that answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from stockade.kernel.faults import Fault
+from stockade.kernel.operation import Operation
+from stockade.kernel.principal import Credential
+from stockade.policy.snapshot import AccountPolicy, DeploymentPolicy, Snapshot
+
+Headers: TypeAlias = list[tuple[str, str]]
+
+
+@dataclass(slots=True)
+class Call:
+    """One admitted request on its way to an engine.
+
+    values: the path template's values; query: names in lower case, credentials already removed.
+    parsed: what `Service.read` made of the body, for `Service.answer`.
+    """
+
+    operation: Operation
+    account: AccountPolicy
+    credential: Credential | None
+    snapshot: Snapshot
+    values: Mapping[str, str]
+    query: Mapping[str, str]
+    content_type: str
+    body: bytes
+    request_id: str
+    now: float
+    deployment: DeploymentPolicy | None = None
+    parsed: Any = None
+
+
+@dataclass(slots=True)
+class Reply:
+    """A whole reply."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: Headers = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Stream:
+    """A reply that arrives in pieces. `chunks` raises Fault when the engine breaks off; `close` gives up the rest."""
+
+    status: int
+    chunks: AsyncIterator[bytes]
+    close: Any
+    content_type: str = "text/event-stream"
+    headers: Headers = field(default_factory=list)
+
+
+@runtime_checkable
+class Service(Protocol):
+    """One AI service. Built once per process by its `PLUGIN` factory."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Account kinds the service answers for; empty means every kind."""
+        ...
+
+    @property
+    def operations(self) -> Sequence[Operation]: ...
+
+    def read(self, call: Call) -> None:
+        """Parse and check the body, and find the deployment the call will go to. Pure.
+
+        Sets `call.parsed` and `call.deployment`; Fault(INVALID) and Fault(DEPLOYMENT_NOT_FOUND) in the caller's words.
+        """
+        ...
+
+    async def answer(self, call: Call) -> Reply | Stream:
+        """Do the work. Raises Fault for whatever the engine cannot do."""
+        ...
+
+    def refuse(self, fault: Fault, status: int) -> Mapping[str, Any]:
+        """Return the error body in the service's own dialect."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...

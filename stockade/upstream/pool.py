@@ -1,0 +1,190 @@
+"""Connections to one engine: kept open between requests, bounded in number, opened within a time limit."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.secret import Secret
+from stockade.upstream.connection import UpstreamConnection, UpstreamReply
+
+MAX_CONNECTIONS = 256
+MAX_WAITING = 1024
+IDLE_LIMIT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where an engine listens: a TCP address, with or without TLS, or a unix socket."""
+
+    host: str
+    port: int
+    base_path: str = ""
+    tls: ssl.SSLContext | None = None
+    unix_socket: str | None = None
+    credential: tuple[str, Secret] | None = None
+    """Header name and value that authenticate this platform to the engine."""
+
+    @classmethod
+    def from_url(cls, url: str, *, ca_file: str = "", credential: tuple[str, Secret] | None = None) -> Target:
+        """Parse an engine's base URL (`http`, `https`); ValueError when it is neither or carries credentials or a query."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+            raise ValueError(f"not a usable engine URL: {parts.scheme}://{parts.hostname}")
+        context = None
+        if parts.scheme == "https":
+            context = ssl.create_default_context(cafile=ca_file or None)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.set_alpn_protocols(["http/1.1"])
+        port = parts.port or (443 if context else 80)
+        return cls(parts.hostname, port, parts.path.rstrip("/"), context, None, credential)
+
+    @property
+    def host_header(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port in (80, 443) else f"{host}:{self.port}"
+
+
+class UpstreamPool:
+    """All connections of this process to one target."""
+
+    def __init__(self, target: Target, *, connect_timeout_s: float = 5.0, reply_timeout_s: float = 300.0) -> None:
+        self.target = target
+        self._connect_timeout_s, self._reply_timeout_s = connect_timeout_s, reply_timeout_s
+        self._idle: deque[UpstreamConnection] = deque()
+        self._open: set[UpstreamConnection] = set()
+        self._opening = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._heads: dict[tuple[str, str, str, str], bytes] = {}
+
+    async def request(
+        self, method: str, path: str, body: bytes, *, content_type: str = "application/json", accept: str = "*/*"
+    ) -> UpstreamReply:
+        """Send one request and return the reply.
+
+        path: below the target's base path. A kept-alive connection that the engine closed just as we used it is replaced once, and only
+        when not one byte of a reply had arrived.
+        Raises Fault(UNAVAILABLE) when no connection can be had, UPSTREAM_FAILED and UPSTREAM_TIMEOUT as `UpstreamConnection.exchange` does.
+        """
+        head = self._head(method, path, content_type, accept) + b"%d\r\n\r\n" % len(body)
+        while True:
+            connection = await self._acquire()
+            try:
+                return await connection.exchange(head, body, self._reply_timeout_s)
+            except Fault as fault:
+                if fault.kind is not FaultKind.UPSTREAM_FAILED or not connection.reused or connection.answered:
+                    raise
+
+    def close(self) -> None:
+        """Close every connection."""
+        for connection in tuple(self._open):
+            connection.abort()
+
+    def _head(self, method: str, path: str, content_type: str, accept: str) -> bytes:
+        key = (method, path, content_type, accept)
+        head = self._heads.get(key)
+        if head is None:
+            lines = [f"{method} {self.target.base_path}{path} HTTP/1.1", f"host: {self.target.host_header}"]
+            if self.target.credential is not None:
+                name, secret = self.target.credential
+                lines.append(f"{name}: {secret.reveal_text()}")
+            lines += [f"content-type: {content_type}", f"accept: {accept}", "content-length: "]
+            if any("\r" in line or "\n" in line for line in lines):
+                raise Fault(FaultKind.INVALID, "A request line for the model server would contain a line break.")
+            head = "\r\n".join(lines).encode("latin-1")
+            if len(self._heads) < 256:
+                self._heads[key] = head
+        return head
+
+    async def _acquire(self) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        while True:
+            while self._idle:
+                connection = self._idle.pop()
+                if connection.is_open and loop.time() - connection.idle_since < IDLE_LIMIT_S:
+                    connection.reused = True
+                    return connection
+                connection.abort()
+            if len(self._open) + self._opening < MAX_CONNECTIONS:
+                return await self._connect()
+            if len(self._waiting) >= MAX_WAITING:
+                raise Fault(FaultKind.UNAVAILABLE, "The model server is busy; too many requests are waiting for it.", retry_after_s=1)
+            waiter = loop.create_future()
+            self._waiting.append(waiter)
+            try:
+                await asyncio.wait_for(waiter, self._connect_timeout_s)
+            except TimeoutError:
+                raise Fault(FaultKind.UNAVAILABLE, "The model server is busy.", retry_after_s=1) from None
+            finally:
+                if waiter in self._waiting:
+                    self._waiting.remove(waiter)
+
+    async def _connect(self) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        self._opening += 1
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                if self.target.unix_socket is not None:
+                    _, connection = await loop.create_unix_connection(self._make, self.target.unix_socket)
+                else:
+                    _, connection = await loop.create_connection(
+                        self._make,
+                        self.target.host,
+                        self.target.port,
+                        ssl=self.target.tls,
+                        server_hostname=self.target.host if self.target.tls else None,
+                    )
+        except (OSError, TimeoutError, ssl.SSLError) as failure:
+            self._wake()
+            raise Fault(FaultKind.UNAVAILABLE, "The model server cannot be reached.", retry_after_s=2) from failure
+        finally:
+            self._opening -= 1
+        self._open.add(connection)
+        return connection
+
+    def _make(self) -> UpstreamConnection:
+        return UpstreamConnection(self._released, self._lost)
+
+    def _released(self, connection: UpstreamConnection) -> None:
+        connection.idle_since = asyncio.get_running_loop().time()
+        self._idle.append(connection)
+        self._wake()
+
+    def _lost(self, connection: UpstreamConnection) -> None:
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+
+def read_credential(header: str, env: str, file: str) -> tuple[str, Secret] | None:
+    """Return the header that authenticates us to an engine, from the environment or a file; None when neither is named.
+
+    Raises Fault(UNAVAILABLE) when it is named but not there: an engine is never called without the credential it was given.
+    """
+    value = ""
+    if env:
+        value = os.environ.get(env, "")
+    elif file:
+        try:
+            value = Path(file).expanduser().read_text().strip()
+        except OSError as failure:
+            raise Fault(FaultKind.UNAVAILABLE, "The model server's credential file cannot be read.") from failure
+    else:
+        return None
+    if not value:
+        raise Fault(FaultKind.UNAVAILABLE, f"The model server's credential is not set ({env or file}).")
+    return header, Secret(f"Bearer {value}" if header.lower() == "authorization" else value)
