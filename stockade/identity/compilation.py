@@ -1,0 +1,19 @@
+"""What each of the identity documents adds to the snapshot."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from stockade.identity import directory, signing_keys, tenant
+from stockade.policy.compile import Compile
+from stockade.settings import Settings
+
+
+def compilers(settings: Settings) -> dict[str, Compile]:
+    """Return the compile functions by document type."""
+    return {
+        tenant.TYPE: partial(tenant.compile_tenant, authority=settings.authority),
+        directory.PRINCIPAL_TYPE: directory.compile_principal,
+        directory.GROUP_TYPE: directory.compile_group,
+        signing_keys.TYPE: partial(signing_keys.compile_signing_key, authority=settings.authority),
+    }
