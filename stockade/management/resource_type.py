@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
+from stockade.identity.directory import Directory
 from stockade.kernel.clock import Clock
 from stockade.kernel.principal import TokenCredential
 from stockade.kernel.resource_id import ResourceId
 from stockade.keys.root import RootKey
+from stockade.policy.compile import Compile
 from stockade.policy.snapshot import Entry, Snapshot
 from stockade.settings import Settings
 from stockade.storage.database import Reader, Writer
@@ -30,6 +32,8 @@ ANY_NAME = re.compile(r"[^/\\?#%&<>\"\x00-\x1f\x7f]{1,260}")
 
 class Types(Protocol):
     """The resource types that are there, as far as one type needs to know of others."""
+
+    def __iter__(self) -> Iterator[ResourceType]: ...
 
     def of(self, resource: ResourceId) -> ResourceType | None:
         """Return the type of an id; None when this platform has none such."""
@@ -57,6 +61,7 @@ class Platform:
     clock: Clock
     tenant_id: str
     types: Types
+    directory: Directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +173,11 @@ class Plugin:
     @property
     def routes(self) -> Sequence[Route]:
         return ()
+
+    @property
+    def documents(self) -> Mapping[str, Compile]:
+        """Return how documents of its own become policy, by type: those that no ARM id names. A resource type's own is not among them."""
+        return {}
 
 
 class ResourceType(Plugin, ABC):
