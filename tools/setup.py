@@ -203,7 +203,7 @@ def python_environment(
     version = subprocess.run([python, "-VV"], capture_output=True, text=True, check=True).stdout
 
     def wanted(profile: str) -> str:
-        return digest(ROOT / "requirements" / f"{profile}.txt", build, models_lock if models else "", version, folder)
+        return digest(ROOT / "requirements" / f"{profile}.txt", build, models_lock if models else "", version, str(folder))
 
     stamp = read_stamp(folder)
     made = stamp.get("packages")
