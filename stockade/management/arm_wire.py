@@ -105,8 +105,8 @@ def api_version(query: Mapping[str, str]) -> str:
 def read_json(content: bytes, content_type: str) -> Json:
     """Parse a request body that must be one JSON object ({} when empty).
 
-    Refused: other media types, duplicate member names (also those that differ in case alone), more than 64 levels, non-finite numbers, and text
-    that cannot be stored (NUL, lone surrogates).
+    Refused: other media types, duplicate member names (also those that differ in case alone), more than 64 levels, non-finite numbers,
+    and text that cannot be stored (NUL, lone surrogates).
     """
     if not content.strip():
         return {}

@@ -6,7 +6,7 @@ Paths compare without regard to case. Nothing here looks at storage, so nothing 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.resource_id import ResourceId
@@ -21,12 +21,11 @@ SUBSCRIPTIONS = "Microsoft.Resources/subscriptions"
 _VERBS: Mapping[Method, str] = {"GET": "read", "HEAD": "read", "PUT": "write", "PATCH": "write", "DELETE": "delete"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """What a request is about.
 
-    id:         the document, or the scope of a collection or route.
-    type:       of the document or of a collection's members; None for a route.
+    id:         the document (of an action: the one that is asked), or the scope of a list or route.
     permission: the ARM action; None when every authenticated caller may ask.
     scope:      lower-case scope at which the permission is needed.
     """
@@ -34,11 +33,37 @@ class Target:
     id: ResourceId
     permission: str | None
     scope: str
-    type: ResourceType | None = None
-    collection: bool = False
-    action: Action | None = None
-    route: Route | None = None
-    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentTarget(Target):
+    """One resource: GET, HEAD, PUT, PATCH, DELETE."""
+
+    type: ResourceType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListTarget(Target):
+    """The resources of one type at a scope."""
+
+    type: ResourceType
+    permission: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionTarget(Target):
+    """Something one resource is asked."""
+
+    type: ResourceType
+    action: Action
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteTarget(Target):
+    """An endpoint that is no document. parameters: what its template captured."""
+
+    route: Route
+    parameters: Mapping[str, str]
 
 
 class Registry:
@@ -87,7 +112,8 @@ class Registry:
         return self._types.get(document.type)
 
     def remove_below(self, call: Call, writer: Writer, document_id: str) -> None:
-        for document in sorted(writer.below(document_id), key=lambda found: found.id.count("/")):
+        below: Sequence[Document] = writer.below(document_id)
+        for document in sorted(below, key=lambda found: found.id.count("/")):
             current = writer.get(document.id)
             if current is None:
                 continue
@@ -119,7 +145,7 @@ class Registry:
     def _route(self, method: Method | None, segments: Sequence[str]) -> Target | None:
         """Return the route with the most literal segments that fits. method None: of any method."""
         wanted = "GET" if method == "HEAD" else method
-        best: tuple[int, Target] | None = None
+        best: tuple[int, RouteTarget] | None = None
         for template, route in self._routes:
             if method is not None and route.method != wanted:
                 continue
@@ -130,7 +156,12 @@ class Registry:
             if best is None or literal > best[0]:
                 scope = _route_scope(route, template, captured)
                 if scope is not None:
-                    best = literal, Target(scope, route.permission, scope.key, route=route, parameters=captured)
+                    best = (
+                        literal,
+                        RouteTarget(
+                            id=scope, permission=route.permission, scope=scope.key, route=route, parameters=captured
+                        ),
+                    )
         return best[1] if best is not None else None
 
     def _document(self, method: Method, segments: Sequence[str]) -> Target | None:
@@ -142,7 +173,9 @@ class Registry:
             raise _method_not_allowed(method)
         # What extends a scope is decided at that scope, so that "this scope only" deny assignments there count.
         scope = _parse(resource.parent) if kind.extension else resource
-        return Target(resource, f"{kind.permissions_prefix}/{_VERBS[method]}", scope.key, kind)
+        return DocumentTarget(
+            id=resource, permission=f"{kind.permissions_prefix}/{_VERBS[method]}", scope=scope.key, type=kind
+        )
 
     def _below(self, method: Method, segments: Sequence[str]) -> Target | None:
         """Read the path as a resource and one word more: a collection, or an action."""
@@ -170,13 +203,15 @@ class Registry:
             if action.name.lower() == last.lower():
                 if action.method != ("GET" if read else method):
                     raise _method_not_allowed(method)
-                return Target(parent, action.permission, parent.key, owner, action=action)
+                return ActionTarget(
+                    id=parent, permission=action.permission, scope=parent.key, type=owner, action=action
+                )
         return None
 
     def _collection(self, kind: ResourceType, scope: ResourceId, *, read: bool, method: Method) -> Target:
         if not read or "GET" not in kind.methods:
             raise _method_not_allowed(method)
-        return Target(scope, f"{kind.permissions_prefix}/read", scope.key, kind, collection=True)
+        return ListTarget(id=scope, permission=f"{kind.permissions_prefix}/read", scope=scope.key, type=kind)
 
 
 def _match(template: Sequence[str], segments: Sequence[str]) -> dict[str, str] | None:
