@@ -6,7 +6,9 @@ upstream's credential is named by environment variable or file.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +20,9 @@ import platformdirs
 DATA_DIR_VARIABLE = "STOCKADE_DATA_DIR"
 OVERRIDES_VARIABLE = "STOCKADE_OVERRIDES"
 """JSON of the settings given by flags; how the supervisor passes them to its children."""
+
+MAX_SOCKET_DIR_BYTES = 60
+"""Leaves room for a file name below the 100 bytes that every system takes."""
 
 
 class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -140,6 +145,20 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def run_dir(self) -> Path:
         """Sockets and the generation cell."""
         return self.data_dir / "run"
+
+    @property
+    def socket_dir(self) -> Path:
+        """Where UNIX sockets lie: the run folder, or where its path is too long for a socket's address (108 bytes), a private folder
+        of this user and data directory among the temporary files. `serve/files.py` makes it and checks its owner."""
+        if len(os.fsencode(self.run_dir)) <= MAX_SOCKET_DIR_BYTES:
+            return self.run_dir
+        name = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"stockade-{os.geteuid()}-{name}"
+
+    @property
+    def supervisor_socket(self) -> Path:
+        """Where a worker asks for a built-in engine to be started."""
+        return self.socket_dir / "supervisor.sock"
 
     @property
     def database(self) -> str:

@@ -1,0 +1,1 @@
+"""Running the platform: first start, certificates, and the processes that listen."""

@@ -1,0 +1,99 @@
+"""The two TLS listeners, as processes of their own: `python -m stockade.serve.listener data|control`.
+
+Granian's main process binds the port and keeps worker processes; SIGHUP makes it start new workers, which read the certificate file again,
+while the old ones finish what they have begun. Nothing here decides anything: applications come from `boot.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+from typing import Any, Literal
+
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
+from granian.http import HTTP1Settings, HTTP2Settings
+from granian.log import LogLevels
+
+from stockade import boot, settings
+from stockade.serve import child, logs, tls
+from stockade.settings import Settings
+
+BACKLOG = 2048
+CONNECTIONS_PER_WORKER = 2048
+"""Above it connections wait in the backlog."""
+RESPAWN_INTERVAL_S = 3.5
+"""How long a new worker has to come up before the old one stops taking connections."""
+
+Plane = Literal["data", "control"]
+
+
+def data_application() -> Any:
+    """Make the gateway in a worker process."""
+    return _in_worker("data", boot.data_plane)
+
+
+def control_application() -> Any:
+    """Make the control plane in its worker process."""
+    return _in_worker("control", boot.control_plane)
+
+
+def server(plane: Plane, configured: Settings) -> Granian:
+    """Return the server of one plane."""
+    listen, limits = configured.listen, configured.limits
+    data = plane == "data"
+    certificate = tls.active_file(configured)
+    return Granian(
+        f"stockade.serve.listener:{plane}_application",
+        factory=True,
+        address=listen.host,
+        port=listen.data_port if data else listen.control_port,
+        interface=Interfaces.RSGI if data else Interfaces.ASGI,
+        workers=worker_count(configured) if data else 1,
+        loop=Loops.uvloop,
+        http=HTTPModes.auto,
+        websockets=False,
+        backlog=BACKLOG,
+        backpressure=CONNECTIONS_PER_WORKER,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=int(limits.header_timeout_s * 1000), max_buffer_size=max(8192, limits.max_header_bytes)
+        ),
+        http2_settings=HTTP2Settings(
+            max_headers_size=limits.max_header_bytes, max_concurrent_streams=100, keep_alive_interval=30_000, keep_alive_timeout=10
+        ),
+        ssl_cert=certificate,
+        ssl_key=certificate,
+        ssl_protocol_min=SSLProtocols.tls12,
+        respawn_failed_workers=True,
+        respawn_interval=RESPAWN_INTERVAL_S,
+        workers_kill_timeout=limits.drain_timeout_s,
+        log_access=False,
+        log_level=LogLevels.warning,
+        log_dictconfig=logs.configuration(plane, os.environ.get(logs.LEVEL_VARIABLE, "info")),
+    )
+
+
+def worker_count(configured: Settings) -> int:
+    """Return the number of data-plane workers."""
+    return configured.listen.workers or max(1, min(4, os.cpu_count() or 1))
+
+
+def _in_worker(plane: Plane, factory: Any) -> Any:
+    parent = multiprocessing.parent_process()
+    child.become(f"{plane}-worker", parent.pid if parent is not None and parent.pid is not None else os.getppid())
+    return factory()
+
+
+def main() -> None:
+    """Run one listener until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m stockade.serve.listener")
+    parser.add_argument("plane", choices=("data", "control"))
+    parser.add_argument("--parent", type=int, required=True)
+    arguments = parser.parse_args()
+    child.become(arguments.plane, arguments.parent)
+    server(arguments.plane, settings.load()).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,295 @@
+"""`stockade serve`: the one process the operator sees. It starts the others, watches them, and ends with them.
+
+It holds no policy and answers no caller: it can restart what crashed, put a new certificate into place and end cleanly, and little else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from stockade import __version__
+from stockade.serve import probe, tls
+from stockade.serve.engines import Engines
+from stockade.serve.files import locked, private_folder, write_private
+from stockade.settings import DATA_DIR_VARIABLE, OVERRIDES_VARIABLE, Settings
+
+START_TIMEOUT_S = 60.0
+PROBE_INTERVAL_S = 0.1
+CERTIFICATE_CHECK_S = 2.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+STEADY_AFTER_S = 60.0
+"""A listener that ran this long starts again without a pause."""
+STOP_MARGIN_S = 5.0
+EXPIRY_WARNING = timedelta(days=14)
+STATUS_FILE: Final = "serve.json"
+
+log = logging.getLogger(__name__)
+
+
+class CannotServe(Exception):
+    """The platform cannot start. The message is one line for the operator."""
+
+
+def status(settings: Settings) -> dict[str, Any] | None:
+    """Return what the running server of a data directory says of itself (pid, version, listen, overrides), None when none runs."""
+    try:
+        found: dict[str, Any] = json.loads((settings.run_dir / STATUS_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    with locked(_lock_file(settings), wait=False) as free:
+        return None if free else found
+
+
+class Supervisor:
+    """Runs the platform until it is told to stop. overrides: the settings given by flags, for the children and for `stockade env`."""
+
+    def __init__(self, settings: Settings, overrides: Mapping[str, Any], engine_names: frozenset[str]) -> None:
+        self._settings, self._overrides = settings, overrides
+        environment = {
+            **os.environ,
+            DATA_DIR_VARIABLE: str(settings.data_dir),
+            OVERRIDES_VARIABLE: json.dumps(overrides),
+            "PYTHONUNBUFFERED": "1",
+        }
+        self._planes = [Plane(name, environment, settings.limits.drain_timeout_s + STOP_MARGIN_S) for name in ("data", "control")]
+        self._engines = Engines(settings, engine_names)
+        self._certificates = Certificates(settings)
+        self._stop = asyncio.Event()
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Start everything, call `ready`, and return after a signal has asked for the end and everything has ended.
+
+        Raises CannotServe when it does not get that far; then nothing is left running.
+        """
+        private_folder(self._settings.run_dir)
+        with locked(_lock_file(self._settings), wait=False) as free:
+            if not free:
+                raise CannotServe(f"Stockade is already running on {self._settings.data_dir}.")
+            self._check_ports()
+            self._listen_for_signals()
+            try:
+                pair = self._certificates.prepare()
+                await self._engines.open()
+                await self._start(pair.leaf)
+                if not self._stop.is_set():
+                    self._publish()
+                    ready()
+                    await self._watch()
+            finally:
+                (self._settings.run_dir / STATUS_FILE).unlink(missing_ok=True)
+                log.info("stopping")
+                await asyncio.gather(*(plane.stop() for plane in self._planes))
+                await self._engines.close()
+                log.info("stopped")
+
+    def _check_ports(self) -> None:
+        try:
+            taken = probe.ports_in_use(self._settings)
+        except ValueError as failure:
+            raise CannotServe(f"{failure}.") from failure
+        if taken:
+            ports = " and ".join(str(port) for port in taken)
+            raise CannotServe(f"Port {ports} is in use by another program; choose others with --data-port, --control-port, --metadata-port.")
+
+    def _listen_for_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._certificates.look_now)
+
+    async def _start(self, leaf: bytes) -> None:
+        listen = self._settings.listen
+        for plane in self._planes:
+            await plane.start()
+        ports = {"data": listen.data_port, "control": listen.control_port}
+        deadline = time.monotonic() + START_TIMEOUT_S
+        for plane in self._planes:
+            while not self._stop.is_set() and not await probe.answers(listen.host, ports[plane.name], leaf):
+                if plane.ended:
+                    raise CannotServe(f"The {plane.name} plane ended while it was starting; the log above says why.")
+                if time.monotonic() > deadline:
+                    raise CannotServe(f"The {plane.name} plane did not answer within {START_TIMEOUT_S:.0f} seconds.")
+                await asyncio.sleep(PROBE_INTERVAL_S)
+
+    async def _watch(self) -> None:
+        watching = [asyncio.create_task(plane.keep()) for plane in self._planes]
+        watching.append(asyncio.create_task(self._certificates.watch(self._reload)))
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            done, _ = await asyncio.wait([stopping, *watching], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                task.result()  # a watcher never ends by itself: this raises what ended it
+        finally:
+            for task in (stopping, *watching):
+                task.cancel()
+            await asyncio.gather(stopping, *watching, return_exceptions=True)
+
+    def _reload(self) -> None:
+        for plane in self._planes:
+            plane.reload()
+
+    def _publish(self) -> None:
+        listen = self._settings.listen
+        state = {
+            "pid": os.getpid(),
+            "version": __version__,
+            "started": time.time(),
+            "listen": {
+                "host": listen.host,
+                "data_port": listen.data_port,
+                "control_port": listen.control_port,
+                "metadata_port": listen.metadata_port,
+            },
+            "overrides": self._overrides,
+        }
+        write_private(self._settings.run_dir / STATUS_FILE, json.dumps(state, indent=1).encode() + b"\n")
+
+
+class Plane:
+    """One listener's process: started, started again after a crash, and stopped."""
+
+    def __init__(self, name: str, environment: Mapping[str, str], stop_timeout_s: float) -> None:
+        self.name = name
+        self._environment, self._stop_timeout_s = environment, stop_timeout_s
+        self._process: asyncio.subprocess.Process | None = None
+        self._started = 0.0
+
+    @property
+    def ended(self) -> bool:
+        return self._process is None or self._process.returncode is not None
+
+    async def start(self) -> None:
+        self._started = time.monotonic()
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "stockade.serve.listener", self.name, "--parent", str(os.getpid())),
+            stdin=asyncio.subprocess.DEVNULL,
+            env=self._environment,
+            start_new_session=True,  # a Ctrl-C in the terminal reaches the supervisor alone, which then ends the others in order
+        )
+
+    async def keep(self) -> None:
+        """Wait for the process to end unasked, and start it again, more slowly the more often it happens."""
+        pause = FIRST_PAUSE_S
+        while True:
+            assert self._process is not None
+            ended = await self._process.wait()
+            if time.monotonic() - self._started > STEADY_AFTER_S:
+                pause = FIRST_PAUSE_S
+            log.error("a listener ended and is started again", extra={"plane": self.name, "status": ended, "pause_s": pause})
+            await self._sweep()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_S)
+            await self.start()
+
+    def reload(self) -> None:
+        """Have it read its certificate again."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGHUP)
+
+    async def stop(self) -> None:
+        """Let it finish what it has begun, for as long as the settings allow, and end it."""
+        if self._process is None:
+            return
+        if self._process.returncode is None:
+            self._process.terminate()
+            try:
+                await asyncio.wait_for(self._process.wait(), self._stop_timeout_s)
+            except TimeoutError:
+                log.warning("a listener did not end in time and is killed", extra={"plane": self.name})
+        await self._sweep()
+
+    async def _sweep(self) -> None:
+        """Kill whatever is left of its session, so that no orphaned worker goes on answering on the port."""
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        await self._process.wait()
+
+
+class Certificates:
+    """Watches the certificate in force: renews ours before its end, takes over the operator's when its files change."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._look = asyncio.Event()
+        self._pair: tls.Pair | None = None
+        self._seen: object = None
+        self._warned = datetime.min.replace(tzinfo=UTC)
+
+    def prepare(self) -> tls.Pair:
+        """Put a certificate into place; CannotServe when the operator's own is unusable."""
+        self._seen = self._files()
+        try:
+            self._pair = tls.prepare(self._settings)
+        except tls.UnusablePair as failure:
+            raise CannotServe(f"The TLS certificate cannot be used: {failure}.") from failure
+        return self._pair
+
+    def look_now(self) -> None:
+        """Look at the files without waiting for the next round."""
+        self._look.set()
+
+    async def watch(self, reload: Callable[[], None]) -> None:
+        """Call `reload` after each change, once a good new pair is in place."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._look.wait(), CERTIFICATE_CHECK_S)
+            self._look.clear()
+            if await asyncio.to_thread(self._changed):
+                reload()
+
+    def _changed(self) -> bool:
+        assert self._pair is not None
+        now, files = datetime.now(UTC), self._files()
+        own = not self._settings.tls.certificate
+        if files == self._seen and not (own and self._pair.not_after - now <= tls.RENEW_BEFORE):
+            self._warn(now)
+            return False
+        self._seen = files
+        try:
+            if own:
+                pair = tls.prepare(self._settings, now)
+                self._seen = self._files()
+            else:
+                pair = tls.read_pair(self._settings.certificate_file, self._settings.certificate_key_file, now)
+                tls.activate(self._settings, pair)
+        except (tls.UnusablePair, OSError) as failure:
+            log.error("the new TLS certificate is not used, the old one stays: %s", failure)  # noqa: TRY400 - the operator's, no bug
+            return False
+        changed = pair.pem != self._pair.pem
+        self._pair = pair
+        if changed:
+            log.info("a new TLS certificate is in force", extra={"not_after": pair.not_after.isoformat()})
+        return changed
+
+    def _files(self) -> object:
+        return tuple(_state(path) for path in (self._settings.certificate_file, self._settings.certificate_key_file))
+
+    def _warn(self, now: datetime) -> None:
+        assert self._pair is not None
+        if self._pair.not_after - now < EXPIRY_WARNING and now - self._warned > timedelta(days=1):
+            self._warned = now
+            log.warning("the TLS certificate ends soon", extra={"not_after": self._pair.not_after.isoformat()})
+
+
+def _state(path: Path) -> object:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _lock_file(settings: Settings) -> Path:
+    return settings.run_dir / "serve.lock"
