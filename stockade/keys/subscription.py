@@ -2,7 +2,7 @@
 
 A key is `stockade_` + 43 base-62 characters (256 random bits) + 6 base-62 characters of CRC-32 over everything before. The prefix makes it
 findable (the gitleaks rule in `docs/gitleaks.toml`), the checksum lets a scanner prove a find without asking us. The platform keeps
-HMAC-SHA-256 of the key under a derived key for look-up, and the key itself sealed for `listKeys`.
+BLAKE2b keyed with a derived key (a MAC by design, RFC 7693) for look-up, and the key itself sealed for `listKeys`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import hmac
 import re
 import secrets
 import zlib
-from hashlib import sha256
+from hashlib import blake2b
 
 from stockade.kernel.secret import Secret
 
 PREFIX = "stockade_"
 PATTERN = re.compile(r"stockade_[0-9A-Za-z]{49}")
 LENGTH = len(PREFIX) + 49
+DIGEST_PURPOSE = "subscription-key-digest/1"
+"""What the digest key is derived for (`RootKey.derive`): management writes digests under it, the gateway looks them up."""
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _BODY = 43
 _CHECK = 6
@@ -42,7 +44,7 @@ class KeyDigester:
 
     def digest(self, presented: bytes) -> bytes:
         """Return the 32-byte keyed digest of what a caller presented (any bytes)."""
-        return hmac.digest(self._key, presented, sha256)
+        return blake2b(presented, key=self._key, digest_size=32).digest()
 
 
 def _base62(number: int, width: int) -> str:

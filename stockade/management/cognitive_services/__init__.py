@@ -1,0 +1,1 @@
+"""Facts of Microsoft.CognitiveServices that several resource types share: kinds and SKUs, models on the wire. Pure."""

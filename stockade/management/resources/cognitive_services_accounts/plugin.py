@@ -1,0 +1,141 @@
+"""Accounts: `Microsoft.CognitiveServices/accounts`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from stockade.management.cognitive_services import models
+from stockade.management.cognitive_services.kinds import ACCOUNTS, KINDS
+from stockade.management.resource_type import Action, Call, Planned, Reply, ResourceType, bodies, display_id
+from stockade.management.resources.cognitive_services_accounts import (
+    changes,
+    identity,
+    keys,
+    soft_delete,
+    subdomains,
+    view,
+)
+from stockade.management.resources.cognitive_services_accounts.network import admitted
+from stockade.policy.snapshot import AccountPolicy, Entry
+from stockade.services.openai.catalogue import catalogue
+from stockade.storage.database import Reader, Writer
+from stockade.storage.documents import Document, Json, State
+
+
+class Accounts(ResourceType):
+    """An AI account: one endpoint, two keys, network rules, deployments below it."""
+
+    type = name = ACCOUNTS
+    name_pattern = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,63}")
+    soft_deletes = True
+
+    @property
+    def actions(self) -> Sequence[Action]:
+        return (
+            Action("listKeys", f"{ACCOUNTS}/listKeys/action", keys.list_keys),
+            Action("regenerateKey", f"{ACCOUNTS}/regenerateKey/action", keys.regenerate_key, writes=True),
+            # Not Azure's. Reading who uses a key takes no more than reading the account: it shows addresses and programs, never a key.
+            Action("listKeyUsage", f"{ACCOUNTS}/read", keys.list_key_usage),
+            Action("skus", f"{ACCOUNTS}/skus/read", _skus, method="GET"),
+            Action("usages", f"{ACCOUNTS}/usages/read", _usages, method="GET"),
+            Action("models", f"{ACCOUNTS}/models/read", _models, method="GET"),
+            Action(
+                "privateLinkResources", f"{ACCOUNTS}/privateLinkResources/read", _private_link_resources, method="GET"
+            ),
+        )
+
+    def plan(self, call: Call, current: Document | None, reader: Reader) -> Planned:
+        return changes.plan(call, current, reader)
+
+    def after_write(self, call: Call, writer: Writer, document: Document, previous: Document | None) -> Document:
+        subdomain = document.body["properties"].get("customSubDomainName")
+        if previous is not None and previous.state is State.SOFT_DELETED:
+            if soft_delete.is_expired(previous, call.now):
+                soft_delete.clear_remains(call.platform, writer, previous)
+                previous = None
+            else:
+                soft_delete.restore_children(writer, document.id)
+        if subdomain is not None:
+            holder = subdomains.holder(writer, subdomain)
+            if holder is not None and holder.id != document.id:
+                soft_delete.purge(call.platform, writer, holder)  # `plan` saw that its time is up
+            subdomains.reserve(writer, subdomain, document)
+        return identity.settle(call, writer, document, previous)
+
+    def remove(self, call: Call, writer: Writer, document: Document) -> Reply | None:
+        soft_delete.soft_delete(call, writer, document)
+        return None
+
+    def render(self, call: Call, document: Document) -> Json:
+        return view.render(call.platform.settings, document)
+
+    def compile(self, document: Document) -> Iterable[Entry]:
+        body, properties = document.body, document.body["properties"]
+        kind = KINDS[body["kind"].lower()]
+        sku = kind.sku(body["sku"]["name"])
+        if sku is None:
+            raise ValueError(f"{kind.name} has no SKU {body['sku']['name']}")
+        subdomain = properties.get("customSubDomainName")
+        acls = properties.get("networkAcls")
+        yield (
+            "account",
+            document.id,
+            AccountPolicy(
+                id=document.id,
+                arm_id=display_id(document),
+                name=body["name"],
+                kind=kind.name,
+                sku=sku.name,
+                location=body["location"],
+                tenant_id=document.private["tenantId"],
+                subdomain=subdomain,
+                local_auth=properties.get("disableLocalAuth") is not True,
+                public_access=properties.get("publicNetworkAccess", "Enabled") == "Enabled",
+                admit_by_default=acls is None or acls["defaultAction"] == "Allow",
+                admitted=admitted(acls),
+                calls_per_minute=sku.calls_per_minute,
+                ordinal=document.ordinal,
+            ),
+        )
+        if subdomain is not None:
+            yield ("subdomain", subdomain.lower(), document.id)
+        yield from keys.compile_keys(document)
+
+
+def _skus(call: Call, reader: Reader, document: Document) -> Json:
+    kind = KINDS[document.body["kind"].lower()]
+    offered = [sku for sku in kind.skus if not sku.needs_approval]
+    return bodies({"resourceType": "accounts", "sku": {"name": sku.name, "tier": sku.tier}} for sku in offered)
+
+
+def _usages(call: Call, reader: Reader, document: Document) -> Json:
+    # Azure meters monthly quotas here. This platform bills nobody and has none, so there is nothing to count.
+    return {"value": []}
+
+
+def _models(call: Call, reader: Reader, document: Document) -> Json:
+    known = catalogue(call.platform.settings) if KINDS[document.body["kind"].lower()].deployments else ()
+    return bodies(models.account_model(model, known) for model in known)
+
+
+def _private_link_resources(call: Call, reader: Reader, document: Document) -> Json:
+    kind = document.body["kind"]
+    zones = ["privatelink.cognitiveservices.azure.com"]
+    zones += ["privatelink.openai.azure.com"] if kind in {"OpenAI", "AIServices"} else []
+    zones += ["privatelink.services.ai.azure.com"] if kind == "AIServices" else []
+    item = {
+        "id": f"{display_id(document)}/privateLinkResources/account",
+        "name": "account",
+        "type": f"{ACCOUNTS}/privateLinkResources",
+        "properties": {
+            "groupId": "account",
+            "displayName": "Cognitive Services account",
+            "requiredMembers": ["default"],
+            "requiredZoneNames": zones,
+        },
+    }
+    return {"value": [item]}
+
+
+PLUGIN = Accounts()
