@@ -24,13 +24,15 @@ KEY_HEADERS = frozenset({"ocp-apim-subscription-key", "api-key"})
 class Presented:
     """What a request carries, before any of it is believed."""
 
-    __slots__ = ("bearer", "conflicting", "key", "scheme")
+    __slots__ = ("bearer", "conflicting", "in_query", "key", "scheme")
 
     def __init__(self) -> None:
         self.key = ""
         self.bearer = ""
         self.scheme = ""
         self.conflicting = False
+        self.in_query = False
+        """A key stood in the query string."""
 
     def add_key(self, value: str) -> None:
         """Note a key from a header or the query; blank ones are absent (the native Speech SDK sends them)."""

@@ -7,11 +7,12 @@ from typing import Literal
 import msgspec
 
 
-class AuditRecord(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel", kw_only=True):
+class AuditRecord(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel", kw_only=True, gc=False):
     """One decision or one management change, as it is written to the audit log.
 
     category:  Azure Monitor's diagnostic categories; Audit for management and identity, RequestResponse for the data plane.
     phase:     `intent` before a management change is made, `outcome` after it; `decision` for data-plane requests and token issue.
+    gc=False:  records wait by the thousand and hold no cycles, so the collector need not look at them.
     time:      seconds since the epoch, UTC.
     """
 

@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, Engine, Row, create_engine, event, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
@@ -65,12 +63,10 @@ class Reader:
             query = query.where(documents.c.id >= prefix, documents.c.id < prefix[:-1] + "0")
         return [_document(row) for row in self.connection.execute(query.order_by(documents.c.id).limit(limit))]
 
-    def below(self, prefix_id: str) -> list[Document]:
-        """Return every live document strictly below an id, whatever its type (for cascading deletes)."""
+    def below(self, prefix_id: str, state: State = State.LIVE) -> list[Document]:
+        """Return every document of one state strictly below an id, whatever its type (for cascading deletes and restores)."""
         prefix = prefix_id.lower().rstrip("/") + "/"
-        query = select(documents).where(
-            documents.c.id >= prefix, documents.c.id < prefix[:-1] + "0", documents.c.state == State.LIVE.value
-        )
+        query = select(documents).where(documents.c.id >= prefix, documents.c.id < prefix[:-1] + "0", documents.c.state == state.value)
         return [_document(row) for row in self.connection.execute(query.order_by(documents.c.id))]
 
     def changed_since(self, generation: int) -> Iterator[Document]:
@@ -207,6 +203,9 @@ class Database:
 
     def migrate(self) -> None:
         """Bring the schema to the newest version; safe to call at every start and from several processes."""
+        from alembic import command  # only here: the data plane's workers never migrate, and the import takes a quarter second
+        from alembic.config import Config
+
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         with _reachable(), self.engine.connect() as connection:

@@ -122,6 +122,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._until_close = False
         self._whole = False
         self._complete = False
+        self._keep = False
         self.reused = False
         self.answered = False
         """Whether any byte of a reply to the current request has arrived."""
@@ -155,7 +156,9 @@ class UpstreamConnection(asyncio.Protocol):
             raise
         finally:
             timer.cancel()
-            self._head = None
+            # By now another request may already use this connection: it is released when the reply ends, before this task runs on.
+            if self._head is future:
+                self._head = None
 
     def pause(self) -> None:
         if self.is_open and self._transport is not None:
@@ -247,6 +250,8 @@ class UpstreamConnection(asyncio.Protocol):
         if self._complete:
             raise httptools.HttpParserError("a second reply")
         self._complete = True
+        # Asked here, where the parser still knows: afterwards it has forgotten the message.
+        self._keep = self._parser is not None and self._parser.should_keep_alive() and not self._until_close
 
     def on_message_begin(self) -> None:
         if self._complete:
@@ -255,12 +260,11 @@ class UpstreamConnection(asyncio.Protocol):
     # internals
 
     def _end(self) -> None:
-        reply, parser = self._reply, self._parser
-        assert reply is not None and parser is not None
-        keep = parser.should_keep_alive() and not self._until_close
+        reply = self._reply
+        assert reply is not None
         self._parser = None
         self._finish_reply(reply)
-        if keep and self.is_open:
+        if self._keep and self.is_open:
             self._released(self)
         else:
             self.abort()
@@ -271,8 +275,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._deliver(reply)
 
     def _deliver(self, reply: UpstreamReply) -> None:
-        if self._head is not None and not self._head.done():
-            self._head.set_result(reply)
+        head, self._head = self._head, None
+        if head is not None and not head.done():
+            head.set_result(reply)
 
     def _broken(self, message: str) -> None:
         self._fail(Fault(FaultKind.UPSTREAM_FAILED, message))
@@ -282,8 +287,9 @@ class UpstreamConnection(asyncio.Protocol):
         reply, self._reply = self._reply, None
         if reply is not None:
             reply.fail(fault)
-        if self._head is not None and not self._head.done():
-            self._head.set_exception(fault)
+        head, self._head = self._head, None
+        if head is not None and not head.done():
+            head.set_exception(fault)
 
 
 def _expire(future: asyncio.Future[object]) -> None:

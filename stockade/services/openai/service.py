@@ -15,7 +15,7 @@ import msgspec
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.policy.snapshot import AccountPolicy, DeploymentPolicy, Snapshot
 from stockade.services.dialect import STATUS
-from stockade.services.openai.catalogue import BUILT_IN_NOTE, catalogue, find, is_built_in
+from stockade.services.openai.catalogue import BUILT_IN_NOTE, catalogue, is_built_in
 from stockade.services.openai.engines.engine import Engine, engine_for
 from stockade.services.openai.operations import OPERATIONS
 from stockade.services.service import Call, Reply, Stream
@@ -56,7 +56,10 @@ class OpenAIService:
 
     def __init__(self, settings: Settings) -> None:
         self._models = catalogue(settings)
-        socket = str(settings.run_dir / "supervisor.sock")
+        self._by_deployment: dict[tuple[str, str, str], Model] = {
+            (model.format.lower(), model.name.lower(), model.version): model for model in self._models
+        }
+        socket = str(settings.supervisor_socket)
         self._engines: dict[tuple[str, str], Engine] = {
             (model.name.lower(), model.version): engine_for(model, socket, settings.limits) for model in self._models
         }
@@ -90,6 +93,8 @@ class OpenAIService:
 
     async def answer(self, call: Call) -> Reply | Stream:
         """Dispatch to the engine, or answer a question about models ourselves."""
+        if call.deployment is not None:
+            return await self._dispatch(call, call.deployment)
         match call.operation.name:
             case "Models_List":
                 return _json({"object": "list", "data": [self._describe(m) for m in self._models]})
@@ -102,8 +107,10 @@ class OpenAIService:
                 if found is None:
                     raise Fault(FaultKind.DEPLOYMENT_NOT_FOUND, _DEPLOYMENT_MISSING)
                 return _json(_deployment(found))
-        assert call.deployment is not None
-        engine = self._engines[call.deployment.model.lower(), call.deployment.model_version]
+        raise Fault(FaultKind.NOT_FOUND, "Resource not found")
+
+    async def _dispatch(self, call: Call, deployment: DeploymentPolicy) -> Reply | Stream:
+        engine = self._engines[deployment.model.lower(), deployment.model_version]
         parsed: _Parsed = call.parsed
         parsed.members["model"] = msgspec.Raw(_encode(engine.model_name))
         reply = await engine.post(_ROUTES[call.operation.name][0], _encode(parsed.members))
@@ -121,7 +128,8 @@ class OpenAIService:
             engine.close()
 
     def _model(self, deployment: DeploymentPolicy) -> Model:
-        model = find(self._models, deployment.model_format, deployment.model, deployment.model_version)
+        key = (deployment.model_format.lower(), deployment.model.lower(), deployment.model_version)
+        model = self._by_deployment.get(key)
         if model is None:
             raise Fault(FaultKind.UNAVAILABLE, f"The model '{deployment.model}' is no longer in this platform's catalogue.")
         return model
