@@ -1,0 +1,64 @@
+"""What is asked of every server, and what a right answer holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+EVENTS = 200
+"""Server-sent events in one streamed answer, the closing `[DONE]` not counted."""
+
+PACE_S = 0.004
+"""Pause between two events of one paced stream.
+
+Models send no bursts, and a burst flatters a slow server: it finds many events in one read and pays for them once.
+"""
+
+MARKER = "palisade"
+"""The word that every answer, and every event of a streamed one, carries exactly once: a count that holds whoever re-wrote the JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Describe one kind of traffic: a model name the backend understands, and how many connections ask for it."""
+
+    name: str
+    about: str
+    connections: int
+    streamed: bool
+
+    @property
+    def markers(self) -> int:
+        """Count the markers a whole answer holds."""
+        return EVENTS if self.streamed else 1
+
+    @property
+    def body(self) -> str:
+        """Build the JSON body of one request, the same bytes for every server."""
+        request: dict[str, object] = {
+            "model": self.name,
+            "messages": [{"role": "user", "content": "What keeps a gate?"}],
+        }
+        if self.streamed:
+            request["stream"] = True
+        return json.dumps(request, separators=(",", ":"))
+
+
+CHAT = Workload("chat", "small JSON in, small JSON out", connections=32, streamed=False)
+STREAM = Workload("stream", f"{EVENTS} events, as fast as they are taken", connections=16, streamed=True)
+PACED = Workload("paced", f"{EVENTS} events, one every {PACE_S * 1000:.0f} ms", connections=32, streamed=True)
+WORKLOADS = (CHAT, STREAM, PACED)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Say where one contender takes a workload: an https address and the headers that carry its credential.
+
+    `path` names the contender's way of checking (`key`, `token`), or is `-` where nothing is checked.
+    """
+
+    workload: Workload
+    path: str
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
