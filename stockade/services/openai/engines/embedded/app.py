@@ -17,6 +17,8 @@ import traceback
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
+import msgspec
+
 from stockade.kernel.faults import Fault, FaultKind
 
 from .catalogue import BuiltInModel, Capability
@@ -48,10 +50,21 @@ class App:
     """Serve one model through the engine that runs it."""
 
     def __init__(
-        self, model: BuiltInModel, *, text: TextEngine | None = None, embeddings: EmbeddingEngine | None = None
+        self,
+        model: BuiltInModel,
+        *,
+        text: TextEngine | None = None,
+        embeddings: EmbeddingEngine | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
+        self._at_work = 0
+        self._last_used = clock()
         self._model = model
-        self._get: dict[str, bytes] = {"/healthz": b'{"status":"ok"}', "/v1/models": models_reply([model])}
+        self._get: dict[str, Callable[[], bytes]] = {
+            "/healthz": self._health,
+            "/v1/models": lambda: models_reply([model]),
+        }
         self._post: dict[str, _Handler] = {}
         if text is not None:
             self._post["/v1/chat/completions"] = functools.partial(self._text, text, read_chat)
@@ -79,7 +92,7 @@ class App:
         if method != ("GET" if path in self._get else "POST"):
             raise Fault(FaultKind.METHOD_NOT_ALLOWED, "The operation does not take this method.")
         if method == "GET":
-            await reply.json(200, self._get[path])
+            await reply.json(200, self._get[path]())
             return
         if path not in self._post:
             raise Fault(
@@ -88,8 +101,18 @@ class App:
                 code="OperationNotSupported",  # Azure's code for this case
                 target="model",
             )
-        body = await _read_body(scope, receive)
-        await _while_connected(receive, self._post[path](body, reply))
+        self._at_work += 1
+        try:
+            body = await _read_body(scope, receive)
+            await _while_connected(receive, self._post[path](body, reply))
+        finally:
+            self._at_work -= 1
+            self._last_used = self._clock()
+
+    def _health(self) -> bytes:
+        """Return that all is well, and for how many seconds nobody has used the model: what the supervisor ends idle engines by."""
+        idle_s = 0.0 if self._at_work else self._clock() - self._last_used
+        return msgspec.json.encode({"status": "ok", "idleSeconds": round(idle_s, 1)})
 
     async def _text(
         self, engine: TextEngine, read: Callable[[bytes, BuiltInModel], Generation], body: bytes, reply: _Reply

@@ -191,6 +191,26 @@ async def test_health_and_models_need_no_engine():
     assert models.json["data"][0]["description"] == SMOLLM2.label
 
 
+async def test_health_tells_how_long_nobody_has_used_the_model():
+    now = 100.0
+    app = App(SMOLLM2, text=Script(Accepted(), forever=True), clock=lambda: now)
+
+    async def idle_s():
+        return (await Connection(app, "/healthz", method="GET").run()).json["idleSeconds"]
+
+    now = 160.0
+    assert await idle_s() == 60
+    connection = Connection(app, body=CHAT | {"stream": True})
+    running = asyncio.create_task(connection.run())
+    await connection.first_sent.wait()
+    now = 1000.0
+    assert await idle_s() == 0, "an engine at work is not idle, however long it takes"
+    connection.leave()
+    await running
+    now = 1007.0
+    assert await idle_s() == 7
+
+
 async def test_a_body_above_the_limit_is_refused_while_it_is_still_arriving():
     chunks = [b" " * (MAX_BODY_BYTES // 2)] * 5
     connection = Connection(App(SMOLLM2, text=Script()), chunks=chunks)
