@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from stockade.identity import directory, signing_keys, tenant
+from stockade.identity import directory, issuers, signing_keys, tenant
 from stockade.policy.compile import Compile
 from stockade.settings import Settings
 
@@ -15,5 +15,6 @@ def compilers(settings: Settings) -> dict[str, Compile]:
         tenant.TYPE: partial(tenant.compile_tenant, authority=settings.authority),
         directory.PRINCIPAL_TYPE: directory.compile_principal,
         directory.GROUP_TYPE: directory.compile_group,
+        issuers.TYPE: issuers.compile_issuer,
         signing_keys.TYPE: partial(signing_keys.compile_signing_key, authority=settings.authority),
     }

@@ -369,6 +369,8 @@ def compile_principal(document: Document) -> Iterable[Entry]:
         yield ("application", principal.app_id, principal.object_id)
     if principal.resource_id is not None:
         yield ("managed-identity", principal.resource_id.lower(), principal.object_id)
+    if principal.kind == "machine":
+        yield ("machine", "", principal.object_id)
 
 
 def compile_group(document: Document) -> Iterable[Entry]:
