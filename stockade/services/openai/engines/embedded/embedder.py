@@ -1,7 +1,7 @@
 """MiniLM through ONNX Runtime: one vector of length 1 per text.
 
-Texts are run one at a time: on one or two cores a batch is hardly faster, padding is never paid for, memory does not depend on the number of
-texts, and the work can be called off between any two.
+Texts are run one at a time: no padding is paid for, memory does not depend on the number of texts, and the work can be called off between
+any two. (A batch would give the same vectors.)
 Source of the pooling (mean over tokens, then L2): the model card of sentence-transformers/all-MiniLM-L6-v2.
 """
 
