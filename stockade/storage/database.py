@@ -7,6 +7,7 @@ generations appear in the order in which they commit.
 
 from __future__ import annotations
 
+import builtins
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -63,7 +64,7 @@ class Reader:
             query = query.where(documents.c.id >= prefix, documents.c.id < prefix[:-1] + "0")
         return [_document(row) for row in self.connection.execute(query.order_by(documents.c.id).limit(limit))]
 
-    def below(self, prefix_id: str, state: State = State.LIVE) -> list[Document]:
+    def below(self, prefix_id: str, state: State = State.LIVE) -> builtins.list[Document]:
         """Return every document of one state strictly below an id, whatever its type (for cascading deletes and restores)."""
         prefix = prefix_id.lower().rstrip("/") + "/"
         query = select(documents).where(documents.c.id >= prefix, documents.c.id < prefix[:-1] + "0", documents.c.state == state.value)
