@@ -42,6 +42,24 @@ def typed(body: Mapping[str, Any], shape: type[S]) -> S:
         ) from failure
 
 
+def one_of(value: str, choices: tuple[str, ...], target: str) -> str:
+    """Return the choice in Azure's spelling; Fault(INVALID) for any other value."""
+    for choice in choices:
+        if choice.lower() == value.lower():
+            return choice
+    message = f"'{value[:80]}' is not a value of '{target}'; it is one of: {', '.join(choices)}."
+    raise Fault(FaultKind.INVALID, message, code="InvalidRequestContent", target=target)
+
+
+def whole_number(value: int | str, target: str, *, smallest: int = 1) -> int:
+    """Return a count that may have come as text; Fault(INVALID) for anything else."""
+    text = str(value).strip()
+    if isinstance(value, bool) or not (text.isascii() and text.isdigit() and len(text) <= 9) or int(text) < smallest:
+        message = f"The property '{target}' must be a whole number of at least {smallest}."
+        raise Fault(FaultKind.INVALID, message, code="InvalidCapacity", target=target)
+    return int(text)
+
+
 @cache
 def _members(shape: type[msgspec.Struct]) -> dict[str, tuple[str, Any]]:
     hints = get_type_hints(shape)

@@ -23,9 +23,10 @@ from stockade.management.merge import merge_patch
 from stockade.management.resource_type import Call, Planned
 from stockade.management.resources.cognitive_services_accounts import identity, keys, offer, shape, subdomains
 from stockade.management.resources.cognitive_services_accounts.fqdn import check_fqdn_list
-from stockade.management.resources.cognitive_services_accounts.network import one_of, planned_acls
+from stockade.management.resources.cognitive_services_accounts.network import planned_acls
 from stockade.management.resources.cognitive_services_accounts.soft_delete import is_expired
-from stockade.management.shape import respelled, typed
+from stockade.management.shape import one_of, respelled, typed
+from stockade.management.tags import checked_tags
 from stockade.storage.database import Reader
 from stockade.storage.documents import Document, Json, State
 
@@ -48,7 +49,6 @@ KEPT_CONTROLS = (
 CREATE_ONLY = ("customSubDomainName", "userOwnedStorage")
 SECRET_API_PROPERTIES = ("qnaAzureSearchEndpointKey", "eventHubConnectionString", "storageAccountConnectionString")
 MAX_SECRET = 1000
-MAX_TAGS = 50
 STORAGE_TYPE = "microsoft.storage/storageaccounts"
 _WHOLE = frozenset({"properties.networkAcls", "properties.encryption"})
 _CONNECTION_STRING = re.compile(
@@ -116,8 +116,7 @@ def _change(call: Call, before: Document | None, wanted: Json, reader: Reader, s
         "sku": offer.planned_sku(account, kind, before),
         "properties": properties,
     }
-    _tags(account.tags)
-    body["tags"] = dict(account.tags or {})
+    body["tags"] = checked_tags(wanted.get("tags"))
 
     subdomain = _subdomain(call, asked, before, reader)
     if subdomain is not None:
@@ -169,14 +168,6 @@ def _server_properties(call: Call, body: Json, before: Document | None) -> Json:
             call, kept.get("skuChangeInfo"), KINDS[body["kind"].lower()], old, new
         )
     return kept
-
-
-def _tags(tags: Mapping[str, str] | None) -> None:
-    if tags is not None and (
-        len(tags) > MAX_TAGS or any(len(name) > 512 or len(value) > 256 for name, value in tags.items())
-    ):
-        message = f"A resource has at most {MAX_TAGS} tags, with names up to 512 and values up to 256 characters."
-        raise Fault(FaultKind.INVALID, message, code="InvalidTags", target="tags")
 
 
 def _subdomain(call: Call, asked: shape.Properties, before: Document | None, reader: Reader) -> str | None:

@@ -14,6 +14,7 @@ from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.resource_id import ResourceId
 from stockade.management.cognitive_services.kinds import Kind
 from stockade.management.resources.cognitive_services_accounts.shape import NetworkRuleSet
+from stockade.management.shape import one_of
 from stockade.storage.documents import Json
 
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -48,15 +49,6 @@ def planned_acls(raw: Mapping[str, Any], rules: NetworkRuleSet, kind: Kind, *, s
 def admitted(acls: Mapping[str, Any] | None) -> tuple[Network, ...]:
     """Return the networks a stored rule set admits. Subnet rules name no addresses and admit nothing by themselves."""
     return tuple(ip_network(rule["value"]) for rule in (acls or {}).get("ipRules", ()))
-
-
-def one_of(value: str, choices: tuple[str, ...], target: str) -> str:
-    """Return the choice in Azure's spelling; Fault(INVALID) for any other value."""
-    for choice in choices:
-        if choice.lower() == value.lower():
-            return choice
-    message = f"'{value[:80]}' is not a value of '{target}'; it is one of: {', '.join(choices)}."
-    raise Fault(FaultKind.INVALID, message, code="InvalidRequestContent", target=target)
 
 
 def normal_network(text: str, *, strict: bool) -> str:

@@ -14,6 +14,7 @@ from stockade.management.cognitive_services.kinds import ACCOUNTS, CLOSED_SKU, K
 from stockade.management.locations import GLOBAL, accepted, normalised
 from stockade.management.resource_type import Call
 from stockade.management.resources.cognitive_services_accounts import shape
+from stockade.management.shape import whole_number
 from stockade.storage.documents import Document, Json
 
 
@@ -98,15 +99,6 @@ def sku_not_approved(kind: Kind) -> Fault:
         "This version of the platform cannot take or approve such requests; choose another SKU."
     )
     return Fault(FaultKind.AUTHORIZATION_FAILED, message, code="SkuNotApproved", target="sku.name")
-
-
-def whole_number(value: int | str, target: str, *, smallest: int = 1) -> int:
-    """Return a count that may have come as text; Fault(INVALID) for anything else."""
-    text = str(value).strip()
-    if isinstance(value, bool) or not (text.isascii() and text.isdigit() and len(text) <= 9) or int(text) < smallest:
-        message = f"The property '{target}' must be a whole number of at least {smallest}."
-        raise Fault(FaultKind.INVALID, message, code="InvalidCapacity", target=target)
-    return int(text)
 
 
 def planned_sku_change(call: Call, info: Mapping[str, Any] | None, kind: Kind, old: str, new: str) -> Json:

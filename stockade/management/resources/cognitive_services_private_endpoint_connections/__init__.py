@@ -1,0 +1,113 @@
+"""`Microsoft.CognitiveServices/accounts/privateEndpointConnections`: who asked to reach an account privately, and what was decided.
+
+Stored and shown, here and in the account's `privateEndpointConnections`. A connection admits no address by itself: private endpoints of
+this platform come with its network controls.
+Source: contracts, control-plane section 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from stockade.kernel.faults import Fault, FaultKind
+from stockade.management.cognitive_services.kinds import ACCOUNTS
+from stockade.management.merge import merge_patch
+from stockade.management.resource_type import Call, Planned, Reply, ResourceType
+from stockade.management.shape import one_of, respelled, typed
+from stockade.policy.snapshot import Entry
+from stockade.storage.database import Reader, Writer
+from stockade.storage.documents import Document
+
+STATES = ("Pending", "Approved", "Rejected")
+
+
+class ConnectionState(Struct, rename="camel"):
+    """What was decided, and why."""
+
+    status: str | None = None
+    description: str | None = None
+    actions_required: str | None = None
+
+
+class Properties(Struct, rename="camel"):
+    """A connection's properties."""
+
+    private_link_service_connection_state: ConnectionState | None = None
+    group_ids: list[str] | None = None
+
+
+class Connection(Struct, rename="camel"):
+    """The whole body."""
+
+    properties: Properties | None = None
+
+
+class PrivateEndpointConnections(ResourceType):
+    """A stored private endpoint connection."""
+
+    type = name = f"{ACCOUNTS}/privateEndpointConnections"
+    methods = frozenset({"GET", "PUT", "DELETE"})
+    created_status = 200  # SDKs take 200 and 202 here, not 201
+
+    def plan(self, call: Call, current: Document | None, reader: Reader) -> Planned:
+        body = merge_patch({}, respelled(call.body, Connection))
+        asked = typed(body, Connection).properties or Properties()
+        decided = asked.private_link_service_connection_state
+        target = "properties.privateLinkServiceConnectionState"
+        if decided is None:
+            raise Fault(
+                FaultKind.INVALID, f"The property '{target}' is required.", code="InvalidRequestContent", target=target
+            )
+        status = one_of(decided.status or "Pending", STATES, f"{target}.status")
+        if any(group != "account" for group in asked.group_ids or ()):
+            raise Fault(
+                FaultKind.INVALID,
+                "An account has one group: 'account'.",
+                code="InvalidGroupId",
+                target="properties.groupIds",
+            )
+        account = reader.get(call.id.parent)
+        if account is None or not account.body["properties"].get("customSubDomainName"):
+            message = (
+                "Private endpoints need a custom subdomain: set properties.customSubDomainName of the account first."
+            )
+            raise Fault(FaultKind.INVALID, message, code="CustomSubDomainNameRequired", target="properties")
+        properties = dict(body["properties"])
+        properties["privateLinkServiceConnectionState"] = {
+            **properties["privateLinkServiceConnectionState"],
+            "status": status,
+        }
+        return Planned(
+            {**body, "properties": {**properties, "groupIds": ["account"], "provisioningState": "Succeeded"}}
+        )
+
+    def after_write(self, call: Call, writer: Writer, document: Document, previous: Document | None) -> Document:
+        self._show_in_account(writer, document)
+        return document
+
+    def remove(self, call: Call, writer: Writer, document: Document) -> Reply | None:
+        super().remove(call, writer, document)
+        self._show_in_account(writer, document)
+        return None
+
+    def compile(self, document: Document) -> Iterable[Entry]:
+        return ()
+
+    def _show_in_account(self, writer: Writer, connection: Document) -> None:
+        account = writer.get(connection.id.rsplit("/", 2)[0])
+        if account is None:
+            return
+        shown = [dict(found.body) for found in writer.list(self.type, under=account.id)]
+        properties = {**account.body["properties"], "privateEndpointConnections": shown}
+        writer.put(
+            account.id,
+            account.type,
+            {**account.body, "properties": properties},
+            subscription=account.subscription,
+            resource_group=account.resource_group,
+        )
+
+
+PLUGIN = PrivateEndpointConnections()
