@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stockade.services.openai.catalogue import BUILT_IN_NOTE, find, is_built_in
+from stockade.services.openai.catalogue import find, label
 from stockade.settings import Model
 from stockade.storage.documents import Json
 
@@ -21,8 +21,9 @@ def account_model(model: Model, models: tuple[Model, ...]) -> Json:
     """Return a catalogue entry as `accounts/models` lists it. Azure has no field for prose there, so a capability says what a model is."""
     newest = find(models, model.format, model.name, None)
     capabilities = dict.fromkeys(model.capabilities, "true")
-    if is_built_in(model):
-        capabilities["note"] = BUILT_IN_NOTE
+    honest = label(model)
+    if honest is not None:
+        capabilities["note"] = honest
     return {
         "format": model.format,
         "name": model.name,
@@ -55,8 +56,4 @@ def usage_name(model: Model) -> str:
 
 def description(model: Model) -> str:
     """Say in one sentence where a model runs."""
-    return (
-        f"A {BUILT_IN_NOTE}."
-        if is_built_in(model)
-        else "Served by an upstream server that this platform's operator configured."
-    )
+    return label(model) or "Served by an upstream server that this platform's operator configured."

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from stockade.services.openai.engines.embedded.catalogue import MODELS
 from stockade.settings import Model, Settings
 
-BUILT_IN_NOTE = "small built-in model: it proves the plumbing and is not meant for real answers"
-
-BUILT_IN = (
-    Model(name="smollm2-135m-instruct", version="1", capabilities=("chatCompletion", "completion")),
-    Model(name="all-minilm-l6-v2", version="1", capabilities=("embeddings",)),
+BUILT_IN = tuple(
+    Model(name=model.name, version=model.version, format=model.format, capabilities=tuple(sorted(model.capabilities)))
+    for model in MODELS.values()
 )
+_LABELS = {model.name: model.label for model in MODELS.values()}
 
 
 def catalogue(settings: Settings) -> tuple[Model, ...]:
@@ -26,7 +26,13 @@ def catalogue(settings: Settings) -> tuple[Model, ...]:
 
 
 def is_built_in(model: Model) -> bool:
+    """Say whether the model comes with Stockade rather than from an upstream."""
     return model.upstream is None
+
+
+def label(model: Model) -> str | None:
+    """Return the honest sentence that goes with a built-in model wherever it is offered; None for the operator's own."""
+    return _LABELS.get(model.name) if is_built_in(model) else None
 
 
 def find(models: tuple[Model, ...], model_format: str, name: str, version: str | None) -> Model | None:

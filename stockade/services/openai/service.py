@@ -15,7 +15,7 @@ import msgspec
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.policy.snapshot import AccountPolicy, DeploymentPolicy, Snapshot
 from stockade.services.dialect import STATUS
-from stockade.services.openai.catalogue import BUILT_IN_NOTE, catalogue, is_built_in
+from stockade.services.openai.catalogue import catalogue, is_built_in, label
 from stockade.services.openai.engines.engine import Engine, engine_for
 from stockade.services.openai.operations import OPERATIONS
 from stockade.services.service import Call, Reply, Stream
@@ -156,8 +156,9 @@ class OpenAIService:
                 "inference": True,
             },
         }
-        if is_built_in(model):
-            described["description"] = BUILT_IN_NOTE
+        description = label(model)
+        if description is not None:
+            described["description"] = description
         return described
 
 
