@@ -36,8 +36,9 @@ def envelope(call: Call, kind: ResourceType, planned: Json, current: Document | 
     if current is not None:
         spelled = display_id(current)
     else:
-        above = display_id(parent) if parent is not None else ""
-        spelled = f"{above}/{_relative(call.id, kind)}"
+        stored = kind.stored_as(call.id)
+        above = display_id(parent) if parent is not None and parent.id == stored.parent.lower() else ""
+        spelled = f"{above}/{_relative(stored, kind)}"
     body = {"id": spelled, "name": spelled.rsplit("/", 1)[-1], "type": kind.type, **body}
     if kind.has_system_data:
         who = {"By": call.credential.app_id or call.credential.object_id}

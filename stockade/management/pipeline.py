@@ -233,7 +233,7 @@ class Pipeline:
             parent = self._require(writer, call.id)
             current = kind.get(call, writer)
             if current is None and kind.soft_deletes:
-                current = writer.get(call.id.key, State.SOFT_DELETED)
+                current = writer.get(kind.stored_as(call.id).key, State.SOFT_DELETED)
             live = current if current is not None and current.state is State.LIVE else None
             check_preconditions(head.headers, live)
             if call.method == "DELETE":
@@ -250,14 +250,15 @@ class Pipeline:
             planned = kind.plan(call, current, writer)
             self._intend(admitted)
             # 7. write
+            stored = kind.stored_as(call.id)
             body = envelope(call, kind, planned.body, current, parent)
             document = writer.put(
-                call.id.key,
+                stored.key,
                 kind.type,
                 body,
                 planned.private,
-                subscription=call.id.subscription or "",
-                resource_group=call.id.resource_group or "",
+                subscription=stored.subscription or "",
+                resource_group=stored.resource_group or "",
             )
             document = kind.after_write(call, writer, document, current)
             tuple(kind.compile(document))  # what does not compile is rolled back, rather than stored and out of force

@@ -150,7 +150,8 @@ class Route:
 
     template:   path with `{name}` for one segment, compared without regard to case; a leading `/{scope}` stands for any scope, also none,
                 e.g. `/{scope}/providers/Microsoft.Authorization/permissions`. Literal segments beat captures.
-    permission: the ARM action in full; None: every authenticated caller (the handler filters what it shows).
+    permission: the ARM action in full, a leading `{name}` filled in from the template; None: every authenticated caller, and the handler
+                filters what it shows.
     scope:      where the permission is needed, a prefix of the template; default: what stands before the first `/providers/`
                 (the captured scope for `/{scope}` templates).
     writes:     as for `Action`.
@@ -207,6 +208,10 @@ class ResourceType(Plugin, ABC):
     def actions(self) -> Sequence[Action]:
         return ()
 
+    def stored_as(self, resource: ResourceId) -> ResourceId:
+        """Return the id a resource is stored under, where several ids name the same one (role definitions: any scope's)."""
+        return resource
+
     @abstractmethod
     def plan(self, call: Call, current: Document | None, reader: Reader) -> Planned:
         """Validate and default a PUT or PATCH; raise Fault to refuse it. Changes nothing.
@@ -234,7 +239,7 @@ class ResourceType(Plugin, ABC):
 
     def get(self, call: Call, reader: Reader) -> Document | None:
         """Return the live document call.id names; types with built-in members look there too."""
-        return reader.get(call.id.key)
+        return reader.get(self.stored_as(call.id).key)
 
     def list(self, call: Call, reader: Reader) -> Iterable[Document]:
         """Return the documents of a collection asked for at call.id: a subscription, a group or the parent resource."""

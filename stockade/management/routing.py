@@ -159,7 +159,11 @@ class Registry:
                     best = (
                         literal,
                         RouteTarget(
-                            id=scope, permission=route.permission, scope=scope.key, route=route, parameters=captured
+                            id=scope,
+                            permission=_filled(route.permission, captured),
+                            scope=scope.key,
+                            route=route,
+                            parameters=captured,
                         ),
                     )
         return best[1] if best is not None else None
@@ -245,6 +249,13 @@ def _route_scope(route: Route, template: Sequence[str], captured: Mapping[str, s
             pattern = template[:2] if lower[0] == "subscriptions" and len(template) > 1 else ()
     parts = [captured[part.strip("{}")].strip("/") if part.startswith("{") else part for part in pattern]
     return _parsed([segment for part in parts for segment in part.split("/") if segment])
+
+
+def _filled(permission: str | None, captured: Mapping[str, str]) -> str | None:
+    if permission is not None and permission.startswith("{"):
+        name, brace, rest = permission[1:].partition("}")
+        return captured[name] + rest if brace else permission
+    return permission
 
 
 def _parse(text: str) -> ResourceId:

@@ -1,0 +1,82 @@
+"""Azure's built-in roles, shipped as `builtin-roles.json`: names, GUIDs and permissions as Azure publishes them.
+
+Source: contracts, control-plane section 4.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+
+from stockade.policy.snapshot import Entry, Permission, RoleDefinition
+
+OWNER = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635"
+READER = "acdd72a7-3385-48ef-bd42-f606fba81ae7"
+
+
+class _Permission(msgspec.Struct, frozen=True, rename="camel"):
+    actions: tuple[str, ...]
+    not_actions: tuple[str, ...]
+    data_actions: tuple[str, ...]
+    not_data_actions: tuple[str, ...]
+    condition: str | None = None
+    condition_version: str | None = None
+
+
+class BuiltInRole(msgspec.Struct, frozen=True, rename="camel"):
+    """One role of the file. name: its GUID, in lower case."""
+
+    role_name: str
+    name: str
+    role_type: str
+    permissions: tuple[_Permission, ...]
+
+
+@cache
+def roles() -> Mapping[str, BuiltInRole]:
+    """Return every built-in role by GUID."""
+    data = files("stockade.policy").joinpath("builtin-roles.json").read_bytes()
+    return {role.name: role for role in msgspec.json.decode(data, type=list[BuiltInRole])}
+
+
+def builtin_roles() -> tuple[Entry, ...]:
+    """Return the built-in roles as entries of the snapshot's "role" index."""
+    return tuple(
+        ("role", role.name, RoleDefinition(role.name, role.role_name, True, permission_sets(_plain(role.permissions))))
+        for role in roles().values()
+    )
+
+
+def permission_sets(permissions: Iterable[Mapping[str, Any]]) -> tuple[Permission, ...]:
+    """Return the `permissions` member of a role definition or deny assignment as policy: patterns in lower case."""
+    return tuple(
+        Permission(
+            actions=_lower(permission.get("actions")),
+            not_actions=_lower(permission.get("notActions")),
+            data_actions=_lower(permission.get("dataActions")),
+            not_data_actions=_lower(permission.get("notDataActions")),
+            conditional=bool(permission.get("condition")),
+        )
+        for permission in permissions
+    )
+
+
+def permissions_body(role: BuiltInRole) -> list[dict[str, Any]]:
+    """Return a role's permissions as ARM shows them."""
+    return [
+        {name: value for name, value in permission.items() if value is not None}
+        for permission in _plain(role.permissions)
+    ]
+
+
+def _plain(permissions: Iterable[_Permission]) -> list[dict[str, Any]]:
+    built: list[dict[str, Any]] = msgspec.to_builtins(list(permissions))
+    return built
+
+
+def _lower(patterns: Iterable[str] | None) -> tuple[str, ...]:
+    return tuple(pattern.lower() for pattern in patterns or ())
