@@ -27,7 +27,7 @@ _LIMIT_S = 600
 
 @dataclass(slots=True)
 class Cell:
-    """Collect the samples of one contender on one path of one workload."""
+    """Collect the samples of one contender with one check of one workload."""
 
     contender: str
     running: Running
@@ -36,8 +36,8 @@ class Cell:
 
     @property
     def label(self) -> str:
-        path = "" if self.request.path == "-" else f" {self.request.path}"
-        return f"{self.contender}{path} {self.request.workload.name}"
+        check = "" if self.request.check == "-" else f" {self.request.check}"
+        return f"{self.contender}{check} {self.request.workload.name}"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str]) -> int:
         versions=versions,
         about={one.name: one.about for one in contenders},
         results=[
-            summarise(cell.contender, cell.request.workload.name, cell.request.path, cell.samples) for cell in measured
+            summarise(cell.contender, cell.request.workload.name, cell.request.check, cell.samples) for cell in measured
         ],
         memory_bytes=memory,
         not_measured=not_measured,

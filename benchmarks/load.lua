@@ -1,7 +1,8 @@
 -- What wrk runs: the request, the check of every answer, and an end that leaves no request half done.
 --
 -- Arguments: seconds to measure, connections, markers a right answer holds, the marker, a word that must close a streamed answer or "-", and a
--- file with the headers, an empty line and the body (a file, as arguments can be read by every process). Prints one line of JSON.
+-- file (a file, as arguments can be read by every process) with the body in its first line, then for each target its path, its headers and an
+-- empty line. Targets are asked in turn. Prints one line of JSON.
 --
 -- wrk by itself ends in the middle of its last requests: the server has worked on them and nobody counts them, which at 30 requests per second is
 -- a tenth of everything. So here each connection asks delay() before its next request, is parked once the time is over, and the run ends
@@ -33,15 +34,27 @@ function init(args)
   seconds, connections, markers = tonumber(args[1]), tonumber(args[2]), tonumber(args[3])
   marker, closing = args[4], args[5]
   local file = assert(io.open(args[6]))
-  wrk.method = "POST"
+  local body = file:read("*l")
+  prepared, turn = {}, 0
+  local path, headers
   for line in file:lines() do
-    if line == "" then break end
-    local name, value = line:match("^([^:]+): (.*)$")
-    wrk.headers[name] = value
+    if not path then
+      path, headers = line, {}
+    elseif line ~= "" then
+      local name, value = line:match("^([^:]+): (.*)$")
+      headers[name] = value
+    else
+      table.insert(prepared, wrk.format("POST", path, headers, body))
+      path = nil
+    end
   end
-  wrk.body = file:read("*a")
   file:close()
   right, wrong, parked, started, last, first_wrong = 0, 0, 0, 0, 0, ""
+end
+
+function request()
+  turn = turn % #prepared + 1
+  return prepared[turn]
 end
 
 function delay()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.workload import MARKER, Request
+from benchmarks.workload import MARKER, Request, Target
 
 _SCRIPT = Path(__file__).with_name("load.lua")
 
@@ -58,9 +58,7 @@ class Generator:
         workload = request.workload
         with tempfile.TemporaryDirectory() as folder:
             question = Path(folder, "request")
-            headers = {"Content-Type": "application/json", **request.headers}
-            head = "".join(f"{name}: {value}\n" for name, value in headers.items())
-            question.write_text(f"{head}\n{workload.body}")
+            question.write_text("".join([f"{workload.body}\n", *map(_target, request.targets)]))
             tls = Path(folder, "openssl.cnf")
             tls.write_text(_TLS)
             environment = {**os.environ, **self.environment, "OPENSSL_CONF": str(tls)}
@@ -73,7 +71,7 @@ class Generator:
                     f"--duration={limit_s}s",
                     f"--timeout={limit_s}s",
                     f"--script={_SCRIPT}",
-                    request.url,
+                    f"https://localhost:{request.port}",
                     "--",
                     *(str(seconds), str(workload.connections), str(workload.markers), MARKER),
                     "data: [DONE]" if workload.streamed else "-",
@@ -86,6 +84,11 @@ class Generator:
                 timeout=limit_s + 10,
             )
         return read(finished.stdout, finished.stderr, workload.connections)
+
+
+def _target(target: Target) -> str:
+    headers = {"Content-Type": "application/json", **target.headers}
+    return "".join(f"{line}\n" for line in [target.path, *(f"{name}: {value}" for name, value in headers.items()), ""])
 
 
 def read(output: str, complaint: str, connections: int) -> Load:

@@ -114,11 +114,11 @@ def figure(values: Sequence[float]) -> Figure:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Hold what all rounds said of one contender on one path of one workload."""
+    """Hold what all rounds said of one contender with one check of one workload."""
 
     contender: str
     workload: str
-    path: str
+    check: str
     cpu_us: Figure
     p50_us: Figure
     p99_us: Figure
@@ -126,12 +126,12 @@ class Result:
     samples: tuple[Sample, ...]
 
 
-def summarise(contender: str, workload: str, path: str, samples: Sequence[Sample]) -> Result:
+def summarise(contender: str, workload: str, check: str, samples: Sequence[Sample]) -> Result:
     """Turn the rounds of one cell into its result."""
     return Result(
         contender,
         workload,
-        path,
+        check,
         cpu_us=figure([sample.cpu_us for sample in samples]),
         p50_us=figure([sample.p50_us for sample in samples]),
         p99_us=figure([sample.p99_us for sample in samples]),
@@ -151,7 +151,7 @@ def ratios(
     everything = list(results)
     bases = {result.workload: result.samples for result in everything if result.contender == baseline}
     return {
-        (result.contender, result.workload, result.path): statistics.median(
+        (result.contender, result.workload, result.check): statistics.median(
             metric(one) / metric(base) for one, base in zip(result.samples, bases[result.workload], strict=True)
         )
         for result in everything

@@ -75,8 +75,8 @@ _METRICS = (
 
 
 def table(report: Report, workload: Workload) -> list[list[str]]:
-    """Lay out one workload: a heading, then a row per contender and path; every figure is followed by its ratios to the baselines."""
-    heading = ["server", "path"]
+    """Lay out one workload: a heading, then a row per contender and check; every figure is followed by its ratios to the baselines."""
+    heading = ["server", "check"]
     for metric in _METRICS:
         heading += [metric.heading, *(f"× {name}" for name in BASELINES)]
     if workload.streamed:
@@ -88,11 +88,11 @@ def table(report: Report, workload: Workload) -> list[list[str]]:
     for result in report.results:
         if result.workload != workload.name:
             continue
-        row = [result.contender, result.path]
+        row = [result.contender, result.check]
         for metric in _METRICS:
             row.append(_number(metric.figure(result), metric))
             quotients = (against[metric.heading, name] for name in BASELINES)
-            row += [_ratio(known.get((result.contender, result.workload, result.path))) for known in quotients]
+            row += [_ratio(known.get((result.contender, result.workload, result.check))) for known in quotients]
         if workload.streamed:
             row.insert(3, f"{result.cpu_us.median / workload.markers:,.1f}")
         rows.append(row)

@@ -52,13 +52,29 @@ WORKLOADS = (CHAT, STREAM, PACED)
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """Say where one contender takes a workload: an https address and the headers that carry its credential.
+class Target:
+    """Name one of the addresses a load goes to in turn: a path with its query, and the headers that carry the credential for it."""
 
-    `path` names the contender's way of checking (`key`, `token`), or is `-` where nothing is checked.
+    path: str
+    headers: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Say where one contender takes a workload: the port of its TLS listener on localhost, and targets to be asked in turn.
+
+    `check` names the contender's way of checking a caller (`key`, `token`), or is `-` where nothing is checked.
     """
 
     workload: Workload
-    path: str
-    url: str
-    headers: Mapping[str, str] = field(repr=False)
+    check: str
+    port: int
+    targets: tuple[Target, ...]
+
+
+OPENAI_PATH = "/v1/chat/completions"
+
+
+def everywhere(check: str, port: int, headers: Mapping[str, str]) -> list[Request]:
+    """Ask every workload of a contender that takes all of them at the path of the OpenAI API."""
+    return [Request(workload, check, port, (Target(OPENAI_PATH, headers),)) for workload in WORKLOADS]

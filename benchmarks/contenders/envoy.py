@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.contenders import Place, Running
 from benchmarks.install import CHECKOUT, Cache
 from benchmarks.process import free_port, started, wait_until_right
-from benchmarks.workload import WORKLOADS, Request
+from benchmarks.workload import everywhere
 
 _LIBRARY = "type.googleapis.com/envoy.extensions."
 _MANAGER = f"{_LIBRARY}filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -43,9 +43,7 @@ class Envoy:
         assert self._program is not None
         keys = [secrets.token_hex(32) for _ in range(KEYS)] if self._authorised else []
         port = free_port()
-        headers = {"api-key": keys[-1]} if keys else {}
-        path = "key" if keys else "-"
-        requests = [Request(work, path, f"https://localhost:{port}/v1/chat/completions", headers) for work in WORKLOADS]
+        requests = everywhere("key", port, {"api-key": keys[-1]}) if keys else everywhere("-", port, {})
         roots = []
         with ExitStack() as stack:
             decision_port = None

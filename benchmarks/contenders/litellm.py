@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.contenders import Place, Running
 from benchmarks.install import Cache
 from benchmarks.process import free_port, started, wait_until_right
-from benchmarks.workload import WORKLOADS, Request
+from benchmarks.workload import WORKLOADS, everywhere
 
 
 class LiteLLM:
@@ -40,8 +40,7 @@ class LiteLLM:
         configuration = place.folder / "config.yaml"
         # JSON is YAML.
         configuration.write_text(json.dumps({"model_list": models, "general_settings": {"master_key": key}}))
-        url = f"https://localhost:{port}/v1/chat/completions"
-        requests = [Request(work, "key", url, {"Authorization": f"Bearer {key}"}) for work in WORKLOADS]
+        requests = everywhere("key", port, {"Authorization": f"Bearer {key}"})
         command = [
             str(self._bin / "litellm"),
             "--config",

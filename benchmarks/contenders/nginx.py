@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.contenders import Place, Running
 from benchmarks.install import Cache, Program
 from benchmarks.process import free_port, started, wait_until_right
-from benchmarks.workload import WORKLOADS, Request
+from benchmarks.workload import everywhere
 
 # proxy_buffering off, as everyone does for events: buffered ones would arrive in lumps. keepalive_requests is 1000 by default, after which
 # nginx closes the connection. One worker, like everyone's; no access log, as nobody here keeps one except Stockade, whose audit is part of
@@ -67,7 +67,7 @@ class Nginx:
         assert self._program is not None
         port = free_port()
         command = configure(self._program, place, port, place.backend_port)
-        requests = [Request(work, "-", f"https://localhost:{port}/v1/chat/completions", {}) for work in WORKLOADS]
+        requests = everywhere("-", port, {})
         log = place.folder / "nginx.log"
         with started(command, core=place.core, log=log, environment=self._program.environment) as process:
             wait_until_right(requests[0], process, log, timeout_s=10)

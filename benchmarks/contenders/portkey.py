@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.contenders import Place, Running, nginx
 from benchmarks.install import Cache, Program
 from benchmarks.process import free_port, started, wait_until_right
-from benchmarks.workload import WORKLOADS, Request
+from benchmarks.workload import everywhere
 
 _PRELOAD = Path(__file__).with_name("portkey.js")
 
@@ -44,8 +44,7 @@ class Portkey:
             "x-portkey-custom-host": f"http://127.0.0.1:{place.backend_port}/v1",
             "Authorization": f"Bearer {secrets.token_hex(24)}",
         }
-        url = f"https://localhost:{outer}/v1/chat/completions"
-        requests = [Request(work, "-", url, headers) for work in WORKLOADS]
+        requests = everywhere("-", outer, headers)
         command = ["node", "--require", str(_PRELOAD), str(self._package / "build" / "start-server.js")]
         command += [f"--port={inner}", "--headless"]
         front = nginx.configure(self._nginx, place, outer, inner)

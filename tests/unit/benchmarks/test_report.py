@@ -28,7 +28,7 @@ def _report() -> Report:
 
 def test_table_puts_ratios_after_each_figure() -> None:
     heading, row = table(_report(), CHAT)
-    assert heading[:5] == ["server", "path", "CPU µs/request", "× nginx", "× Envoy"]
+    assert heading[:5] == ["server", "check", "CPU µs/request", "× nginx", "× Envoy"]
     assert row[:5] == ["nginx", "-", "50", "1.00", "–"]
 
 
