@@ -33,6 +33,7 @@ STEADY_AFTER_S = 60.0
 STOP_MARGIN_S = 5.0
 EXPIRY_WARNING = timedelta(days=14)
 STATUS_FILE: Final = "serve.json"
+GENERATION_FILE: Final = "generation"
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,12 @@ def status(settings: Settings) -> dict[str, Any] | None:
         return None
     with locked(_lock_file(settings), wait=False) as free:
         return None if free else found
+
+
+def check_not_running(settings: Settings) -> None:
+    """Raise CannotServe when a server runs on the data directory already."""
+    if status(settings) is not None:
+        raise CannotServe(f"Stockade is already running on {settings.data_dir}.")
 
 
 class Supervisor:
@@ -79,6 +86,8 @@ class Supervisor:
             self._check_ports()
             self._listen_for_signals()
             try:
+                # The policy generation begins anew, so that one left by a restored database cannot be ahead of the documents.
+                (self._settings.run_dir / GENERATION_FILE).unlink(missing_ok=True)
                 pair = self._certificates.prepare()
                 await self._engines.open()
                 await self._start(pair.leaf)

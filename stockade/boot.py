@@ -1,0 +1,281 @@
+"""How everything is joined. Read this first.
+
+The one place that may import from everywhere. Each function builds one process's part of the platform from the settings it finds in the
+environment; the processes share the data directory (documents, root key, audit log) and eight bytes of memory, the policy generation.
+
+    data_plane()      a worker of the gateway      RSGI   many
+    control_plane()   ARM, identity, metadata      ASGI   one
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+
+import uvicorn
+from anyio import to_thread
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount, Route
+
+from stockade import settings
+from stockade.audit.log import AuditLog
+from stockade.gateway.address import AddressBook, ClientAddresses
+from stockade.gateway.app import Gateway
+from stockade.gateway.counters import RateCounters
+from stockade.gateway.credential import Credentials
+from stockade.gateway.reply import ReplyHeaders
+from stockade.gateway.routing import Router
+from stockade.gateway.usage import KeyUsage
+from stockade.identity import app as identity_app
+from stockade.identity import compilation, tenant
+from stockade.identity.audiences import ai_audiences
+from stockade.identity.directory import Directory
+from stockade.identity.issuers import IssuerKeys, KeysWanted
+from stockade.identity.metadata import metadata_app
+from stockade.identity.services import IdentityServices
+from stockade.identity.signing_keys import KeyRing
+from stockade.identity.verify import TokenCache, verify
+from stockade.kernel.clock import SystemClock
+from stockade.kernel.principal import RejectedCredential, TokenCredential
+from stockade.kernel.shelf import Shelf
+from stockade.keys.root import RootKey
+from stockade.keys.session_token import SessionTokens
+from stockade.keys.subscription import DIGEST_PURPOSE, KeyDigester
+from stockade.management.app import ArmApp
+from stockade.management.pipeline import Pipeline
+from stockade.management.resource_type import Platform
+from stockade.management.resources.cognitive_services_accounts import soft_delete
+from stockade.management.routing import Registry
+from stockade.policy.builtin_roles import builtin_roles
+from stockade.policy.compile import Compiler
+from stockade.policy.snapshot import Snapshot
+from stockade.policy.source import SnapshotSource
+from stockade.services.service import Service
+from stockade.services.session_tokens.service import PURPOSE as SESSION_PURPOSE
+from stockade.settings import Settings
+from stockade.storage.database import Database
+from stockade.storage.generation import GenerationCell
+
+GENERATION_FILE = "generation"
+UPKEEP_S = 60.0
+METADATA_CONNECTIONS = 256
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """What every process has: settings, the root key, the documents and the policy that follows from them."""
+
+    settings: Settings
+    clock: SystemClock
+    root_key: RootKey
+    database: Database
+    registry: Registry
+    cell: GenerationCell
+    source: SnapshotSource
+    audit: AuditLog
+
+
+def foundation(configured: Settings) -> Foundation:
+    """Build the foundation. Opens the root key; touches the database only when policy is asked for."""
+    clock = SystemClock()
+    cell = GenerationCell(configured.run_dir / GENERATION_FILE)
+    database = Database(configured.database, clock=clock, published=cell.publish)
+    registry = Registry.load()
+    compiler = Compiler({**registry.compilers(), **compilation.compilers(configured)})
+    return Foundation(
+        settings=configured,
+        clock=clock,
+        root_key=RootKey.open(configured.root_key_file),
+        database=database,
+        registry=registry,
+        cell=cell,
+        source=SnapshotSource(database, compiler, cell, builtin_roles()),
+        audit=AuditLog(
+            configured.audit_dir, rotate_bytes=configured.audit.rotate_bytes, keep_files=configured.audit.keep_files
+        ),
+    )
+
+
+def data_plane() -> Gateway:
+    """Build the gateway of one worker."""
+    base = foundation(settings.load())
+    configured, root_key = base.settings, base.root_key
+    shelf: Shelf[type] = Shelf.load("stockade.services", type, folders_only=True)
+    services: list[Service] = [plugin(configured) for plugin in shelf]
+    router = Router(services)
+    cache, audiences, wanted = TokenCache(), ai_audiences(configured), KeysWanted(configured.run_dir)
+
+    def verify_token(snapshot: Snapshot, token: str, now: float) -> TokenCredential | RejectedCredential:
+        credential = verify(snapshot, token, now, audiences, cache)
+        if isinstance(credential, RejectedCredential):
+            wanted.note(credential, now)
+        return credential
+
+    return Gateway(
+        source=base.source,
+        book=AddressBook(configured, router.roots),
+        router=router,
+        clients=ClientAddresses(configured.trusted_proxies),
+        credentials=Credentials(
+            KeyDigester(root_key.derive(DIGEST_PURPOSE)), SessionTokens(root_key.derive(SESSION_PURPOSE)), verify_token
+        ),
+        counters=RateCounters(configured.run_dir),
+        usage=KeyUsage(base.database),
+        audit=base.audit,
+        heads=ReplyHeaders(configured.names.location),
+        limits=configured.limits,
+        clock=base.clock,
+    )
+
+
+def control_plane() -> Starlette:
+    """Build the control plane: ARM, the identity service, the metadata endpoint, and what has to be done from time to time."""
+    base = foundation(settings.load())
+    with base.database.read() as reader:
+        # A crash may have come between a commit and its publication; from here on every worker knows of it.
+        base.cell.publish(reader.generation())
+    services, platform = identity_services(base), management_platform(base)
+    arm = ArmApp(management_pipeline(base, platform), base.settings, _client_address(base.settings))
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        base.audit.start()
+        try:
+            async with _metadata_endpoint(services), _in_background(services, platform, base):
+                yield
+        finally:
+            base.audit.close()
+            base.database.close()
+
+    return Starlette(
+        routes=[Route("/healthz", _healthz(base.audit)), *identity_app.routes(services), Mount("", app=arm)], lifespan=lifespan
+    )
+
+
+def identity_services(base: Foundation) -> IdentityServices:
+    """Return what the identity service needs."""
+    return IdentityServices(base.settings, base.database, base.root_key, base.audit, base.clock, base.source.current)
+
+
+def management_platform(base: Foundation) -> Platform:
+    """Return what resource types may use."""
+    with base.database.read() as reader:
+        tenant_id = tenant.required_tenant(reader).id
+    return Platform(base.settings, base.root_key, base.clock, tenant_id, base.registry, Directory(base.root_key, base.clock))
+
+
+def management_pipeline(base: Foundation, platform: Platform) -> Pipeline:
+    """Return the one way to change resources. First start walks it too."""
+    wanted = KeysWanted(base.settings.run_dir)
+
+    def verify_token(
+        snapshot: Snapshot, token: str, now: float, audiences: frozenset[str]
+    ) -> TokenCredential | RejectedCredential:
+        credential = verify(snapshot, token, now, audiences)  # no cache: these calls run in several threads, and are few
+        if isinstance(credential, RejectedCredential):
+            wanted.note(credential, now)
+        return credential
+
+    return Pipeline(
+        database=base.database,
+        source=base.source,
+        audit=base.audit,
+        registry=base.registry,
+        platform=platform,
+        verify=verify_token,
+    )
+
+
+class _QuietServer(uvicorn.Server):
+    """uvicorn inside another server's process, whose signals are not its business."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _metadata_endpoint(services: IdentityServices) -> AsyncIterator[None]:
+    """Serve managed identities on loopback, in plain HTTP, while the block runs."""
+    config = uvicorn.Config(
+        metadata_app(services),
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,  # nobody stands between a program and its own machine's endpoint
+        limit_concurrency=METADATA_CONNECTIONS,
+        timeout_graceful_shutdown=2,
+    )
+    server = _QuietServer(config)
+    with socket.socket(socket.AF_INET) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # While certificates are reloaded the old and the new control plane stand side by side for some seconds.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(("127.0.0.1", services.settings.listen.metadata_port))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await serving
+
+
+@contextlib.asynccontextmanager
+async def _in_background(services: IdentityServices, platform: Platform, base: Foundation) -> AsyncIterator[None]:
+    """Fetch issuers' keys, rotate signing keys and purge what has expired, while the block runs."""
+    tasks = [asyncio.create_task(IssuerKeys(services).run()), asyncio.create_task(_upkeep(platform, base))]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _upkeep(platform: Platform, base: Foundation) -> None:
+    ring = KeyRing(base.root_key)
+    while True:
+        try:
+            await to_thread.run_sync(_keep_up, ring, platform, base.database)
+        except Exception:
+            # The database may be away for a while; what is due stays due.
+            log.exception("upkeep failed and will be tried again")
+        await asyncio.sleep(UPKEEP_S)
+
+
+def _keep_up(ring: KeyRing, platform: Platform, database: Database) -> None:
+    now = platform.clock.now()
+    with database.read() as reader:
+        keys_due, purge_due = ring.is_due(reader, now), bool(soft_delete.expired(reader, now))
+    if keys_due or purge_due:
+        with database.write() as writer:
+            ring.ensure(writer, now)
+            soft_delete.purge_expired(platform, writer, now)
+
+
+def _client_address(configured: Settings) -> Callable[[str, str], str]:
+    clients = ClientAddresses(configured.trusted_proxies)
+
+    def client(peer: str, forwarded_for: str) -> str:
+        return clients.client(f"[{peer}]:0", forwarded_for)
+
+    return client
+
+
+def _healthz(audit: AuditLog) -> Callable[[Request], Awaitable[Response]]:
+    async def healthz(_: Request) -> Response:
+        return PlainTextResponse("ok", 200 if audit.healthy else 503)
+
+    return healthz

@@ -1,0 +1,207 @@
+"""Ask the running server, the way every other client does: a token for the administrator, then ARM over TLS.
+
+Stdlib HTTP on purpose: a command asks two or three questions and ends, and a client library would be the slowest part of it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from stockade import __version__
+from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.secret import Secret
+from stockade.serve import supervisor, tls
+from stockade.serve.administrator import Administrator
+from stockade.serve.probe import reachable_host
+from stockade.settings import Settings
+
+API_VERSION = "2025-09-01"
+TIMEOUT_S = 60.0
+MAX_REPLY = 16 * 1024 * 1024
+AUDIENCE = "https://management.azure.com/.default"
+ACCOUNTS = "Microsoft.CognitiveServices/accounts"
+NOT_RUNNING = "Stockade is not running: start it with `stockade up`."
+
+_KINDS: Mapping[int, FaultKind] = {
+    400: FaultKind.INVALID,
+    401: FaultKind.UNAUTHENTICATED,
+    403: FaultKind.AUTHORIZATION_FAILED,
+    404: FaultKind.NOT_FOUND,
+    405: FaultKind.METHOD_NOT_ALLOWED,
+    409: FaultKind.CONFLICT,
+    412: FaultKind.PRECONDITION_FAILED,
+    413: FaultKind.TOO_LARGE,
+    415: FaultKind.UNSUPPORTED_MEDIA_TYPE,
+    429: FaultKind.LIMIT,
+    503: FaultKind.UNAVAILABLE,
+}
+
+
+class NotRunning(Exception):
+    """Nothing answers at the server's address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An AI account as far as the commands need to know it."""
+
+    id: str
+    name: str
+    kind: str
+    location: str
+    endpoint: str
+    identity: Mapping[str, Any]
+    local_auth: bool
+
+
+class Arm:
+    """ARM on this machine's server, as the administrator. One token for the life of the object."""
+
+    def __init__(self, settings: Settings, administrator: Administrator) -> None:
+        self.settings, self.administrator = settings, administrator
+        self._context = _trust(settings)
+        self._token: Secret | None = None
+
+    @property
+    def subscription(self) -> str:
+        return f"/subscriptions/{self.administrator.subscription_id}"
+
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, api_version: str = API_VERSION) -> Any:
+        """Send one request and return the JSON it is answered with (None for an empty answer); Fault for a refusal, NotRunning."""
+        separator = "&" if "?" in path else "?"
+        headers = {"Authorization": f"Bearer {self._bearer()}", "Content-Type": "application/json"}
+        payload = json.dumps(body).encode() if body is not None else b"{}" if method == "POST" else None
+        return self._send(self.settings.arm_endpoint, method, f"{path}{separator}api-version={api_version}", headers, payload)
+
+    def pages(self, path: str) -> Iterator[dict[str, Any]]:
+        """Yield every entry of a list, following its pages."""
+        while True:
+            answer = self.call("GET", path)
+            yield from answer["value"]
+            following = answer.get("nextLink")
+            if not following:
+                return
+            parts = urlsplit(following)
+            path = f"{parts.path}?{'&'.join(p for p in parts.query.split('&') if not p.startswith('api-version='))}"
+
+    def accounts(self) -> list[Account]:
+        """Return the accounts the administrator sees, by name."""
+        found = [_account(entry) for entry in self.pages(f"{self.subscription}/providers/{ACCOUNTS}")]
+        return sorted(found, key=lambda account: account.name.lower())
+
+    def account(self, reference: str) -> Account:
+        """Return the account of a name or ARM id; Fault(NOT_FOUND) naming those there are, Fault(CONFLICT) when several have the name."""
+        accounts = self.accounts()
+        wanted = reference.lower().rstrip("/")
+        found = [account for account in accounts if wanted in (account.name.lower(), account.id.lower())]
+        if not found:
+            names = ", ".join(account.name for account in accounts) or "none"
+            raise Fault(FaultKind.NOT_FOUND, f"There is no account '{reference}'. There is: {names}.")
+        if len(found) > 1:
+            ids = ", ".join(account.id for account in found)
+            raise Fault(FaultKind.CONFLICT, f"Several accounts are called '{reference}'; use one of the ids {ids}.")
+        return found[0]
+
+    def keys(self, account: Account) -> tuple[Secret, Secret]:
+        """Return an account's two keys."""
+        answer = self.call("POST", f"{account.id}/listKeys")
+        return Secret(answer["key1"]), Secret(answer["key2"])
+
+    def _bearer(self) -> str:
+        if self._token is None:
+            form = {
+                "grant_type": "client_credentials",
+                "client_id": self.administrator.client_id,
+                "client_secret": self.administrator.client_secret.reveal_text(),
+                "scope": AUDIENCE,
+            }
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            path = f"/{self.administrator.tenant_id}/oauth2/v2.0/token"
+            answer = self._send(self.settings.authority, "POST", path, headers, urlencode(form).encode())
+            self._token = Secret(answer["access_token"])
+        return self._token.reveal_text()
+
+    def _send(self, origin: str, method: str, path: str, headers: Mapping[str, str], payload: bytes | None) -> Any:
+        parts = urlsplit(origin)
+        listen = self.settings.listen
+        connection = _Connection(
+            str(parts.hostname), (reachable_host(listen.host), listen.control_port), self._context, parts.netloc
+        )
+        try:
+            connection.request(method, path, payload, {**headers, "User-Agent": f"stockade-cli/{__version__}", "Connection": "close"})
+            reply = connection.getresponse()
+            content = reply.read(MAX_REPLY)
+        except ssl.SSLError as failure:
+            raise Fault(FaultKind.UNAVAILABLE, f"The server's certificate is not accepted for {parts.hostname}: {failure.reason}.") from failure
+        except (OSError, http.client.HTTPException) as failure:
+            raise NotRunning from failure
+        finally:
+            connection.close()
+        try:
+            answer = json.loads(content) if content else None
+        except ValueError:
+            answer = None
+        if reply.status >= 400:
+            raise _fault(reply.status, answer)
+        return answer
+
+
+class _Connection(http.client.HTTPSConnection):
+    """Connects where the listener stands and checks the certificate for the name clients use, whether or not that resolves here."""
+
+    def __init__(self, name: str, address: tuple[str, int], context: ssl.SSLContext, host: str) -> None:
+        super().__init__(name, address[1], timeout=TIMEOUT_S, context=context)
+        self._name, self._address, self._tls, self._host = name, address, context, host
+
+    def connect(self) -> None:
+        self.sock = self._tls.wrap_socket(socket.create_connection(self._address, TIMEOUT_S), server_hostname=self._name)
+
+    def putheader(self, header: str | bytes, *values: Any) -> None:
+        if header == "Host":
+            values = (self._host,)
+        super().putheader(header, *values)
+
+
+def connect(settings: Settings) -> Arm:
+    """Return ARM as the administrator; NotRunning when nothing runs on this data directory."""
+    if supervisor.status(settings) is None:
+        raise NotRunning
+    return Arm(settings, Administrator.open(settings))
+
+
+def _trust(settings: Settings) -> ssl.SSLContext:
+    """Trust the system's CAs, ours, and, because this is the server's own machine, exactly the certificate it has in force."""
+    context = ssl.create_default_context(cafile=str(settings.ca_bundle_file))
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(cadata=tls.certificates_in(tls.active_file(settings)))
+    return context
+
+
+def _account(entry: Mapping[str, Any]) -> Account:
+    properties = entry["properties"]
+    return Account(
+        id=entry["id"],
+        name=entry["name"],
+        kind=entry["kind"],
+        location=entry["location"],
+        endpoint=properties["endpoint"],
+        identity=entry.get("identity") or {},
+        local_auth=properties.get("disableLocalAuth") is not True,
+    )
+
+
+def _fault(status: int, answer: Any) -> Fault:
+    kind = _KINDS.get(status, FaultKind.UNAVAILABLE if status >= 500 else FaultKind.INVALID)
+    error = answer.get("error") if isinstance(answer, dict) else None
+    if isinstance(error, dict):
+        return Fault(kind, str(error.get("message", f"status {status}")), code=str(error.get("code", "")))
+    if isinstance(error, str):
+        return Fault(kind, str(answer.get("error_description", error)).splitlines()[0], code=error)
+    return Fault(kind, f"The server answered with status {status}.")

@@ -1,0 +1,87 @@
+"""`stockade audit`: what was decided and changed, read from the log on this machine."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+
+import msgspec
+import typer
+
+from stockade.audit.log import FILE_NAME
+from stockade.cli.context import DataDir, out, read_settings
+from stockade.kernel.faults import Fault, FaultKind
+
+app = typer.Typer(help="The audit log.", no_args_is_help=True)
+
+POLL_S = 0.3
+
+
+@app.callback()
+def group() -> None:
+    """Be a group even with one command in it."""
+
+
+@app.command("tail")
+def tail(
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=100_000, help="How many of the newest records.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-F", help="Go on with new ones until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The records as they are stored, one JSON object per line.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Print the newest records, oldest first."""
+    path = read_settings().audit_dir / FILE_NAME
+    if not path.exists():
+        raise Fault(FaultKind.NOT_FOUND, f"There is no audit log at {path} yet.")
+    for line in records(path, lines, follow=follow):
+        out.print(line.decode() if as_json else describe(line), markup=False)
+
+
+def records(path: Path, count: int, *, follow: bool, pause: Callable[[float], None] = time.sleep) -> Iterator[bytes]:
+    """Yield the newest records and, when following, every later one, across rotations of the file."""
+    file = path.open("rb")
+    yield from deque((line.rstrip(b"\n") for line in file if line.endswith(b"\n")), maxlen=count)
+    while follow:
+        yield from _new_lines(file)
+        if _rotated(file, path):
+            yield from _new_lines(file)  # what came between the last read and the rotation
+            file.close()
+            file = path.open("rb")
+        pause(POLL_S)
+    file.close()
+
+
+def describe(line: bytes) -> str:
+    """Return one record in one readable line; the line itself when it is not a record."""
+    try:
+        record: dict[str, Any] = msgspec.json.decode(line)
+        when = datetime.fromtimestamp(record["time"], UTC).strftime("%Y-%m-%d %H:%M:%S")
+        what = [record.get("decision") or record.get("phase", ""), str(record.get("status") or ""), record.get("operation") or "-"]
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError, OverflowError):
+        return line.decode(errors="replace")
+    who = record.get("principal") or record.get("credential") or "-"
+    place = record.get("resource", "").rsplit("/", 1)[-1] or "-"
+    why = record.get("rule") or record.get("reason") or ""
+    return f"{when}  {what[0]:<8} {what[1]:<4} {what[2]}  on {place}  by {who} from {record.get('callerAddress') or '-'}  {why}".rstrip()
+
+
+def _new_lines(file: BinaryIO) -> Iterator[bytes]:
+    while True:
+        start = file.tell()
+        line = file.readline()
+        if not line.endswith(b"\n"):  # half a line: its writer has not finished
+            file.seek(start)
+            return
+        yield line.rstrip(b"\n")
+
+
+def _rotated(file: BinaryIO, path: Path) -> bool:
+    try:
+        return os.fstat(file.fileno()).st_ino != path.stat().st_ino
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,50 @@
+"""What commands share: the data directory, the settings as the running server has them, and the two consoles."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from stockade import settings as configuration
+from stockade.serve import supervisor
+from stockade.settings import DATA_DIR_VARIABLE, Settings
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def _use_data_dir(path: Path | None) -> Path | None:
+    if path is not None:
+        os.environ[DATA_DIR_VARIABLE] = str(path.expanduser().absolute())
+    return path
+
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        callback=_use_data_dir,
+        is_eager=True,
+        help=f"Where Stockade keeps its data. [env: {DATA_DIR_VARIABLE}] [default: stockade in your state folder]",
+        show_default=False,
+    ),
+]
+
+
+def read_settings(overrides: dict[str, Any] | None = None) -> Settings:
+    """Return the settings; typer.BadParameter names what is wrong with them."""
+    try:
+        return configuration.load(overrides=overrides)
+    except ValueError as failure:
+        raise typer.BadParameter(str(failure)) from failure
+
+
+def running_settings() -> Settings:
+    """Return the settings with the flags that the running server was started with, so that addresses are those it listens on."""
+    found = read_settings()
+    state = supervisor.status(found)
+    return read_settings(state["overrides"]) if state is not None else found

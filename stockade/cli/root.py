@@ -1,0 +1,76 @@
+"""The command's root: groups, help, completion, and what the process ends with."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from stockade import __version__
+from stockade.cli import account, audit, environment, identity, keys, outcome, server
+from stockade.cli.arm import NOT_RUNNING, NotRunning
+from stockade.cli.context import DataDir, err, out
+from stockade.kernel.faults import Fault
+
+EPILOG = (
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 Stockade is not running, 4 not found, 5 not allowed, "
+    "6 refused because of the present state (a key in use, say), 7 invalid, 8 try again later."
+)
+
+app = typer.Typer(
+    name="stockade",
+    help="The security controls of Azure AI services around AI services that you run yourself.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a traceback with local variables would show secrets
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(rich_help_panel="Server")(server.up)
+app.command(rich_help_panel="Server")(server.serve)
+app.command(rich_help_panel="Server")(server.status)
+app.command(rich_help_panel="Server")(server.ca)
+app.command("env", rich_help_panel="Clients")(environment.env)
+app.command(
+    "run",
+    rich_help_panel="Clients",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)(environment.run)
+app.add_typer(account.app, name="account", rich_help_panel="Resources")
+app.add_typer(keys.app, name="keys", rich_help_panel="Resources")
+app.add_typer(identity.app, name="identity", rich_help_panel="Resources")
+app.add_typer(audit.app, name="audit", rich_help_panel="Resources")
+
+
+@app.callback()
+def root(
+    data_dir: DataDir = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.", is_eager=True)] = False,
+) -> None:
+    """Take what stands before the command."""
+    if version:
+        out.print(f"stockade {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line and end the process with a documented exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code."""
+    command = typer.main.get_command(app)
+    try:
+        command.main(arguments, prog_name="stockade")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else outcome.OK if ended.code is None else outcome.FAILED
+    except NotRunning:
+        err.print(NOT_RUNNING)
+        return outcome.NOT_RUNNING
+    except Fault as fault:
+        err.print("[bold red]Error:[/]", end=" ")
+        err.print(fault.message, markup=False)
+        return outcome.EXIT_CODES[fault.kind]
+    return outcome.OK

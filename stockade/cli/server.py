@@ -1,0 +1,201 @@
+"""`stockade up`, `serve`, `status` and `ca`: the server on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging.config
+import os
+import sys
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+
+from stockade import __version__
+from stockade.cli import outcome
+from stockade.cli.account import OutputFormat
+from stockade.cli.context import DataDir, err, out, read_settings, running_settings
+from stockade.settings import DATA_DIR_VARIABLE, Settings
+
+_PANEL = "Listeners"
+LogLevel = Literal["debug", "info", "warning", "error"]
+Host = Annotated[str | None, typer.Option("--host", help="The address to listen on. [default: 127.0.0.1]", rich_help_panel=_PANEL)]
+DataPort = Annotated[int | None, typer.Option("--data-port", min=1, max=65535, help="[default: 8443]", rich_help_panel=_PANEL)]
+ControlPort = Annotated[int | None, typer.Option("--control-port", min=1, max=65535, help="[default: 8444]", rich_help_panel=_PANEL)]
+MetadataPort = Annotated[
+    int | None,
+    typer.Option("--metadata-port", min=1, max=65535, help="Plain HTTP, on 127.0.0.1 only. [default: 8445]", rich_help_panel=_PANEL),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=0, max=64, help="Data-plane processes. [default: one per core, at most 4]", rich_help_panel=_PANEL),
+]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--database-url",
+        envvar="STOCKADE_DATABASE_URL",
+        help="PostgreSQL, e.g. postgresql://user@host/stockade; better in the environment when it holds a password.",
+        show_default=False,
+        show_envvar=True,
+    ),
+]
+Level = Annotated[LogLevel, typer.Option("--log-level", help="JSON lines on stderr, from this level on.")]
+
+
+def up(
+    host: Host = None,
+    data_port: DataPort = None,
+    control_port: ControlPort = None,
+    metadata_port: MetadataPort = None,
+    workers: Workers = None,
+    database_url: DatabaseUrl = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing when started.")] = False,
+    log_level: Level = "warning",
+    data_dir: DataDir = None,
+) -> None:
+    """Set up what is missing, start the server, print how to use it, and run until Ctrl-C."""
+    from stockade.cli.banner import print_banner
+
+    overrides = _overrides(host, data_port, control_port, metadata_port, workers)
+    settings = _settings(overrides, database_url)
+    say = (lambda _: None) if quiet else (lambda step: err.print(f"[dim]{step}…[/]"))
+
+    def ready() -> None:
+        if not quiet:
+            print_banner(settings)
+
+    raise typer.Exit(_serve(settings, overrides, log_level, say, ready))
+
+
+def serve(
+    host: Host = None,
+    data_port: DataPort = None,
+    control_port: ControlPort = None,
+    metadata_port: MetadataPort = None,
+    workers: Workers = None,
+    database_url: DatabaseUrl = None,
+    log_level: Level = "info",
+    data_dir: DataDir = None,
+) -> None:
+    """Like `up`, for a service manager: no screen, and the log from level info on."""
+    overrides = _overrides(host, data_port, control_port, metadata_port, workers)
+    raise typer.Exit(_serve(_settings(overrides, database_url), overrides, log_level, lambda _: None, lambda: None))
+
+
+def status(form: OutputFormat = "table", data_dir: DataDir = None) -> None:
+    """Say whether the server runs, where it listens, and what it is running on."""
+    from stockade.serve import supervisor
+
+    settings = running_settings()
+    state = supervisor.status(settings)
+    facts: dict[str, Any] = {"running": state is not None, "version": __version__, "dataDir": str(settings.data_dir)}
+    if state is not None:
+        facts |= {"pid": state["pid"], "serverVersion": state["version"], "arm": settings.arm_endpoint}
+        facts |= {"data": settings.account_endpoint(None).rstrip("/"), "metadata": settings.metadata_endpoint}
+        facts |= {"database": "SQLite" if not settings.database_url else "PostgreSQL", "generation": _generation(settings)}
+    if form == "json":
+        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+    else:
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for name, value in facts.items():
+            table.add_row(name, str(value))
+        out.print(table)
+    if state is None:
+        raise typer.Exit(outcome.NOT_RUNNING)
+
+
+def ca(
+    pem: Annotated[bool, typer.Option("--pem", help="Print the certificate itself.")] = False, data_dir: DataDir = None
+) -> None:
+    """Print where the local CA's certificate lies and how clients come to trust it."""
+    settings = running_settings()
+    if not settings.ca_file.exists():
+        err.print(f"There is no CA in {settings.data_dir} yet: `stockade up` makes one.")
+        raise typer.Exit(outcome.NOT_FOUND)
+    if pem:
+        sys.stdout.write(settings.ca_file.read_text())
+        return
+    out.print(str(settings.ca_file))
+    bundle, own = settings.ca_bundle_file, settings.ca_file
+    err.print(
+        "\nIt can vouch for this platform's own names and nothing else. `stockade env` sets all of these:\n"
+        f"  az, Azure SDKs for Python   REQUESTS_CA_BUNDLE={bundle}\n"
+        f"  openai, Speech SDK          SSL_CERT_FILE={bundle}\n"
+        f"  Node.js                     NODE_EXTRA_CA_CERTS={own}\n"
+        f"  curl                        --cacert {own}",
+        markup=False,
+    )
+
+
+def _serve(
+    settings: Settings,
+    overrides: dict[str, Any],
+    log_level: str,
+    say: Callable[[str], None],
+    ready: Callable[[], None],
+) -> int:
+    from stockade.serve import first_start, logs, supervisor
+    from stockade.serve.tls import UnusablePair
+    from stockade.services.openai.catalogue import catalogue, is_built_in
+
+    os.umask(0o077)
+    os.environ[logs.LEVEL_VARIABLE] = log_level
+    os.environ[DATA_DIR_VARIABLE] = str(settings.data_dir)
+    logging.config.dictConfig(logs.configuration("supervisor", log_level))
+    _warn_of_host(settings)
+    try:
+        engines = frozenset(model.name for model in catalogue(settings) if is_built_in(model))
+        supervisor.check_not_running(settings)
+        first_start.ensure(settings, say)
+        asyncio.run(supervisor.Supervisor(settings, overrides, engines).run(ready))
+    except (supervisor.CannotServe, UnusablePair, ValueError) as failure:
+        err.print(str(failure), markup=False)
+        return outcome.FAILED
+    return outcome.OK
+
+
+def _settings(overrides: dict[str, Any], database_url: str | None) -> Settings:
+    if database_url:
+        os.environ["STOCKADE_DATABASE_URL"] = database_url  # not among the overrides: those are written to a file, and this may hold a password
+    return read_settings(overrides)
+
+
+def _overrides(
+    host: str | None, data_port: int | None, control_port: int | None, metadata_port: int | None, workers: int | None
+) -> dict[str, Any]:
+    listen = {
+        "host": host,
+        "data_port": data_port,
+        "control_port": control_port,
+        "metadata_port": metadata_port,
+        "workers": workers,
+    }
+    given = {name: value for name, value in listen.items() if value is not None}
+    return {"listen": given} if given else {}
+
+
+def _warn_of_host(settings: Settings) -> None:
+    try:
+        loopback = ip_address(settings.listen.host).is_loopback
+    except ValueError:
+        loopback = settings.listen.host == "localhost"
+    if not loopback:
+        err.print(
+            f"[yellow]Warning:[/] listening on {settings.listen.host}, so other machines can reach it. Set names.domain in "
+            f"{settings.data_dir / 'settings.toml'} to a name they resolve, and use a certificate for it."
+        )
+
+
+def _generation(settings: Settings) -> int:
+    from stockade.storage.database import Database
+
+    database = Database(settings.database)
+    try:
+        with database.read() as reader:
+            return reader.generation()
+    finally:
+        database.close()

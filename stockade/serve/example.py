@@ -1,0 +1,66 @@
+"""The settings file that the first start writes: everything commented out, so that it changes nothing."""
+
+EXAMPLE_SETTINGS = '''\
+# Stockade's settings. Everything here is a default or an example: remove the "# " in front of what you want to change, then start again.
+# The environment (STOCKADE_DATABASE_URL) wins over this file, flags win over both. No secret belongs in here.
+
+# --- Put Stockade in front of Ollama -------------------------------------------------------------------------------------------
+# [[models]]
+# name = "llama3.2"
+# capabilities = ["chatCompletion", "completion"]
+# [models.upstream]
+# url = "http://127.0.0.1:11434/v1"
+#
+# Then make a deployment of it and call that: az cognitiveservices account deployment create --name demo-openai \\
+#   --resource-group stockade --deployment-name llama --model-name llama3.2 --model-version 1 --model-format OpenAI \\
+#   --sku-name Standard --sku-capacity 1000
+
+# --- ... in front of vLLM, which has a key of its own (read from the environment, never passed to callers) -----------------------
+# [[models]]
+# name = "qwen2.5-7b-instruct"
+# capabilities = ["chatCompletion", "completion"]
+# [models.upstream]
+# url = "http://127.0.0.1:8000/v1"
+# model = "Qwen/Qwen2.5-7B-Instruct"
+# credential_env = "VLLM_API_KEY"
+
+# --- ... in front of real Azure OpenAI --------------------------------------------------------------------------------------------
+# [[models]]
+# name = "gpt-4o"
+# [models.upstream]
+# url = "https://YOUR-RESOURCE.openai.azure.com/openai/v1"
+# model = "YOUR-DEPLOYMENT"
+# credential_header = "api-key"
+# credential_file = "/run/secrets/azure-openai-key"
+
+# --- Where it listens. Another host than loopback lets other machines in. ----------------------------------------------------------
+# [listen]
+# host = "127.0.0.1"
+# data_port = 8443
+# control_port = 8444
+# metadata_port = 8445
+# workers = 0                  # data-plane processes; 0: one per core, at most 4
+
+# --- Host names instead of paths: https://ACCOUNT.ai.example.com ----------------------------------------------------------------------
+# [names]
+# domain = "example.com"
+# location = "local"
+
+# --- Your own certificate; renewed files are taken over without a restart --------------------------------------------------------------
+# [tls]
+# certificate = "/etc/ssl/private/stockade.pem"     # the chain
+# key = "/etc/ssl/private/stockade.key"
+
+# --- PostgreSQL instead of the SQLite file -----------------------------------------------------------------------------------------------
+# database_url = "postgresql://user@localhost/stockade"
+
+# --- Trust the tokens of another identity provider -------------------------------------------------------------------------------------
+# [[issuers]]
+# issuer = "https://login.microsoftonline.com/YOUR-TENANT-ID/v2.0"
+# audiences = ["https://cognitiveservices.azure.com"]
+
+# --- Bounds --------------------------------------------------------------------------------------------------------------------------------
+# [limits]
+# max_body_bytes = 33554432
+# key_rotation_guard_minutes = 0    # refuse to regenerate a key that was used within so many minutes, unless forced
+'''

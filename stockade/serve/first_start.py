@@ -1,0 +1,303 @@
+"""The first start: from an empty folder to a platform with an administrator and something to try.
+
+Everything may be interrupted at any point and done again. What belongs together is one transaction (tenant, subscription, administrator, signing
+key); the administrator's credential is on disk before that transaction commits, so that there is never an administrator whose secret
+nobody knows. The demonstration resources are made through the management pipeline, with the administrator's own token, as any client would.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from stockade import boot
+from stockade.identity import tenant
+from stockade.identity.directory import Directory
+from stockade.identity.signing_keys import KeyRing
+from stockade.identity.token_service import Caller, ClientCredentials, TokenService
+from stockade.kernel.clock import iso
+from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.ids import new_guid
+from stockade.kernel.secret import Secret
+from stockade.keys.root import ROOT_KEY_BYTES, RootKey
+from stockade.management.pipeline import Head, Pipeline
+from stockade.management.resources.subscriptions import TYPE as SUBSCRIPTION_TYPE
+from stockade.management.resources.subscriptions import subscription_body
+from stockade.policy.builtin_roles import OWNER
+from stockade.serve import administrator, tls
+from stockade.serve.administrator import Administrator
+from stockade.serve.example import EXAMPLE_SETTINGS
+from stockade.serve.files import locked, private_folder, write_private
+from stockade.settings import Settings
+from stockade.storage.database import Database, Reader, Writer
+
+DEMO_ACCOUNT: Final = "demo-openai"
+DEMO_DEPLOYMENTS: Final[Mapping[str, str]] = {"chat": "smollm2-135m-instruct", "embed": "all-minilm-l6-v2"}
+DEMO_CAPACITY: Final = 1000
+OPENAI_USER: Final = "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd"
+"""The built-in role Cognitive Services OpenAI User."""
+INSTALLATION: Final = "/providers/stockade.platform/installations/default"
+INSTALLATION_TYPE: Final = "stockade.platform/installations"
+ROLE_ASSIGNMENTS: Final = "Microsoft.Authorization/roleAssignments"
+PROOF: Final = "stockade"
+_AGENT: Final = "stockade-first-start"
+_API_VERSION: Final = b"api-version=2025-09-01"
+
+log = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+
+
+def ensure(settings: Settings, say: Say = lambda _: None) -> Administrator:
+    """Do whatever part of the first start has not been done, and return the administrator.
+
+    say: told what is being done, once per step that does something. Fault(UNAVAILABLE) names what is in the way. No server may be running
+    on the data directory.
+    """
+    os.umask(0o077)
+    private_folder(settings.data_dir)
+    with locked(settings.data_dir / "setup.lock"):
+        _sweep_temporary(settings)
+        if not (settings.data_dir / "settings.toml").exists():
+            write_private(settings.data_dir / "settings.toml", EXAMPLE_SETTINGS.encode())
+        database = Database(settings.database)
+        try:
+            database.migrate()
+            root_key = _root_key(settings, database, say)
+        finally:
+            database.close()
+        tls.prepare(settings)
+        base = boot.foundation(settings)
+        try:
+            admin = _administrator(settings, base.database, root_key, base.clock.now(), say)
+            _demonstrate(base, admin, say)
+        finally:
+            base.audit.close()
+            base.database.close()
+        return admin
+
+
+def _root_key(settings: Settings, database: Database, say: Say) -> RootKey:
+    """Open the root key, or make it for documents that have none yet; refuse one that is not these documents' own."""
+    with database.read() as reader:
+        installation = reader.get(INSTALLATION)
+    if not settings.root_key_file.exists():
+        if installation is not None:
+            raise Fault(
+                FaultKind.UNAVAILABLE,
+                f"The root key {settings.root_key_file} is missing, and the database is sealed with it. Put it back from your backup.",
+            )
+        say("making the root key")
+        write_private(settings.root_key_file, os.urandom(ROOT_KEY_BYTES))
+    root_key = RootKey.open(settings.root_key_file)
+    if installation is not None:
+        try:
+            root_key.unseal(base64.b64decode(installation.private["proof"]), INSTALLATION)
+        except Fault as failure:
+            message = f"The root key {settings.root_key_file} is not the one that the database is sealed with."
+            raise Fault(FaultKind.UNAVAILABLE, message) from failure
+    return root_key
+
+
+def _administrator(settings: Settings, database: Database, root_key: RootKey, now: float, say: Say) -> Administrator:
+    """Return the administrator whose credential is on disk, making the installation, or a lost credential, anew."""
+    with database.read() as reader:
+        installation = reader.get(INSTALLATION)
+        if installation is not None and _credential_on_disk(settings, reader, installation.body):
+            return Administrator.open(settings)
+    with database.write() as writer:
+        if installation is None:
+            say("making the tenant, the subscription and the administrator")
+            admin = _install(settings, writer, root_key, now)
+        else:
+            log.warning("the administrator's credential is missing; making a new one")
+            admin = _reissue(settings, writer, root_key, installation.body, now)
+        admin.save(settings)
+    return Administrator.open(settings)
+
+
+def _install(settings: Settings, writer: Writer, root_key: RootKey, now: float) -> Administrator:
+    directory = Directory(root_key, _Frozen(now))
+    tenant_id = tenant.create_tenant(writer, settings.names.subscription_name)
+    subscription_id = new_guid()
+    body = subscription_body(subscription_id, tenant_id, settings.names.subscription_name)
+    writer.put(body["id"], SUBSCRIPTION_TYPE, body, subscription=subscription_id)
+    principal, secret = directory.create_application(writer, "administrator")
+    directory.machine_identity(writer)
+    KeyRing(root_key).ensure(writer, now)
+    _assign_owner(writer, subscription_id, principal.object_id, now)
+    state = {
+        "name": "default",
+        "tenantId": tenant_id,
+        "subscriptionId": subscription_id,
+        "resourceGroup": settings.names.resource_group,
+        "administrator": principal.object_id,
+        "demonstration": "wanted",
+    }
+    proof = base64.b64encode(root_key.seal(Secret(PROOF), INSTALLATION)).decode()
+    writer.put(INSTALLATION, INSTALLATION_TYPE, state, {"proof": proof})
+    assert principal.app_id is not None
+    return Administrator(tenant_id, subscription_id, settings.names.resource_group, principal.app_id, principal.object_id, secret)
+
+
+def _reissue(settings: Settings, writer: Writer, root_key: RootKey, state: Mapping[str, Any], now: float) -> Administrator:
+    """Give the administrator a new secret, or the installation a new administrator. Whoever has the data directory may: it holds the root key."""
+    directory = Directory(root_key, _Frozen(now))
+    principal = directory.get(writer, state["administrator"])
+    if principal is None or principal.app_id is None or not principal.enabled:
+        principal, secret = directory.create_application(writer, "administrator")
+        _assign_owner(writer, state["subscriptionId"], principal.object_id, now)
+        writer.put(INSTALLATION, INSTALLATION_TYPE, {**state, "administrator": principal.object_id})
+    else:
+        held = directory.secrets(writer, principal.object_id)
+        if len(held) > 1:  # the lost one, most likely
+            directory.remove_credential(writer, principal.object_id, max(held, key=lambda entry: entry.created_at).key_id)
+        secret, _ = directory.add_secret(writer, principal.object_id, name="reissued")
+    assert principal.app_id is not None
+    return Administrator(
+        state["tenantId"], state["subscriptionId"], state["resourceGroup"], principal.app_id, principal.object_id, secret
+    )
+
+
+def _credential_on_disk(settings: Settings, reader: Reader, state: Mapping[str, Any]) -> bool:
+    try:
+        values = json.loads(administrator.file_of(settings).read_bytes())
+    except (OSError, ValueError):
+        return False
+    found = reader.get(f"/providers/stockade.directory/principals/{state['administrator']}")
+    return (
+        isinstance(values, dict)
+        and found is not None
+        and found.body["enabled"] is True
+        and values.get("tenantId") == state["tenantId"]
+        and values.get("clientId") == found.body["appId"]
+        and bool(values.get("clientSecret"))
+    )
+
+
+def _assign_owner(writer: Writer, subscription_id: str, object_id: str, now: float) -> None:
+    """Make a principal Owner of the subscription: the one assignment that nobody is there to make."""
+    scope, name = f"/subscriptions/{subscription_id}", new_guid()
+    assignment_id = f"{scope}/providers/{ROLE_ASSIGNMENTS}/{name}"
+    properties = {
+        "roleDefinitionId": f"{scope}/providers/Microsoft.Authorization/roleDefinitions/{OWNER}",
+        "principalId": object_id,
+        "principalType": "ServicePrincipal",
+        "scope": scope,
+        "createdOn": iso(now),
+        "updatedOn": iso(now),
+        "createdBy": object_id,
+        "updatedBy": object_id,
+    }
+    body = {"id": assignment_id, "name": name, "type": ROLE_ASSIGNMENTS, "properties": properties}
+    writer.put(assignment_id, ROLE_ASSIGNMENTS, body, subscription=subscription_id)
+
+
+def _demonstrate(base: boot.Foundation, admin: Administrator, say: Say) -> None:
+    """Make the resource group and the demonstration account, once: what the operator deletes later stays deleted."""
+    with base.database.read() as reader:
+        installation = reader.get(INSTALLATION)
+    assert installation is not None
+    if installation.body["demonstration"] != "wanted":
+        return
+    say(f"making the account {DEMO_ACCOUNT} with the deployments {' and '.join(DEMO_DEPLOYMENTS)}")
+    arm = _InProcess(base, admin)
+    location = base.settings.names.location
+    group = f"/subscriptions/{admin.subscription_id}/resourceGroups/{admin.resource_group}"
+    account = f"{group}/providers/Microsoft.CognitiveServices/accounts/{DEMO_ACCOUNT}"
+    arm.ensure(group, {"location": location})
+    made = arm.ensure(
+        account,
+        {
+            "kind": "OpenAI",
+            "sku": {"name": "S0"},
+            "location": location,
+            "identity": {"type": "SystemAssigned"},
+            "properties": {"customSubDomainName": DEMO_ACCOUNT, "publicNetworkAccess": "Enabled"},
+        },
+    )
+    for name, model in DEMO_DEPLOYMENTS.items():
+        arm.ensure(
+            f"{account}/deployments/{name}",
+            {
+                "sku": {"name": "Standard", "capacity": DEMO_CAPACITY},
+                "properties": {"model": {"format": "OpenAI", "name": model, "version": "1"}},
+            },
+        )
+    role = f"/subscriptions/{admin.subscription_id}/providers/Microsoft.Authorization/roleDefinitions/{OPENAI_USER}"
+    principal = made["identity"]["principalId"]
+    # A name that follows from what it says, so that doing it twice is doing it once.
+    assignment = uuid.uuid5(uuid.UUID(admin.subscription_id), f"{account} {OPENAI_USER}".lower())
+    arm.ensure(
+        f"{account}/providers/{ROLE_ASSIGNMENTS}/{assignment}",
+        {"properties": {"roleDefinitionId": role, "principalId": principal, "principalType": "ServicePrincipal"}},
+    )
+    with base.database.write() as writer:
+        current = writer.get(INSTALLATION)
+        assert current is not None
+        writer.put(INSTALLATION, INSTALLATION_TYPE, {**current.body, "demonstration": "made"})
+
+
+class _InProcess:
+    """Management requests without a network in between: the same token, the same checks, the same audit records."""
+
+    def __init__(self, base: boot.Foundation, admin: Administrator) -> None:
+        self._pipeline: Pipeline = boot.management_pipeline(base, boot.management_platform(base))
+        issued = TokenService(boot.identity_services(base)).issue_to_client(
+            ClientCredentials(admin.tenant_id, admin.client_id, "https://management.azure.com", secret=admin.client_secret),
+            Caller("", _AGENT, new_guid()),
+        )
+        self._token = issued.token
+
+    def ensure(self, resource: str, body: Mapping[str, Any]) -> Any:
+        """Return the resource, creating it when it is not there."""
+        status, found = self._send("GET", resource, {})
+        if status == 404:
+            status, found = self._send("PUT", resource, body)
+        if status >= 400:
+            error = found.get("error", {}) if isinstance(found, dict) else {}
+            raise Fault(FaultKind.INTERNAL, f"The first start could not make {resource}: {error.get('message', status)}")
+        return found
+
+    def _send(self, method: str, path: str, body: Mapping[str, Any]) -> tuple[int, Any]:
+        headers = {"authorization": f"Bearer {self._token.reveal_text()}", "user-agent": _AGENT}
+        head = Head(method, path.encode(), _API_VERSION, headers, new_guid())
+        try:
+            admitted = self._pipeline.admit(head)
+        except Fault as fault:
+            reply = self._pipeline.refuse(head, fault)
+        else:
+            reply = self._pipeline.answer(admitted, dict(body))
+        return reply.status, reply.body
+
+
+class _Frozen:
+    """One reading of the clock for everything that is made together."""
+
+    def __init__(self, now: float) -> None:
+        self._now = now
+
+    def now(self) -> float:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._now
+
+
+def _sweep_temporary(settings: Settings) -> None:
+    """Remove what an interrupted start left half written."""
+    for folder in (settings.data_dir, settings.ca_file.parent, settings.run_dir):
+        for path in folder.glob(".*.*") if folder.is_dir() else ():
+            # `write_private` names its temporary files `.<name>.<random>`; only ours, and only files.
+            if path.is_file() and any(path.name.startswith(f".{name}.") for name in _WRITTEN):
+                path.unlink(missing_ok=True)
+
+
+_WRITTEN: Final = ("root.key", "admin.json", "settings.toml", "ca.key", "ca.pem", "server.key", "server.pem", "bundle.pem", "tls.pem", "serve.json")
+
+
