@@ -1,0 +1,128 @@
+"""Imports point one way. The table is the architecture: to let a package import another, change it here and say why in the review."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.outside import ROOT
+
+PACKAGE = ROOT / "stockade"
+
+# From the ground up; each line may name only lines above it (a test holds the table to that).
+ARROWS: dict[str, set[str]] = {
+    "kernel": set(),
+    "settings": {"kernel"},
+    # What decides, keeps and records.
+    "storage": {"kernel", "settings"},
+    "keys": {"kernel", "settings"},
+    "audit": {"kernel", "settings"},
+    "policy": {"kernel", "settings", "storage"},
+    "upstream": {"kernel", "settings"},
+    # What knows Azure's services and principals.
+    "services": {"kernel", "settings", "storage", "keys", "audit", "policy", "upstream"},
+    "identity": {"kernel", "settings", "storage", "keys", "audit", "policy"},
+    # The rim. Its packages do not import one another: they meet in boot.
+    "gateway": {"kernel", "settings", "storage", "keys", "audit", "policy", "upstream", "services", "identity"},
+    "management": {"kernel", "settings", "storage", "keys", "audit", "policy", "services", "identity"},
+    "console": {"kernel", "settings", "storage", "keys", "audit", "policy", "services", "identity"},
+    # The one place that knows how everything is joined.
+    "boot": {
+        "kernel", "settings", "storage", "keys", "audit", "policy", "upstream", "services", "identity",
+        "gateway", "management", "console",
+    },
+    # Processes: a supervisor, and children that call boot's factories. Management is for the first start alone, which makes the
+    # demonstration resources through the same pipeline as any client.
+    "serve": {
+        "kernel", "settings", "storage", "keys", "audit", "policy", "upstream", "services", "identity", "management", "boot",
+    },
+    # A user's commands. They start and find servers, hence serve.
+    "cli": {
+        "kernel", "settings", "storage", "keys", "audit", "policy", "services", "identity", "serve", "boot",
+    },
+    "__main__": {"cli"},
+}  # fmt: skip
+
+SHELVES: dict[str, dict[str, set[str]]] = {
+    # Folders of plug-ins, and which plug-in may know which other: only what the resources themselves are made of.
+    "services": {},
+    "services/openai/engines": {},
+    "policy/rules": {},
+    "management/resources": {
+        # A role assignment names a role definition.
+        "role_assignments": {"role_definitions"},
+        # The subscription's own routes report on its accounts and deployments.
+        "cognitive_services_subscription": {"cognitive_services_accounts", "cognitive_services_deployments"},
+    },
+}
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and full name of what the file imports from stockade, relative imports made absolute."""
+    here = ["stockade", *path.relative_to(PACKAGE).with_suffix("").parts]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, name.name) for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = ".".join(here[: len(here) - node.level]) + "." if node.level else ""
+            module = (start + (node.module or "")).rstrip(".")
+            yield from ((node.lineno, f"{module}.{name.name}") for name in node.names)
+
+
+def top(name: str) -> str | None:
+    """Return the part of the package that a full name belongs to; None outside stockade and for its own version."""
+    parts = name.split(".")
+    return parts[1] if parts[0] == "stockade" and len(parts) > 1 and parts[1] != "__version__" else None
+
+
+def sources() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def test_each_line_of_the_table_names_only_lines_above_it() -> None:
+    above: set[str] = set()
+    for name, allowed in ARROWS.items():
+        assert allowed <= above, f"{name} may import {sorted(allowed - above)}, which stand below it"
+        above.add(name)
+
+
+def test_every_part_of_the_package_is_in_the_table() -> None:
+    parts = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in sources()} - {"__init__"}
+    assert parts <= set(ARROWS), f"not in the table: {sorted(parts - set(ARROWS))}"
+
+
+@pytest.mark.parametrize(
+    "part", [name for name in ARROWS if list(PACKAGE.glob(name)) + list(PACKAGE.glob(f"{name}.py"))]
+)
+def test_arrows_point_down(part: str) -> None:
+    allowed = ARROWS[part] | {part}
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in sources()
+        if path.relative_to(PACKAGE).parts[0].removesuffix(".py") == part
+        for line, name in imports(path)
+        if (target := top(name)) is not None and target not in allowed
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("shelf", [shelf for shelf in SHELVES if (PACKAGE / shelf).is_dir()])
+def test_plug_ins_do_not_import_one_another(shelf: str) -> None:
+    """A plug-in can be removed by removing its folder; what two of them share stands beside or above the shelf, or in the table."""
+    root = PACKAGE / shelf
+    plug_ins = {path.name for path in root.iterdir() if (path / "__init__.py").exists()}
+    assert SHELVES[shelf].keys() <= plug_ins
+    prefix = ["stockade", *shelf.split("/")]
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for plug_in in plug_ins
+        for path in sorted((root / plug_in).rglob("*.py"))
+        for line, name in imports(path)
+        if (parts := name.split("."))[: len(prefix)] == prefix
+        and len(parts) > len(prefix)
+        and parts[len(prefix)] in plug_ins - {plug_in} - SHELVES[shelf].get(plug_in, set())
+    ]
+    assert not wrong, "\n".join(wrong)
