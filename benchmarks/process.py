@@ -63,6 +63,21 @@ def started(
             process.stdout.close()
 
 
+def wait_until_open(ports: Sequence[int], process: subprocess.Popen[str], log: Path, *, timeout_s: float) -> None:
+    """Wait until the server accepts connections on all `ports`; raise `NotMeasuredError` when it dies or takes too long."""
+    deadline = time.monotonic() + timeout_s
+    waiting = list(ports)
+    while waiting:
+        if time.monotonic() > deadline or process.poll() is not None:
+            raise NotMeasuredError(f"it did not start; its log ends: {_tail(log)}")
+        try:
+            socket.create_connection(("127.0.0.1", waiting[0]), 1).close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            waiting.pop(0)
+
+
 def wait_until_right(request: Request, process: subprocess.Popen[str], log: Path, *, timeout_s: float) -> None:
     """Ask until the server answers 200; raise `NotMeasuredError` with the end of its log when it dies or takes too long."""
     deadline = time.monotonic() + timeout_s
@@ -77,8 +92,11 @@ def wait_until_right(request: Request, process: subprocess.Popen[str], log: Path
                 return
             said = f"{status} {body[:300]!r}"
         time.sleep(0.2)
-    tail = log.read_text(errors="replace").strip()[-600:]
-    raise NotMeasuredError(f"it did not start: last answer {said}; its log ends: {tail}")
+    raise NotMeasuredError(f"it did not start: last answer {said}; its log ends: {_tail(log)}")
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace").strip()[-600:]
 
 
 def ask(request: Request) -> tuple[int, bytes]:

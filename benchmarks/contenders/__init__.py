@@ -59,5 +59,14 @@ def all_contenders() -> Sequence[Contender]:
     from benchmarks.contenders.litellm import LiteLLM
     from benchmarks.contenders.nginx import Nginx
     from benchmarks.contenders.portkey import Portkey
+    from benchmarks.contenders.stockade import Stockade
 
-    return (Nginx(), Envoy(), Envoy(authorised=True), Portkey(), LiteLLM())
+    return (
+        Nginx(),
+        Envoy(),
+        Envoy(authorised=True),
+        Stockade(accounts=10),
+        Stockade(accounts=10_000),
+        Portkey(),
+        LiteLLM(),
+    )

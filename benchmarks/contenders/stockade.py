@@ -1,0 +1,214 @@
+"""Stockade itself, set up through its own public interfaces: settings file, command line, ARM, token endpoint."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import subprocess
+import sys
+import urllib.parse
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from benchmarks.contenders import Place, Running
+from benchmarks.install import CHECKOUT, Cache, NotMeasuredError
+from benchmarks.process import ask, free_port, started, wait_until_open
+from benchmarks.workload import CHAT, PACED, STREAM, WORKLOADS, Request, Target, Workload
+from stockade import __version__
+
+_ARM_VERSION = "2025-09-01"
+_DATA_VERSION = "2024-10-21"
+_OPENAI_USER = "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd"
+_CALLED = 10
+"""Accounts that are called, in turn. Together they take the whole quota of each model, so that no rate limit is reached."""
+_CAPACITY = 10_000
+_WRITERS = 4
+_ENVIRONMENT = {"PYTHONPATH": str(CHECKOUT)}
+
+
+class Stockade:
+    """The full chain of checks in front of the same backend, with a number of accounts loaded."""
+
+    def __init__(self, accounts: int) -> None:
+        self.name = f"Stockade, {accounts:,} accounts"
+        self.about = (
+            f"one worker, SQLite, audit log on; {accounts:,} accounts loaded, {_CALLED} of them called in turn, with keys (`key`) or as "
+            f"{_CALLED} principals with a role on the resource group (`token`)"
+        )
+        self._accounts = accounts
+
+    def install(self, cache: Cache) -> str:
+        return __version__
+
+    @contextmanager
+    def start(self, place: Place) -> Iterator[Running]:
+        data, port, control_port = place.folder / "data", free_port(), free_port()
+        data.mkdir(mode=0o700)
+        (data / "settings.toml").write_text(_settings(place))
+        command = [sys.executable, "-m", "stockade", "serve", "--data-dir", str(data), "--workers", "1"]
+        command += ["--data-port", str(port), "--control-port", str(control_port), "--metadata-port", str(free_port())]
+        log = place.folder / "stockade.log"
+        with started(
+            [*command, "--log-level", "warning"], core=place.core, log=log, environment=_ENVIRONMENT
+        ) as process:
+            wait_until_open([port, control_port], process, log, timeout_s=120)
+            requests = _Installation(place, control_port).prepare(port, self._accounts)
+            for request in requests:
+                status, body = ask(request)
+                if status != 200:
+                    raise NotMeasuredError(f"{request.check}: {status} {body[:300]!r}")
+            if self._accounts > _CALLED:
+                # The pace of events has nothing to do with how many accounts there are.
+                requests = [request for request in requests if request.workload is not PACED]
+            yield Running([process.pid], requests)
+
+
+def _settings(place: Place) -> str:
+    lines = [
+        "[tls]",
+        f"certificate = {json.dumps(str(place.certificate.chain))}",
+        f"key = {json.dumps(str(place.certificate.key))}",
+    ]
+    for workload in WORKLOADS:
+        lines += ["[[models]]", f'name = "{workload.name}"', "[models.upstream]"]
+        lines.append(f'url = "http://127.0.0.1:{place.backend_port}/v1"')
+    return "\n".join(lines) + "\n"
+
+
+class _Installation:
+    """What a newly started server is filled with, as its administrator."""
+
+    def __init__(self, place: Place, control_port: int) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "stockade",
+            "env",
+            "--format",
+            "json",
+            "--data-dir",
+            str(place.folder / "data"),
+        ]
+        said = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CHECKOUT)
+        if said.returncode:
+            raise NotMeasuredError(f"`stockade env` failed: {said.stderr.strip()[-300:]}")
+        self._variables: dict[str, str] = json.loads(said.stdout)
+        self._port = control_port
+        self._context = ssl.create_default_context(cafile=str(place.certificate.chain))
+        subscription = f"/subscriptions/{self._variables['STOCKADE_SUBSCRIPTION']}"
+        self._group = f"{subscription}/resourceGroups/{self._variables['STOCKADE_RESOURCE_GROUP']}"
+        self._principals = f"{subscription}/providers/Stockade.Directory/principals"
+        self._role = f"{subscription}/providers/Microsoft.Authorization/roleDefinitions/{_OPENAI_USER}"
+        administrator = {name: self._variables[f"STOCKADE_{variable}"] for name, variable in _CREDENTIAL.items()}
+        self._bearer = self._token(administrator, "https://management.azure.com/.default")
+
+    def prepare(self, data_port: int, accounts: int) -> list[Request]:
+        """Create the accounts, what is called on some of them, and who calls; give the loads to be put on them."""
+        names = [f"bench-{number:05d}" for number in range(accounts)]
+        with ThreadPoolExecutor(_WRITERS) as writers:
+            for done in writers.map(self._create, [names[start::_WRITERS] for start in range(_WRITERS)]):
+                assert done is None
+        called = names[:_CALLED]
+        keys = {name: self._open(name) for name in called}
+        tokens = [self._caller() for _ in called]
+        loads: list[tuple[Workload, str, list[Mapping[str, str]]]] = [
+            (CHAT, "key", [{"api-key": keys[name]} for name in called]),
+            (CHAT, "token", [{"Authorization": f"Bearer {token}"} for token in tokens]),
+            (STREAM, "key", [{"api-key": keys[name]} for name in called]),
+            (PACED, "key", [{"api-key": keys[name]} for name in called]),
+        ]
+        return [
+            Request(
+                workload,
+                check,
+                data_port,
+                tuple(
+                    Target(
+                        f"/{name}/openai/deployments/{workload.name}/chat/completions?api-version={_DATA_VERSION}", head
+                    )
+                    for name, head in zip(called, headers, strict=True)
+                ),
+            )
+            for workload, check, headers in loads
+        ]
+
+    def _create(self, names: Sequence[str]) -> None:
+        connection = self._connect()
+        for name in names:
+            properties = {"customSubDomainName": name}
+            body = {
+                "kind": "OpenAI",
+                "sku": {"name": "S0"},
+                "location": self._variables["STOCKADE_LOCATION"],
+                "properties": properties,
+            }
+            self._arm("PUT", self._account(name), body, connection)
+        connection.close()
+
+    def _open(self, name: str) -> str:
+        """Deploy every model on an account and give the account's first key."""
+        connection = self._connect()
+        for workload in WORKLOADS:
+            model = {"format": "OpenAI", "name": workload.name, "version": "1"}
+            body = {"sku": {"name": "Standard", "capacity": _CAPACITY}, "properties": {"model": model}}
+            self._arm("PUT", f"{self._account(name)}/deployments/{workload.name}", body, connection)
+        key = self._arm("POST", f"{self._account(name)}/listKeys", {}, connection)["key1"]
+        connection.close()
+        return str(key)
+
+    def _caller(self) -> str:
+        """Create a principal that may call models in the resource group and give a token of its own."""
+        connection = self._connect()
+        principal = self._arm("POST", self._principals, {"displayName": "benchmark"}, connection)
+        assignment = f"{self._group}/providers/Microsoft.Authorization/roleAssignments/{uuid.uuid4()}"
+        properties = {
+            "roleDefinitionId": self._role,
+            "principalId": principal["objectId"],
+            "principalType": "ServicePrincipal",
+        }
+        self._arm("PUT", assignment, {"properties": properties}, connection)
+        connection.close()
+        return self._token(principal, "https://cognitiveservices.azure.com/.default")
+
+    def _account(self, name: str) -> str:
+        return f"{self._group}/providers/Microsoft.CognitiveServices/accounts/{name}"
+
+    def _token(self, credential: Mapping[str, str], scope: str) -> str:
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": credential["clientId"],
+            "client_secret": credential["clientSecret"],
+            "scope": scope,
+        }
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        path = f"/{credential['tenantId']}/oauth2/v2.0/token"
+        connection = self._connect()
+        try:
+            return str(_send(connection, "POST", path, urllib.parse.urlencode(form), headers)["access_token"])
+        finally:
+            connection.close()
+
+    def _arm(self, method: str, path: str, body: Mapping[str, Any], connection: http.client.HTTPSConnection) -> Any:
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._bearer}"}
+        return _send(connection, method, f"{path}?api-version={_ARM_VERSION}", json.dumps(body), headers)
+
+    def _connect(self) -> http.client.HTTPSConnection:
+        return http.client.HTTPSConnection("localhost", self._port, timeout=60, context=self._context)
+
+
+_CREDENTIAL = {"clientId": "CLIENT_ID", "clientSecret": "CLIENT_SECRET", "tenantId": "TENANT"}
+
+
+def _send(
+    connection: http.client.HTTPSConnection, method: str, path: str, body: str, headers: Mapping[str, str]
+) -> Any:
+    connection.request(method, path, body, dict(headers))
+    reply = connection.getresponse()
+    content = reply.read()
+    if reply.status >= 300:
+        raise NotMeasuredError(f"{method} {path.partition('?')[0]}: {reply.status} {content[:300]!r}")
+    return json.loads(content)
