@@ -92,12 +92,14 @@ def import_key(jwk: Mapping[str, Any], algorithm: str) -> RSAKey | ECKey:
     wanted = ALGORITHMS.get(algorithm)
     try:
         if wanted == "RSA" and jwk.get("kty") == "RSA":
-            rsa = RSAKey.import_key({name: str(jwk[name]) for name in ("kty", "n", "e")})
-            if MIN_RSA_BITS <= rsa.public_key.key_size <= MAX_RSA_BITS:
-                return rsa
+            # Sized before it is imported: an enormous number costs time already then.
+            if len(str(jwk["n"])) <= MAX_RSA_BITS // 5:
+                size = int.from_bytes(_decode(str(jwk["n"])), "big").bit_length()
+                if MIN_RSA_BITS <= size <= MAX_RSA_BITS:
+                    return RSAKey.import_key({name: str(jwk[name]) for name in ("kty", "n", "e")})
         elif wanted is not None and jwk.get("kty") == "EC" and jwk.get("crv") == wanted:
             return ECKey.import_key({name: str(jwk[name]) for name in ("kty", "crv", "x", "y")})
-    except (JoseError, ValueError, TypeError, KeyError) as failure:
+    except (JoseError, ValueError, TypeError, KeyError, NotVerified) as failure:
         raise NotVerified("bad_key") from failure
     raise NotVerified("bad_key")
 
