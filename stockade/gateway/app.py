@@ -40,7 +40,8 @@ from stockade.kernel.ids import new_guid
 from stockade.kernel.principal import Credential, KeyCredential, RejectedCredential, TokenCredential
 from stockade.kernel.record import AuditRecord
 from stockade.kernel.verdict import Deny
-from stockade.policy.decide import Facts, decide
+from stockade.policy.decide import decide
+from stockade.policy.facts import Facts
 from stockade.policy.snapshot import AccountPolicy, Snapshot
 from stockade.policy.source import SnapshotSource
 from stockade.services.dialect import gateway_body, refusal_headers, status_of

@@ -18,7 +18,10 @@ from stockade.kernel.principal import EVERYONE
 from stockade.kernel.resource_id import scope_chain
 from stockade.policy.snapshot import DenyAssignment, Permission, RoleAssignment, RoleDefinition, Snapshot
 
-_ROLE_ASSIGNMENT_CHANGES = ("microsoft.authorization/roleassignments/write", "microsoft.authorization/roleassignments/delete")
+_ROLE_ASSIGNMENT_CHANGES = (
+    "microsoft.authorization/roleassignments/write",
+    "microsoft.authorization/roleassignments/delete",
+)
 _GROUP_DEPTH = 64
 _PATTERN_CACHE = 4096
 
@@ -49,7 +52,9 @@ def check(
     scope: lower-case id; action: full name in any case; groups: ids from the token, the directory's are added here.
     """
     key = ("rbac", principal_id, groups, action, scope, data)
-    access: Access = snapshot.remembered(key, lambda: _evaluate(snapshot, principal_id, groups, action.lower(), scope, data))
+    access: Access = snapshot.remembered(
+        key, lambda: _evaluate(snapshot, principal_id, groups, action.lower(), scope, data)
+    )
     return access
 
 
@@ -80,7 +85,9 @@ def smallest_role(snapshot: Snapshot, action: str, *, data: bool) -> RoleDefinit
     """Return the built-in role that gives an action and otherwise the least, for the refusal that names a way out."""
 
     def compute() -> RoleDefinition | None:
-        roles = [role for key in snapshot.keys("role") if (role := snapshot.only("role", key)) is not None and role.built_in]
+        roles = [
+            role for key in snapshot.keys("role") if (role := snapshot.only("role", key)) is not None and role.built_in
+        ]
         fitting = [role for role in roles if any(grants(p, action.lower(), data=data) for p in role.permissions)]
         known = _named_actions(roles)
         return min(fitting, key=lambda role: (_breadth(role, known), role.name), default=None)
@@ -89,7 +96,9 @@ def smallest_role(snapshot: Snapshot, action: str, *, data: bool) -> RoleDefinit
     return role
 
 
-def _evaluate(snapshot: Snapshot, principal_id: str, groups: tuple[str, ...], action: str, scope: str, data: bool) -> Access:
+def _evaluate(
+    snapshot: Snapshot, principal_id: str, groups: tuple[str, ...], action: str, scope: str, data: bool
+) -> Access:
     who = identities(snapshot, principal_id, groups)
     chain = scope_chain(scope)
     for level in chain:

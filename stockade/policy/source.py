@@ -19,7 +19,9 @@ class SnapshotSource:
     base: entries that come with the software rather than from documents (the built-in roles).
     """
 
-    def __init__(self, database: Database, compiler: Compiler, cell: GenerationCell, base: Iterable[Entry] = ()) -> None:
+    def __init__(
+        self, database: Database, compiler: Compiler, cell: GenerationCell, base: Iterable[Entry] = ()
+    ) -> None:
         self._database, self._compiler, self._cell = database, compiler, cell
         self._snapshot = Snapshot().with_changes(0, {BASE_OWNER: tuple(base)})
         self._seen = -1

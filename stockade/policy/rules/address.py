@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.verdict import Deny
+from stockade.policy.facts import Facts, Point
 from stockade.policy.snapshot import Snapshot
-
-if TYPE_CHECKING:
-    from stockade.policy.decide import Facts, Point
 
 NAME = "address"
 POINT: Point = "head"

@@ -5,22 +5,16 @@ Source: choices.md (credential rows) and contracts, data-plane sections 1.3 and 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import KeyCredential, RejectedCredential, TokenCredential
 from stockade.kernel.verdict import Deny
+from stockade.policy.facts import Facts, Point
 from stockade.policy.snapshot import Snapshot
-
-if TYPE_CHECKING:
-    from stockade.policy.decide import Facts, Point
 
 NAME = "credential"
 POINT: Point = "head"
 
-UNAUTHORIZED = (
-    "Unauthorized. Access token is missing, invalid, audience is incorrect (https://cognitiveservices.azure.com), or have expired."
-)
+UNAUTHORIZED = "Unauthorized. Access token is missing, invalid, audience is incorrect (https://cognitiveservices.azure.com), or have expired."
 KEY_REJECTED = (
     "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key for an active "
     "subscription and use a correct regional API endpoint for your resource."

@@ -6,14 +6,11 @@ Source: contracts, control-plane section 8 and choices.md (network rows).
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
 
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.verdict import Deny
+from stockade.policy.facts import Facts, Point
 from stockade.policy.snapshot import Snapshot
-
-if TYPE_CHECKING:
-    from stockade.policy.decide import Facts, Point
 
 NAME = "network"
 POINT: Point = "head"

@@ -6,14 +6,11 @@ Source: choices.md (row 429) and contracts, data-plane section 2 (rate limit row
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.verdict import Deny
+from stockade.policy.facts import Facts, Point
 from stockade.policy.snapshot import Snapshot
-
-if TYPE_CHECKING:
-    from stockade.policy.decide import Facts, Point
 
 NAME = "quota"
 POINT: Point = "body"

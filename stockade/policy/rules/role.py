@@ -6,16 +6,12 @@ Source: contracts, control-plane section 4 and choices.md (row "Token without th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import TokenCredential
 from stockade.kernel.verdict import Deny
 from stockade.policy import rbac
+from stockade.policy.facts import Facts, Point
 from stockade.policy.snapshot import Snapshot
-
-if TYPE_CHECKING:
-    from stockade.policy.decide import Facts, Point
 
 NAME = "role"
 POINT: Point = "head"
@@ -27,7 +23,9 @@ def decide(snapshot: Snapshot, facts: Facts) -> Deny | None:
     """Refuse an unknown operation, and a token whose principal lacks the operation's data action on the account."""
     operation, account = facts.operation, facts.account
     if operation is None or account is None:
-        return Deny(NAME, Fault(FaultKind.NOT_FOUND, "Resource not found"), {"path": facts.path, "method": facts.method})
+        return Deny(
+            NAME, Fault(FaultKind.NOT_FOUND, "Resource not found"), {"path": facts.path, "method": facts.method}
+        )
     credential = facts.credential
     if operation.data_action is None or not isinstance(credential, TokenCredential):
         return None
