@@ -93,11 +93,11 @@ def suitable_python() -> str:
 
 
 def digest(*parts: object) -> str:
-    """Return the hash of files (by content) and values (by text)."""
+    """Return the hash of lock files (by content, without comments: who asked for a package changes nothing) and values (by text)."""
     state = hashlib.sha256()
     for part in parts:
-        state.update(part.read_bytes() if isinstance(part, Path) else str(part).encode())
-        state.update(b"\0")
+        text = re.sub(r"^ *#.*\n", "", part.read_text(), flags=re.MULTILINE) if isinstance(part, Path) else str(part)
+        state.update(text.encode() + b"\0")
     return state.hexdigest()
 
 
