@@ -57,12 +57,5 @@ def assign_role(
             **authorship(iso(now), "", {}),
         },
     }
-
-    return writer.put(
-        str(body["id"]),
-        ROLE_ASSIGNMENTS,
-        body,
-        None,
-        subscription=place.subscription or "",
-        resource_group=place.resource_group or "",
-    )
+    subscription, group = place.subscription or "", place.resource_group or ""
+    return writer.put(str(body["id"]), ROLE_ASSIGNMENTS, body, subscription=subscription, resource_group=group)
