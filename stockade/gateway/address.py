@@ -58,8 +58,8 @@ class AddressBook:
 class ClientAddresses:
     """Works out who the client is. `X-Forwarded-For` is worth nothing unless the peer is a trusted proxy.
 
-    Then it is the right-most address in the header that is not itself a trusted proxy. A header that cannot be read gives the address of the
-    proxy, which no rule admits by accident.
+    Then it is the right-most address in the header that is not itself a trusted proxy. A header that cannot be read gives the address of
+    the proxy, which no rule admits by accident.
     """
 
     def __init__(self, trusted_proxies: Sequence[str]) -> None:

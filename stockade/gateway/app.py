@@ -163,13 +163,23 @@ class Gateway:
         exchange.account, exchange.credential, exchange.route = account, credential, route
 
         # 3: the head
-        operation = route.operation if route is not None else None
-        facts = Facts(exchange.now, exchange.address, account, located.regional, credential, operation, located.path, exchange.method)
+        facts = Facts(
+            exchange.now,
+            exchange.address,
+            account,
+            located.regional,
+            credential,
+            route.operation if route is not None else None,
+            located.path,
+            method,
+        )
         match decide(snapshot, facts, "head"):
             case Deny() as denied:
                 exchange.denied = denied
                 raise denied.fault
-        assert route is not None and account is not None and operation is not None
+        if route is None or account is None:  # the rules have refused it; a rule that forgot must not open the way
+            raise Fault(FaultKind.NOT_FOUND, "Resource not found")
+        operation = route.operation
 
         # 4: the body
         limit = min(operation.max_body_bytes, self._limits.max_body_bytes)

@@ -12,7 +12,7 @@ _JSON_TYPES = ("application/json", "application/merge-patch+json", "text/json")
 
 
 def check_head(operation: Operation, content_type: str, content_encoding: str, content_length: str, limit: int) -> None:
-    """Refuse by the head alone: a type the operation does not read (415), a coding we do not undo (415), a declared size above the limit (413)."""
+    """Refuse by the head alone: a type the operation does not read, a coding we do not undo, a declared size above the limit."""
     if operation.body == "none":
         return
     if content_encoding and content_encoding.lower() != "identity":

@@ -1,7 +1,7 @@
 """Calls per minute, counted across all worker processes without locks.
 
-A memory-mapped table: one row per document ordinal, one column per worker process. A cell packs the minute it counts (upper 32 bits) and the
-count. Only its own worker writes a cell; everyone sums the row. Rows beyond the table share (ordinal modulo rows), which errs to refusing.
+A memory-mapped table: one row per document ordinal, one column per worker process. A cell packs the minute it counts (upper 32 bits) and
+the count. Only its own worker writes a cell; everyone sums the row. Rows beyond the table share (ordinal modulo rows), which errs to refusing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ COLUMNS = 32
 
 
 class RateCounters:
-    """This process's view of the table, holding one column for its life."""
+    """One process's view of the table, holding one column for its life."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)

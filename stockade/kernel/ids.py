@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-_bits = random.Random().getrandbits  # seeded from the system; ids name things, they protect nothing
+_bits = random.Random().getrandbits  # noqa: S311 - seeded from the system; ids name things, they protect nothing
 
 
 def new_guid() -> str:

@@ -1,7 +1,7 @@
 """Nothing else in the project says yes or no.
 
-`decide(snapshot, facts, point)` walks the rules in the documented order and returns the first refusal. It is pure: time, addresses, counters
-and credentials arrive as facts. Two points: `head` before the body is read, `body` after. A rule that raises refuses.
+`decide(snapshot, facts, point)` walks the rules in the documented order and returns the first refusal. It is pure: time, addresses,
+counters and credentials arrive as facts. Two points: `head` before the body is read, `body` after. A rule that raises refuses.
 """
 
 from __future__ import annotations

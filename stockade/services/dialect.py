@@ -42,6 +42,7 @@ MAX_RETRY_AFTER_S = 60
 
 
 def status_of(fault: Fault) -> int:
+    """Return the HTTP status of a fault on the data plane."""
     return STATUS[fault.kind][0]
 
 

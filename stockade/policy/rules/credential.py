@@ -1,4 +1,4 @@
-"""Does the credential prove who is asking, and does this account take its kind?
+"""The credential must prove who is asking, and the account must take its kind.
 
 Source: choices.md (credential rows) and contracts, data-plane sections 1.3 and 2.
 """

@@ -1,4 +1,4 @@
-"""Has the account, or the deployment, used up its calls for this minute?
+"""An account, and a deployment, has so many calls a minute.
 
 Source: choices.md (row 429) and contracts, data-plane section 2 (rate limit row).
 """
@@ -22,10 +22,9 @@ def decide(snapshot: Snapshot, facts: Facts) -> Deny | None:
     if account is None or facts.operation is None:
         return None
     limit, used, whose = account.calls_per_minute, facts.calls_this_minute, f"{account.kind} {account.sku} pricing tier"
-    if deployment is not None and deployment.calls_per_minute is not None:
-        if facts.deployment_calls_this_minute >= deployment.calls_per_minute:
-            limit, used = deployment.calls_per_minute, facts.deployment_calls_this_minute
-            whose = f"deployment '{deployment.name}'"
+    of_deployment = deployment.calls_per_minute if deployment is not None else None
+    if deployment is not None and of_deployment is not None and facts.deployment_calls_this_minute >= of_deployment:
+        limit, used, whose = of_deployment, facts.deployment_calls_this_minute, f"deployment '{deployment.name}'"
     if limit is None or used < limit:
         return None
     wait_s = max(1, min(60, math.ceil(facts.seconds_to_next_minute)))

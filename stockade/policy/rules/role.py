@@ -7,11 +7,12 @@ Source: contracts, control-plane section 4 and choices.md (row "Token without th
 from __future__ import annotations
 
 from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.operation import Operation
 from stockade.kernel.principal import TokenCredential
 from stockade.kernel.verdict import Deny
 from stockade.policy import rbac
 from stockade.policy.facts import Facts, Point
-from stockade.policy.snapshot import Snapshot
+from stockade.policy.snapshot import AccountPolicy, Snapshot
 
 NAME = "role"
 POINT: Point = "head"
@@ -34,22 +35,24 @@ def decide(snapshot: Snapshot, facts: Facts) -> Deny | None:
         case rbac.Granted():
             return None
         case rbac.Refused(deny=deny):
-            return _refuse(snapshot, facts, credential, action, deny.name if deny is not None else None)
+            return _refuse(snapshot, operation, account, credential, deny.name if deny is not None else None)
 
 
-def _refuse(snapshot: Snapshot, facts: Facts, token: TokenCredential, action: str, deny: str | None) -> Deny:
-    assert facts.operation is not None and facts.account is not None
+def _refuse(
+    snapshot: Snapshot, operation: Operation, account: AccountPolicy, token: TokenCredential, deny: str | None
+) -> Deny:
+    action = DATA_ACTION_PREFIX + str(operation.data_action)
     message = (
         f"The principal `{token.object_id}` lacks the required data action `{action}` to perform "
-        f"`{facts.operation.method} {facts.operation.path}` operation."
+        f"`{operation.method} {operation.path}` operation."
     )
-    because = {"principal": token.object_id, "dataAction": action, "scope": facts.account.arm_id}
+    because = {"principal": token.object_id, "dataAction": action, "scope": account.arm_id}
     if deny is not None:
         message += f" The deny assignment '{deny}' blocks it."
         because["denyAssignment"] = deny
     else:
         role = rbac.smallest_role(snapshot, action, data=True)
         if role is not None:
-            message += f" Assign the role '{role.name}' at scope `{facts.account.arm_id}` or above."
+            message += f" Assign the role '{role.name}' at scope `{account.arm_id}` or above."
             because["smallestRole"] = role.name
     return Deny(NAME, Fault(FaultKind.PERMISSION_DENIED, message, details={"dataAction": action}), because)

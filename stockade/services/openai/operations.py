@@ -1,6 +1,7 @@
 """Azure OpenAI's operations, on the deployment paths and on the v1 paths.
 
-Source: contracts, data-plane section 4.1 (paths), section 3 (URI fields); data actions from the built-in role Cognitive Services OpenAI User.
+Source: contracts, data-plane section 4.1 (paths), section 3 (URI fields); data actions from the built-in role Cognitive Services OpenAI
+User.
 """
 
 from __future__ import annotations
@@ -57,7 +58,12 @@ _MODELS = (
 
 _DEPLOYMENTS = (
     Operation(name="Deployments_List", method="GET", path="/openai/deployments", data_action="OpenAI/deployments/read"),
-    Operation(name="Deployments_Get", method="GET", path="/openai/deployments/{deployment}", data_action="OpenAI/deployments/read"),
+    Operation(
+        name="Deployments_Get",
+        method="GET",
+        path="/openai/deployments/{deployment}",
+        data_action="OpenAI/deployments/read",
+    ),
 )
 
 OPERATIONS: tuple[Operation, ...] = (
