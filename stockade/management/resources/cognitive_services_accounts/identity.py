@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stockade.identity.directory import Directory
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.resource_id import ResourceId
 from stockade.management.resource_type import Call, Platform, display_id
@@ -63,7 +62,7 @@ def settle(call: Call, writer: Writer, document: Document, previous: Document | 
     """
     wanted = document.body.get("identity") or {}
     had = previous is not None and has_system_assigned(previous.body.get("identity"))
-    directory = _directory(call.platform)
+    directory = call.platform.directory
     if not has_system_assigned(wanted):
         if had:
             directory.delete_managed_identity(writer, document.id)
@@ -84,23 +83,19 @@ def settle(call: Call, writer: Writer, document: Document, previous: Document | 
 
 def suspend(call: Call, writer: Writer, document: Document) -> None:
     """Disable the system-assigned identity of an account that is being soft-deleted."""
-    principal = _directory(call.platform).managed_identity(writer, document.id)
+    principal = call.platform.directory.managed_identity(writer, document.id)
     if principal is not None:
-        _directory(call.platform).set_enabled(writer, principal.object_id, enabled=False)
+        call.platform.directory.set_enabled(writer, principal.object_id, enabled=False)
 
 
 def discard(platform: Platform, writer: Writer, document: Document) -> None:
     """Delete the system-assigned identity of an account that is being purged."""
-    _directory(platform).delete_managed_identity(writer, document.id)
+    platform.directory.delete_managed_identity(writer, document.id)
 
 
 def has_system_assigned(identity: Mapping[str, Any] | None) -> bool:
     """Say whether a stored identity is, or includes, a system-assigned one."""
     return identity is not None and "SystemAssigned" in str(identity.get("type"))
-
-
-def _directory(platform: Platform) -> Directory:
-    return Directory(platform.root_key, platform.clock)
 
 
 def _user_assigned(name: str, reader: Reader) -> Json:

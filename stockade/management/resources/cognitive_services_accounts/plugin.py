@@ -35,8 +35,8 @@ class Accounts(ResourceType):
         return (
             Action("listKeys", f"{ACCOUNTS}/listKeys/action", keys.list_keys),
             Action("regenerateKey", f"{ACCOUNTS}/regenerateKey/action", keys.regenerate_key, writes=True),
-            # Not Azure's. Reading who uses a key takes no more than reading the account: it shows addresses and programs, never a key.
-            Action("listKeyUsage", f"{ACCOUNTS}/read", keys.list_key_usage),
+            # Not Azure's. An action of its own, and not a read: who calls an account, and from where, is not for everyone who may see it.
+            Action("listKeyUsage", f"{ACCOUNTS}/listKeyUsage/action", keys.list_key_usage),
             Action("skus", f"{ACCOUNTS}/skus/read", _skus, method="GET"),
             Action("usages", f"{ACCOUNTS}/usages/read", _usages, method="GET"),
             Action("models", f"{ACCOUNTS}/models/read", _models, method="GET"),

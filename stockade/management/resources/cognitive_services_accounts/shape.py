@@ -101,5 +101,5 @@ class Account(Struct, rename="camel"):
     location: str | None = None
     sku: Sku | None = None
     identity: Identity | None = None
-    tags: dict[str, str] | None = None
+    tags: dict[str, object] | None = None
     properties: Properties | None = None

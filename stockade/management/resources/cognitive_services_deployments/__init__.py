@@ -63,7 +63,7 @@ class Deployment(Struct, rename="camel"):
     """The whole body."""
 
     sku: Sku | None = None
-    tags: dict[str, str] | None = None
+    tags: dict[str, object] | None = None
     properties: Properties | None = None
 
 
