@@ -7,10 +7,9 @@ import sys
 from typing import Annotated, Literal
 
 import typer
-from rich.table import Table
 
 from stockade.cli.arm import connect
-from stockade.cli.context import DataDir, out, running_settings
+from stockade.cli.context import DataDir, out, print_columns, running_settings
 
 app = typer.Typer(help="AI accounts.", no_args_is_help=True)
 
@@ -30,7 +29,7 @@ def list_accounts(form: OutputFormat = "table", data_dir: DataDir = None) -> Non
         rows = [{"name": a.name, "kind": a.kind, "location": a.location, "endpoint": a.endpoint, "id": a.id} for a in accounts]
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
         return
-    table = Table("Name", "Kind", "Location", "Endpoint", "Keys", box=None, pad_edge=False)
-    for account in accounts:
-        table.add_row(account.name, account.kind, account.location, account.endpoint, "yes" if account.local_auth else "off")
-    out.print(table)
+    print_columns(
+        ("Name", "Kind", "Location", "Endpoint", "Keys"),
+        ((a.name, a.kind, a.location, a.endpoint, "yes" if a.local_auth else "off") for a in accounts),
+    )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from stockade import settings as configuration
 from stockade.serve import supervisor
@@ -48,3 +50,12 @@ def running_settings() -> Settings:
     found = read_settings()
     state = supervisor.status(found)
     return read_settings(state["overrides"]) if state is not None else found
+
+
+def print_columns(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows under headings, each column as wide as its widest cell: ids are there to be copied, so nothing is ever cut or wrapped."""
+    table = [list(headings), *(list(row) for row in rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(headings))]
+    for number, row in enumerate(table if any(headings) else table[1:]):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        out.print(Text(line, style="bold" if number == 0 and any(headings) else ""))

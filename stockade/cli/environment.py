@@ -84,5 +84,6 @@ def _identity_variables(arm: Arm, account: Account) -> dict[str, str]:
             f"The account '{account.name}' has no system-assigned identity. Give it one: "
             f"az cognitiveservices account identity assign --name {account.name} --resource-group {arm.administrator.resource_group}",
         )
-    answer = arm.call("POST", f"{account.id}/listIdentityEndpoint")
+    principal = account.identity["principalId"]
+    answer = arm.call("POST", f"{arm.subscription}/providers/Stockade.Directory/principals/{principal}/identityEndpoint")
     return {"IDENTITY_ENDPOINT": answer["endpoint"], "IDENTITY_HEADER": answer["header"]}

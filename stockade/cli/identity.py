@@ -8,11 +8,10 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
-from rich.table import Table
 
 from stockade.cli.account import OutputFormat
 from stockade.cli.arm import Arm, connect
-from stockade.cli.context import DataDir, out, running_settings
+from stockade.cli.context import DataDir, out, print_columns, running_settings
 
 app = typer.Typer(help="Applications and groups that roles can be assigned to.", no_args_is_help=True)
 groups = typer.Typer(help="Groups and their members.", no_args_is_help=True)
@@ -39,10 +38,10 @@ def list_principals(form: OutputFormat = "table", data_dir: DataDir = None) -> N
     if form == "json":
         _print_json(found)
         return
-    table = Table("Name", "Kind", "Object id", "Client id", box=None, pad_edge=False)
-    for entry in found:
-        table.add_row(entry["displayName"], entry["kind"], entry["objectId"], entry["clientId"] or "")
-    out.print(table)
+    print_columns(
+        ("Name", "Kind", "Object id", "Client id"),
+        ((entry["displayName"], entry["kind"], entry["objectId"], entry["clientId"] or "") for entry in found),
+    )
 
 
 @app.command("secret")
@@ -64,10 +63,10 @@ def secret(
         if form == "json":
             _print_json(entries)
             return
-        table = Table("Key id", "Name", "Begins with", "Created", "Ends", box=None, pad_edge=False)
-        for entry in entries:
-            table.add_row(entry["keyId"], entry["displayName"], f"{entry['hint']}…", entry["createdAt"][:19], entry["expiresAt"][:19])
-        out.print(table)
+        print_columns(
+            ("Key id", "Name", "Begins with", "Created", "Ends"),
+            ((e["keyId"], e["displayName"], f"{e['hint']}…", e["createdAt"][:19], e["expiresAt"][:19]) for e in entries),
+        )
     else:
         _print_credential(arm.call("POST", f"{path}/secrets", {"days": days}), form)
 
@@ -98,10 +97,9 @@ def list_groups(form: OutputFormat = "table", data_dir: DataDir = None) -> None:
     if form == "json":
         _print_json(found)
         return
-    table = Table("Name", "Object id", "Members", box=None, pad_edge=False)
-    for entry in found:
-        table.add_row(entry["displayName"], entry["objectId"], str(len(entry["members"])))
-    out.print(table)
+    print_columns(
+        ("Name", "Object id", "Members"), ((entry["displayName"], entry["objectId"], str(len(entry["members"]))) for entry in found)
+    )
 
 
 @groups.command("delete")

@@ -11,11 +11,10 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.table import Table
 
 from stockade.cli.account import OutputFormat
 from stockade.cli.arm import Account, Arm, connect
-from stockade.cli.context import DataDir, err, out, running_settings
+from stockade.cli.context import DataDir, err, out, print_columns, running_settings
 from stockade.kernel.faults import Fault, FaultKind
 
 app = typer.Typer(help="Subscription keys.", no_args_is_help=True)
@@ -75,11 +74,13 @@ def show(
         used = f"last used {_ago(now, entry.last_used)}" if entry.last_used is not None else "never used"
         out.print(f"[bold]{entry.slot}[/] made {_ago(now, entry.created)}, {used}" + (f"  {value}" if reveal else ""))
         if entry.callers:
-            table = Table("  From", "Client", "Calls", "Last seen", box=None, pad_edge=False)
-            for caller in entry.callers:
-                seen = _ago(now, datetime.fromisoformat(caller["lastSeen"]))
-                table.add_row(f"  {caller['address']}", caller["client"] or "unknown", str(caller["count"]), seen)
-            out.print(table)
+            print_columns(
+                ("  From", "Client", "Calls", "Last seen"),
+                (
+                    (f"  {c['address']}", c["client"] or "unknown", str(c["count"]), _ago(now, datetime.fromisoformat(c["lastSeen"])))
+                    for c in entry.callers
+                ),
+            )
 
 
 @app.command("regenerate")

@@ -12,12 +12,11 @@ from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.table import Table
 
 from stockade import __version__
 from stockade.cli import outcome
 from stockade.cli.account import OutputFormat
-from stockade.cli.context import DataDir, err, out, read_settings, running_settings
+from stockade.cli.context import DataDir, err, out, print_columns, read_settings, running_settings
 from stockade.settings import DATA_DIR_VARIABLE, Settings
 
 _PANEL = "Listeners"
@@ -100,10 +99,7 @@ def status(form: OutputFormat = "table", data_dir: DataDir = None) -> None:
     if form == "json":
         sys.stdout.write(json.dumps(facts, indent=2) + "\n")
     else:
-        table = Table(box=None, show_header=False, pad_edge=False)
-        for name, value in facts.items():
-            table.add_row(name, str(value))
-        out.print(table)
+        print_columns(("", ""), ((name, str(value)) for name, value in facts.items()))
     if state is None:
         raise typer.Exit(outcome.NOT_RUNNING)
 

@@ -20,14 +20,12 @@ from stockade.identity import tenant
 from stockade.identity.directory import Directory
 from stockade.identity.signing_keys import KeyRing
 from stockade.identity.token_service import Caller, ClientCredentials, TokenService
-from stockade.kernel.clock import iso
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
 from stockade.kernel.secret import Secret
 from stockade.keys.root import ROOT_KEY_BYTES, RootKey
+from stockade.management.first_start import assign_role, create_subscription
 from stockade.management.pipeline import Head, Pipeline
-from stockade.management.resources.subscriptions import TYPE as SUBSCRIPTION_TYPE
-from stockade.management.resources.subscriptions import subscription_body
 from stockade.policy.builtin_roles import OWNER
 from stockade.serve import administrator, tls
 from stockade.serve.administrator import Administrator
@@ -125,12 +123,11 @@ def _install(settings: Settings, writer: Writer, root_key: RootKey, now: float) 
     directory = Directory(root_key, _Frozen(now))
     tenant_id = tenant.create_tenant(writer, settings.names.subscription_name)
     subscription_id = new_guid()
-    body = subscription_body(subscription_id, tenant_id, settings.names.subscription_name)
-    writer.put(body["id"], SUBSCRIPTION_TYPE, body, subscription=subscription_id)
+    create_subscription(writer, subscription_id, tenant_id, settings.names.subscription_name)
     principal, secret = directory.create_application(writer, "administrator")
     directory.machine_identity(writer)
     KeyRing(root_key).ensure(writer, now)
-    _assign_owner(writer, subscription_id, principal.object_id, now)
+    assign_role(writer, f"/subscriptions/{subscription_id}", OWNER, principal.object_id, "ServicePrincipal", now)
     state = {
         "name": "default",
         "tenantId": tenant_id,
@@ -151,7 +148,7 @@ def _reissue(settings: Settings, writer: Writer, root_key: RootKey, state: Mappi
     principal = directory.get(writer, state["administrator"])
     if principal is None or principal.app_id is None or not principal.enabled:
         principal, secret = directory.create_application(writer, "administrator")
-        _assign_owner(writer, state["subscriptionId"], principal.object_id, now)
+        assign_role(writer, f"/subscriptions/{state['subscriptionId']}", OWNER, principal.object_id, "ServicePrincipal", now)
         writer.put(INSTALLATION, INSTALLATION_TYPE, {**state, "administrator": principal.object_id})
     else:
         held = directory.secrets(writer, principal.object_id)
@@ -178,24 +175,6 @@ def _credential_on_disk(settings: Settings, reader: Reader, state: Mapping[str, 
         and values.get("clientId") == found.body["appId"]
         and bool(values.get("clientSecret"))
     )
-
-
-def _assign_owner(writer: Writer, subscription_id: str, object_id: str, now: float) -> None:
-    """Make a principal Owner of the subscription: the one assignment that nobody is there to make."""
-    scope, name = f"/subscriptions/{subscription_id}", new_guid()
-    assignment_id = f"{scope}/providers/{ROLE_ASSIGNMENTS}/{name}"
-    properties = {
-        "roleDefinitionId": f"{scope}/providers/Microsoft.Authorization/roleDefinitions/{OWNER}",
-        "principalId": object_id,
-        "principalType": "ServicePrincipal",
-        "scope": scope,
-        "createdOn": iso(now),
-        "updatedOn": iso(now),
-        "createdBy": object_id,
-        "updatedBy": object_id,
-    }
-    body = {"id": assignment_id, "name": name, "type": ROLE_ASSIGNMENTS, "properties": properties}
-    writer.put(assignment_id, ROLE_ASSIGNMENTS, body, subscription=subscription_id)
 
 
 def _demonstrate(base: boot.Foundation, admin: Administrator, say: Say) -> None:

@@ -24,7 +24,7 @@ from stockade.serve.engines import Engines
 from stockade.serve.files import locked, private_folder, write_private
 from stockade.settings import DATA_DIR_VARIABLE, OVERRIDES_VARIABLE, Settings
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 PROBE_INTERVAL_S = 0.1
 CERTIFICATE_CHECK_S = 2.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0

@@ -1,7 +1,7 @@
 """Write to the directory. Not Azure's: there principals are made in Entra, through Graph, by people this platform has no counterpart of.
 
-Whoever may assign roles at the subscription may do this, and nobody else: handing out the credential of a principal is as good as having its
-roles, so it takes the permission that could give those roles away. (Contributors may do everything but that.)
+Besides its own permission everything here but reading takes the one to assign roles at the subscription: handing out the credential of a
+principal is as good as having its roles, so it is for those who could give those roles away. (A Contributor has `*` without that.)
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from stockade.identity.metadata import identity_header
 from stockade.identity.tenant import required_tenant
 from stockade.kernel.clock import iso
 from stockade.kernel.faults import Fault, FaultKind
+from stockade.management import authorization
 from stockade.management.resource_type import Call, Plugin, Reply, Route, bodies
 from stockade.storage.database import Reader, Writer
 from stockade.storage.documents import Json
 
 BASE: Final = "/subscriptions/{subscription}/providers/Stockade.Directory"
 READ: Final = "Stockade.Directory/principals/read"
-WRITE: Final = "Microsoft.Authorization/roleAssignments/write"
+WRITE: Final = "Stockade.Directory/principals/write"
+DELETE: Final = "Stockade.Directory/principals/delete"
+ENDPOINT: Final = "Stockade.Directory/principals/identityEndpoint/action"
+ASSIGN_ROLES: Final = "Microsoft.Authorization/roleAssignments/write"
 DEFAULT_DAYS: Final = 730
 
 
@@ -36,15 +40,15 @@ class DirectoryPrincipals(Plugin):
             Route("GET", f"{BASE}/principals", READ, _list),
             Route("POST", f"{BASE}/principals", WRITE, _create, writes=True),
             Route("GET", one, READ, _show),
-            Route("DELETE", one, WRITE, _delete, writes=True),
+            Route("DELETE", one, DELETE, _delete, writes=True),
             Route("POST", f"{one}/secrets", WRITE, _add_secret, writes=True),
-            Route("DELETE", f"{one}/secrets/{{key}}", WRITE, _remove_secret, writes=True),
-            Route("POST", f"{one}/identityEndpoint", WRITE, _identity_endpoint),
+            Route("DELETE", f"{one}/secrets/{{key}}", DELETE, _remove_secret, writes=True),
+            Route("POST", f"{one}/identityEndpoint", ENDPOINT, _identity_endpoint),
             Route("GET", f"{BASE}/groups", READ, _list_groups),
             Route("POST", f"{BASE}/groups", WRITE, _create_group, writes=True),
-            Route("DELETE", group, WRITE, _delete_group, writes=True),
+            Route("DELETE", group, DELETE, _delete_group, writes=True),
             Route("PUT", f"{group}/members/{{member}}", WRITE, _add_member, writes=True),
-            Route("DELETE", f"{group}/members/{{member}}", WRITE, _remove_member, writes=True),
+            Route("DELETE", f"{group}/members/{{member}}", DELETE, _remove_member, writes=True),
         )
 
 
@@ -125,6 +129,9 @@ def _remove_member(call: Call, writer: Writer) -> Reply:
 
 
 def _directory(call: Call) -> Directory:
+    """Return the directory, to those who may use it for this call."""
+    if call.method != "GET" and not authorization.granted(call.snapshot, call.credential, ASSIGN_ROLES, call.id.key):
+        raise authorization.refusal(call.snapshot, call.credential, ASSIGN_ROLES, call.id.text, call.decision_id)
     return call.platform.directory
 
 
