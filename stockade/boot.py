@@ -156,7 +156,8 @@ def control_plane() -> Starlette:
             base.database.close()
 
     return Starlette(
-        routes=[Route("/healthz", _healthz(base.audit)), *identity_app.routes(services), Mount("", app=arm)], lifespan=lifespan
+        routes=[Route("/healthz", _healthz(base.audit)), *identity_app.routes(services), Mount("", app=arm)],
+        lifespan=lifespan,
     )
 
 
@@ -169,7 +170,9 @@ def management_platform(base: Foundation) -> Platform:
     """Return what resource types may use."""
     with base.database.read() as reader:
         tenant_id = tenant.required_tenant(reader).id
-    return Platform(base.settings, base.root_key, base.clock, tenant_id, base.registry, Directory(base.root_key, base.clock))
+    return Platform(
+        base.settings, base.root_key, base.clock, tenant_id, base.registry, Directory(base.root_key, base.clock)
+    )
 
 
 def management_pipeline(base: Foundation, platform: Platform) -> Pipeline:
@@ -179,7 +182,9 @@ def management_pipeline(base: Foundation, platform: Platform) -> Pipeline:
     def verify_token(
         snapshot: Snapshot, token: str, now: float, audiences: frozenset[str]
     ) -> TokenCredential | RejectedCredential:
-        credential = verify(snapshot, token, now, audiences)  # no cache: these calls run in several threads, and are few
+        credential = verify(
+            snapshot, token, now, audiences
+        )  # no cache: these calls run in several threads, and are few
         if isinstance(credential, RejectedCredential):
             wanted.note(credential, now)
         return credential

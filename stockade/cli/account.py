@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from stockade.cli.arm import connect
-from stockade.cli.context import DataDir, out, print_columns, running_settings
+from stockade.cli.context import DataDir, print_columns, running_settings
 
 app = typer.Typer(help="AI accounts.", no_args_is_help=True)
 
@@ -26,7 +26,10 @@ def list_accounts(form: OutputFormat = "table", data_dir: DataDir = None) -> Non
     """List the accounts and where they answer."""
     accounts = connect(running_settings()).accounts()
     if form == "json":
-        rows = [{"name": a.name, "kind": a.kind, "location": a.location, "endpoint": a.endpoint, "id": a.id} for a in accounts]
+        rows = [
+            {"name": a.name, "kind": a.kind, "location": a.location, "endpoint": a.endpoint, "id": a.id}
+            for a in accounts
+        ]
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
         return
     print_columns(

@@ -73,12 +73,16 @@ class Arm:
     def subscription(self) -> str:
         return f"/subscriptions/{self.administrator.subscription_id}"
 
-    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, api_version: str = API_VERSION) -> Any:
+    def call(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, api_version: str = API_VERSION
+    ) -> Any:
         """Send one request and return the JSON it is answered with (None for an empty answer); Fault for a refusal, NotRunning."""
         separator = "&" if "?" in path else "?"
         headers = {"Authorization": f"Bearer {self._bearer()}", "Content-Type": "application/json"}
         payload = json.dumps(body).encode() if body is not None else b"{}" if method == "POST" else None
-        return self._send(self.settings.arm_endpoint, method, f"{path}{separator}api-version={api_version}", headers, payload)
+        return self._send(
+            self.settings.arm_endpoint, method, f"{path}{separator}api-version={api_version}", headers, payload
+        )
 
     def pages(self, path: str) -> Iterator[dict[str, Any]]:
         """Yield every entry of a list, following its pages."""
@@ -135,11 +139,16 @@ class Arm:
             str(parts.hostname), (reachable_host(listen.host), listen.control_port), self._context, parts.netloc
         )
         try:
-            connection.request(method, path, payload, {**headers, "User-Agent": f"stockade-cli/{__version__}", "Connection": "close"})
+            connection.request(
+                method, path, payload, {**headers, "User-Agent": f"stockade-cli/{__version__}", "Connection": "close"}
+            )
             reply = connection.getresponse()
             content = reply.read(MAX_REPLY)
         except ssl.SSLError as failure:
-            raise Fault(FaultKind.UNAVAILABLE, f"The server's certificate is not accepted for {parts.hostname}: {failure.reason}.") from failure
+            raise Fault(
+                FaultKind.UNAVAILABLE,
+                f"The server's certificate is not accepted for {parts.hostname}: {failure.reason}.",
+            ) from failure
         except (OSError, http.client.HTTPException) as failure:
             raise NotRunning from failure
         finally:
@@ -161,7 +170,9 @@ class _Connection(http.client.HTTPSConnection):
         self._name, self._address, self._tls, self._host = name, address, context, host
 
     def connect(self) -> None:
-        self.sock = self._tls.wrap_socket(socket.create_connection(self._address, TIMEOUT_S), server_hostname=self._name)
+        self.sock = self._tls.wrap_socket(
+            socket.create_connection(self._address, TIMEOUT_S), server_hostname=self._name
+        )
 
     def putheader(self, header: str | bytes, *values: Any) -> None:
         if header == "Host":

@@ -29,9 +29,13 @@ def group() -> None:
 
 @app.command("tail")
 def tail(
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=100_000, help="How many of the newest records.")] = 20,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, max=100_000, help="How many of the newest records.")
+    ] = 20,
     follow: Annotated[bool, typer.Option("--follow", "-F", help="Go on with new ones until Ctrl-C.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The records as they are stored, one JSON object per line.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The records as they are stored, one JSON object per line.")
+    ] = False,
     data_dir: DataDir = None,
 ) -> None:
     """Print the newest records, oldest first."""
@@ -61,7 +65,11 @@ def describe(line: bytes) -> str:
     try:
         record: dict[str, Any] = msgspec.json.decode(line)
         when = datetime.fromtimestamp(record["time"], UTC).strftime("%Y-%m-%d %H:%M:%S")
-        what = [record.get("decision") or record.get("phase", ""), str(record.get("status") or ""), record.get("operation") or "-"]
+        what = [
+            record.get("decision") or record.get("phase", ""),
+            str(record.get("status") or ""),
+            record.get("operation") or "-",
+        ]
     except (msgspec.DecodeError, KeyError, TypeError, ValueError, OverflowError):
         return line.decode(errors="replace")
     who = record.get("principal") or record.get("credential") or "-"

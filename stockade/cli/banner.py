@@ -15,8 +15,10 @@ from stockade.settings import DATA_DIR_VARIABLE, Settings, default_data_dir
 
 
 def command(settings: Settings) -> str:
-    """Return how to call this very command from another shell: by name when it is found there, else by its path, with the data directory
-    when it is not the default one."""
+    """Return how to call this very command from another shell.
+
+    By name when it is found there, else by its path; with the data directory when it is not the default one.
+    """
     beside = Path(sys.executable).with_name("stockade")
     found = shutil.which("stockade")
     if found is not None and Path(found).resolve() == beside.resolve():

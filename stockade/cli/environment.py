@@ -15,7 +15,9 @@ from stockade.cli.variables import CREDENTIALS, Format, account_variables, key_n
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.serve.administrator import Administrator
 
-AccountName = Annotated[str, typer.Option("--account", "-a", help="An AI account: its name or ARM id.", show_default=False)]
+AccountName = Annotated[
+    str, typer.Option("--account", "-a", help="An AI account: its name or ARM id.", show_default=False)
+]
 
 
 def env(
@@ -71,7 +73,7 @@ def run(
     if not program:
         raise typer.BadParameter("which command?")
     try:
-        os.execvpe(program[0], program, environment | variables)  # noqa: S606 - the user's own command, as an argument list
+        os.execvpe(program[0], program, environment | variables)
     except OSError as failure:
         err.print(f"{program[0]}: {failure.strerror}")
         raise typer.Exit(outcome.NOT_FOUND if isinstance(failure, FileNotFoundError) else outcome.FAILED) from failure
@@ -85,5 +87,7 @@ def _identity_variables(arm: Arm, account: Account) -> dict[str, str]:
             f"az cognitiveservices account identity assign --name {account.name} --resource-group {arm.administrator.resource_group}",
         )
     principal = account.identity["principalId"]
-    answer = arm.call("POST", f"{arm.subscription}/providers/Stockade.Directory/principals/{principal}/identityEndpoint")
+    answer = arm.call(
+        "POST", f"{arm.subscription}/providers/Stockade.Directory/principals/{principal}/identityEndpoint"
+    )
     return {"IDENTITY_ENDPOINT": answer["endpoint"], "IDENTITY_HEADER": answer["header"]}

@@ -34,7 +34,9 @@ def create(name: Name, form: OutputFormat = "table", days: Days = 730, data_dir:
 def list_principals(form: OutputFormat = "table", data_dir: DataDir = None) -> None:
     """List every principal: applications, managed identities, this machine."""
     arm = connect(running_settings())
-    found = sorted(arm.call("GET", _path(arm, "principals"))["value"], key=lambda entry: (entry["kind"], entry["displayName"]))
+    found = sorted(
+        arm.call("GET", _path(arm, "principals"))["value"], key=lambda entry: (entry["kind"], entry["displayName"])
+    )
     if form == "json":
         _print_json(found)
         return
@@ -49,7 +51,9 @@ def secret(
     reference: Reference,
     form: OutputFormat = "table",
     days: Days = 730,
-    remove: Annotated[str, typer.Option("--remove", help="Remove the secret of this key id instead.", show_default=False)] = "",
+    remove: Annotated[
+        str, typer.Option("--remove", help="Remove the secret of this key id instead.", show_default=False)
+    ] = "",
     show: Annotated[bool, typer.Option("--list", help="List the secrets (never their values) instead.")] = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -65,7 +69,10 @@ def secret(
             return
         print_columns(
             ("Key id", "Name", "Begins with", "Created", "Ends"),
-            ((e["keyId"], e["displayName"], f"{e['hint']}…", e["createdAt"][:19], e["expiresAt"][:19]) for e in entries),
+            (
+                (e["keyId"], e["displayName"], f"{e['hint']}…", e["createdAt"][:19], e["expiresAt"][:19])
+                for e in entries
+            ),
         )
     else:
         _print_credential(arm.call("POST", f"{path}/secrets", {"days": days}), form)
@@ -98,7 +105,8 @@ def list_groups(form: OutputFormat = "table", data_dir: DataDir = None) -> None:
         _print_json(found)
         return
     print_columns(
-        ("Name", "Object id", "Members"), ((entry["displayName"], entry["objectId"], str(len(entry["members"]))) for entry in found)
+        ("Name", "Object id", "Members"),
+        ((entry["displayName"], entry["objectId"], str(len(entry["members"]))) for entry in found),
     )
 
 

@@ -77,7 +77,12 @@ def show(
             print_columns(
                 ("  From", "Client", "Calls", "Last seen"),
                 (
-                    (f"  {c['address']}", c["client"] or "unknown", str(c["count"]), _ago(now, datetime.fromisoformat(c["lastSeen"])))
+                    (
+                        f"  {c['address']}",
+                        c["client"] or "unknown",
+                        str(c["count"]),
+                        _ago(now, datetime.fromisoformat(c["lastSeen"])),
+                    )
                     for c in entry.callers
                 ),
             )
@@ -104,7 +109,10 @@ def rotate(
     timeout: Annotated[float, typer.Option("--timeout", min=0, help="Minutes to wait for callers to move.")] = 60,
     force: Force = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a rotation that was broken off: the newer key stays, the other is replaced.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on with a rotation that was broken off: the newer key stays, the other is replaced."
+        ),
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -133,11 +141,15 @@ def rotate(
         new = regenerate(arm, found, first.slot, within, force=force)
     out.print(f"{first.slot} {new}")
     if not force:
-        err.print(f"2. Give callers {first.slot}. Waiting until {second.slot} has not been used for {within:g} minutes.")
+        err.print(
+            f"2. Give callers {first.slot}. Waiting until {second.slot} has not been used for {within:g} minutes."
+        )
         try:
             moved = wait_until_quiet(lambda: _one(usage(arm, found), second.slot), now, within, timeout * 60)
         except KeyboardInterrupt:
-            err.print(f"Broken off. {first.slot} is in force, {second.slot} stays. Go on with: stockade keys rotate {found.name} --resume")
+            err.print(
+                f"Broken off. {first.slot} is in force, {second.slot} stays. Go on with: stockade keys rotate {found.name} --resume"
+            )
             raise
         if not moved:
             raise Fault(

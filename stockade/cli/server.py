@@ -21,16 +21,34 @@ from stockade.settings import DATA_DIR_VARIABLE, Settings
 
 _PANEL = "Listeners"
 LogLevel = Literal["debug", "info", "warning", "error"]
-Host = Annotated[str | None, typer.Option("--host", help="The address to listen on. [default: 127.0.0.1]", rich_help_panel=_PANEL)]
-DataPort = Annotated[int | None, typer.Option("--data-port", min=1, max=65535, help="[default: 8443]", rich_help_panel=_PANEL)]
-ControlPort = Annotated[int | None, typer.Option("--control-port", min=1, max=65535, help="[default: 8444]", rich_help_panel=_PANEL)]
+Host = Annotated[
+    str | None, typer.Option("--host", help="The address to listen on. [default: 127.0.0.1]", rich_help_panel=_PANEL)
+]
+DataPort = Annotated[
+    int | None, typer.Option("--data-port", min=1, max=65535, help="[default: 8443]", rich_help_panel=_PANEL)
+]
+ControlPort = Annotated[
+    int | None, typer.Option("--control-port", min=1, max=65535, help="[default: 8444]", rich_help_panel=_PANEL)
+]
 MetadataPort = Annotated[
     int | None,
-    typer.Option("--metadata-port", min=1, max=65535, help="Plain HTTP, on 127.0.0.1 only. [default: 8445]", rich_help_panel=_PANEL),
+    typer.Option(
+        "--metadata-port",
+        min=1,
+        max=65535,
+        help="Plain HTTP, on 127.0.0.1 only. [default: 8445]",
+        rich_help_panel=_PANEL,
+    ),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=0, max=64, help="Data-plane processes. [default: one per core, at most 4]", rich_help_panel=_PANEL),
+    typer.Option(
+        "--workers",
+        min=0,
+        max=64,
+        help="Data-plane processes. [default: one per core, at most 4]",
+        rich_help_panel=_PANEL,
+    ),
 ]
 DatabaseUrl = Annotated[
     str | None,
@@ -95,7 +113,10 @@ def status(form: OutputFormat = "table", data_dir: DataDir = None) -> None:
     if state is not None:
         facts |= {"pid": state["pid"], "serverVersion": state["version"], "arm": settings.arm_endpoint}
         facts |= {"data": settings.account_endpoint(None).rstrip("/"), "metadata": settings.metadata_endpoint}
-        facts |= {"database": "SQLite" if not settings.database_url else "PostgreSQL", "generation": _generation(settings)}
+        facts |= {
+            "database": "SQLite" if not settings.database_url else "PostgreSQL",
+            "generation": _generation(settings),
+        }
     if form == "json":
         sys.stdout.write(json.dumps(facts, indent=2) + "\n")
     else:
@@ -148,7 +169,10 @@ def _serve(
         supervisor.check_not_running(settings)
         first_start.ensure(settings, say)
         asyncio.run(supervisor.Supervisor(settings, overrides, engines).run(ready))
-    except (supervisor.CannotServe, UnusablePair, ValueError) as failure:
+    except UnusablePair as failure:
+        err.print(f"The TLS certificate cannot be used: {failure}.", markup=False)
+        return outcome.FAILED
+    except (supervisor.CannotServe, ValueError) as failure:
         err.print(str(failure), markup=False)
         return outcome.FAILED
     return outcome.OK
@@ -156,7 +180,9 @@ def _serve(
 
 def _settings(overrides: dict[str, Any], database_url: str | None) -> Settings:
     if database_url:
-        os.environ["STOCKADE_DATABASE_URL"] = database_url  # not among the overrides: those are written to a file, and this may hold a password
+        os.environ["STOCKADE_DATABASE_URL"] = (
+            database_url  # not among the overrides: those are written to a file, and this may hold a password
+        )
     return read_settings(overrides)
 
 

@@ -53,7 +53,9 @@ def platform_variables(settings: Settings, administrator: Administrator) -> dict
         "AZURE_AUTHORITY_HOST": settings.authority,
         "REQUESTS_CA_BUNDLE": str(settings.ca_bundle_file),
         "SSL_CERT_FILE": str(settings.ca_bundle_file),
-        "NODE_EXTRA_CA_CERTS": str(settings.ca_file),  # Node adds it to its own; without it no JavaScript client connects
+        "NODE_EXTRA_CA_CERTS": str(
+            settings.ca_file
+        ),  # Node adds it to its own; without it no JavaScript client connects
     }
 
 
@@ -74,18 +76,15 @@ def key_names() -> frozenset[str]:
 
 def write(variables: Mapping[str, str], form: Format) -> str:
     """Return the variables in one form, ending with a newline."""
-    match form:
-        case Format.SHELL:
-            lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
-        case Format.DOTENV:
-            lines = [f"{name}={_dotenv(value)}" for name, value in variables.items()]
-        case Format.POWERSHELL:
-            # Its single quotes know one escape: themselves, doubled. The typographic ones count as quotes too.
-            doubled = {name: re.sub("(['‘’‚‛])", r"\1\1", value) for name, value in variables.items()}
-            lines = [f"$env:{name} = '{value}'" for name, value in doubled.items()]
-        case Format.JSON:
-            lines = [json.dumps(dict(variables), indent=2)]
-    return "\n".join(lines) + "\n"
+    if form is Format.JSON:
+        return json.dumps(dict(variables), indent=2) + "\n"
+    line = _LINES[form]
+    return "".join(f"{line(name, value)}\n" for name, value in variables.items())
+
+
+def _powershell(value: str) -> str:
+    """Quote for PowerShell, whose single quotes know one escape: themselves, doubled. The typographic ones count as quotes too."""
+    return "'" + re.sub("(['‘’‚‛])", r"\1\1", value) + "'"
 
 
 def _dotenv(value: str) -> str:
@@ -95,6 +94,12 @@ def _dotenv(value: str) -> str:
         return f"'{value}'"
     return '"' + re.sub(r'([\\"$`])', r"\\\1", value) + '"'
 
+
+_LINES: Final[Mapping[Format, Callable[[str, str], str]]] = {
+    Format.SHELL: lambda name, value: f"export {name}={shlex.quote(value)}",
+    Format.DOTENV: lambda name, value: f"{name}={_dotenv(value)}",
+    Format.POWERSHELL: lambda name, value: f"$env:{name} = {_powershell(value)}",
+}
 
 _Spelled = dict[str, str | None]
 
@@ -112,7 +117,12 @@ def _language(account: Account, key: str | None) -> _Spelled:
 
 
 def _speech(account: Account, key: str | None) -> _Spelled:
-    return {"SPEECH_KEY": key, "SPEECH_REGION": account.location, "SPEECH_ENDPOINT": account.endpoint, "ENDPOINT": account.endpoint}
+    return {
+        "SPEECH_KEY": key,
+        "SPEECH_REGION": account.location,
+        "SPEECH_ENDPOINT": account.endpoint,
+        "ENDPOINT": account.endpoint,
+    }
 
 
 def _named(endpoint: str, key_name: str) -> Callable[[Account, str | None], _Spelled]:

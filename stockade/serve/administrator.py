@@ -44,7 +44,9 @@ class Administrator:
                 Secret(values["clientSecret"]),
             )
         except FileNotFoundError as missing:
-            raise Fault(FaultKind.UNAVAILABLE, f"{settings.data_dir} has not been set up: run `stockade up` first.") from missing
+            raise Fault(
+                FaultKind.UNAVAILABLE, f"{settings.data_dir} has not been set up: run `stockade up` first."
+            ) from missing
         except (ValueError, KeyError, TypeError) as damage:
             raise Fault(FaultKind.UNAVAILABLE, f"{path} is damaged.") from damage
 

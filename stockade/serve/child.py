@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 import logging.config
 import os
+import platform
 import resource
 import signal
-import sys
 import threading
 import time
 
@@ -30,7 +30,7 @@ def end_with(parent: int) -> None:
 
     A worker that outlived its supervisor would go on answering on a shared port with a policy nobody renews.
     """
-    if sys.platform == "linux":
+    if platform.system() == "Linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it ended before the kernel was told
             os.kill(os.getpid(), signal.SIGTERM)

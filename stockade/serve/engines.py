@@ -36,7 +36,19 @@ ASKERS: Final = 256
 EX_CONFIG: Final = 78
 """What an engine ends with when starting it again will not help (sysexits.h)."""
 PASSED_ON: Final = frozenset(
-    {"PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"}
+    {
+        "PATH",
+        "HOME",
+        "LANG",
+        "LC_ALL",
+        "TMPDIR",
+        "TZ",
+        "PYTHONPATH",
+        "PYTHONHOME",
+        "VIRTUAL_ENV",
+        "LD_LIBRARY_PATH",
+        "DYLD_LIBRARY_PATH",
+    }
 )
 """All an engine sees of the environment: it has no use for anyone's credentials."""
 
@@ -81,7 +93,9 @@ class Engines:
         self._settings, self._command = settings, command
         self._environment = {name: value for name, value in environment.items() if name in PASSED_ON}
         folder = settings.socket_dir
-        self._engines = {name: _Engine(name, folder / f"engine-{index}.sock") for index, name in enumerate(sorted(names))}
+        self._engines = {
+            name: _Engine(name, folder / f"engine-{index}.sock") for index, name in enumerate(sorted(names))
+        }
         self._askers = asyncio.Semaphore(ASKERS)
         self._server: asyncio.Server | None = None
         self._idling: asyncio.Task[None] | None = None

@@ -1,6 +1,6 @@
 """The settings file that the first start writes: everything commented out, so that it changes nothing."""
 
-EXAMPLE_SETTINGS = '''\
+EXAMPLE_SETTINGS = """\
 # Stockade's settings. Everything here is a default or an example: remove the "# " in front of what you want to change, then start again.
 # The environment (STOCKADE_DATABASE_URL) wins over this file, flags win over both. No secret belongs in here.
 
@@ -63,4 +63,4 @@ EXAMPLE_SETTINGS = '''\
 # [limits]
 # max_body_bytes = 33554432
 # key_rotation_guard_minutes = 0    # refuse to regenerate a key that was used within so many minutes, unless forced
-'''
+"""

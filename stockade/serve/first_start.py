@@ -139,25 +139,38 @@ def _install(settings: Settings, writer: Writer, root_key: RootKey, now: float) 
     proof = base64.b64encode(root_key.seal(Secret(PROOF), INSTALLATION)).decode()
     writer.put(INSTALLATION, INSTALLATION_TYPE, state, {"proof": proof})
     assert principal.app_id is not None
-    return Administrator(tenant_id, subscription_id, settings.names.resource_group, principal.app_id, principal.object_id, secret)
+    return Administrator(
+        tenant_id, subscription_id, settings.names.resource_group, principal.app_id, principal.object_id, secret
+    )
 
 
-def _reissue(settings: Settings, writer: Writer, root_key: RootKey, state: Mapping[str, Any], now: float) -> Administrator:
+def _reissue(
+    settings: Settings, writer: Writer, root_key: RootKey, state: Mapping[str, Any], now: float
+) -> Administrator:
     """Give the administrator a new secret, or the installation a new administrator. Whoever has the data directory may: it holds the root key."""
     directory = Directory(root_key, _Frozen(now))
     principal = directory.get(writer, state["administrator"])
     if principal is None or principal.app_id is None or not principal.enabled:
         principal, secret = directory.create_application(writer, "administrator")
-        assign_role(writer, f"/subscriptions/{state['subscriptionId']}", OWNER, principal.object_id, "ServicePrincipal", now)
+        assign_role(
+            writer, f"/subscriptions/{state['subscriptionId']}", OWNER, principal.object_id, "ServicePrincipal", now
+        )
         writer.put(INSTALLATION, INSTALLATION_TYPE, {**state, "administrator": principal.object_id})
     else:
         held = directory.secrets(writer, principal.object_id)
         if len(held) > 1:  # the lost one, most likely
-            directory.remove_credential(writer, principal.object_id, max(held, key=lambda entry: entry.created_at).key_id)
+            directory.remove_credential(
+                writer, principal.object_id, max(held, key=lambda entry: entry.created_at).key_id
+            )
         secret, _ = directory.add_secret(writer, principal.object_id, name="reissued")
     assert principal.app_id is not None
     return Administrator(
-        state["tenantId"], state["subscriptionId"], state["resourceGroup"], principal.app_id, principal.object_id, secret
+        state["tenantId"],
+        state["subscriptionId"],
+        state["resourceGroup"],
+        principal.app_id,
+        principal.object_id,
+        secret,
     )
 
 
@@ -228,7 +241,9 @@ class _InProcess:
     def __init__(self, base: boot.Foundation, admin: Administrator) -> None:
         self._pipeline: Pipeline = boot.management_pipeline(base, boot.management_platform(base))
         issued = TokenService(boot.identity_services(base)).issue_to_client(
-            ClientCredentials(admin.tenant_id, admin.client_id, "https://management.azure.com", secret=admin.client_secret),
+            ClientCredentials(
+                admin.tenant_id, admin.client_id, "https://management.azure.com", secret=admin.client_secret
+            ),
             Caller("", _AGENT, new_guid()),
         )
         self._token = issued.token
@@ -240,7 +255,9 @@ class _InProcess:
             status, found = self._send("PUT", resource, body)
         if status >= 400:
             error = found.get("error", {}) if isinstance(found, dict) else {}
-            raise Fault(FaultKind.INTERNAL, f"The first start could not make {resource}: {error.get('message', status)}")
+            raise Fault(
+                FaultKind.INTERNAL, f"The first start could not make {resource}: {error.get('message', status)}"
+            )
         return found
 
     def _send(self, method: str, path: str, body: Mapping[str, Any]) -> tuple[int, Any]:
@@ -277,6 +294,15 @@ def _sweep_temporary(settings: Settings) -> None:
                 path.unlink(missing_ok=True)
 
 
-_WRITTEN: Final = ("root.key", "admin.json", "settings.toml", "ca.key", "ca.pem", "server.key", "server.pem", "bundle.pem", "tls.pem", "serve.json")
-
-
+_WRITTEN: Final = (
+    "root.key",
+    "admin.json",
+    "settings.toml",
+    "ca.key",
+    "ca.pem",
+    "server.key",
+    "server.pem",
+    "bundle.pem",
+    "tls.pem",
+    "serve.json",
+)

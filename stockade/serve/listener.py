@@ -11,10 +11,10 @@ import multiprocessing
 import os
 from typing import Any, Literal
 
-from granian import Granian
 from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
 from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
+from granian.server import MPServer
 
 from stockade import boot, settings
 from stockade.serve import child, logs, tls
@@ -39,12 +39,12 @@ def control_application() -> Any:
     return _in_worker("control", boot.control_plane)
 
 
-def server(plane: Plane, configured: Settings) -> Granian:
+def server(plane: Plane, configured: Settings) -> MPServer:
     """Return the server of one plane."""
     listen, limits = configured.listen, configured.limits
     data = plane == "data"
     certificate = tls.active_file(configured)
-    return Granian(
+    return MPServer(
         f"stockade.serve.listener:{plane}_application",
         factory=True,
         address=listen.host,
@@ -60,7 +60,10 @@ def server(plane: Plane, configured: Settings) -> Granian:
             header_read_timeout=int(limits.header_timeout_s * 1000), max_buffer_size=max(8192, limits.max_header_bytes)
         ),
         http2_settings=HTTP2Settings(
-            max_headers_size=limits.max_header_bytes, max_concurrent_streams=100, keep_alive_interval=30_000, keep_alive_timeout=10
+            max_headers_size=limits.max_header_bytes,
+            max_concurrent_streams=100,
+            keep_alive_interval=30_000,
+            keep_alive_timeout=10,
         ),
         ssl_cert=certificate,
         ssl_key=certificate,

@@ -21,7 +21,7 @@ from typing import Any, Final
 from stockade import __version__
 from stockade.serve import probe, tls
 from stockade.serve.engines import Engines
-from stockade.serve.files import locked, private_folder, write_private
+from stockade.serve.files import is_locked, locked, private_folder, write_private
 from stockade.settings import DATA_DIR_VARIABLE, OVERRIDES_VARIABLE, Settings
 
 START_TIMEOUT_S = 120.0
@@ -31,6 +31,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 STEADY_AFTER_S = 60.0
 """A listener that ran this long starts again without a pause."""
 STOP_MARGIN_S = 5.0
+LOCK_ATTEMPTS = 10
 EXPIRY_WARNING = timedelta(days=14)
 STATUS_FILE: Final = "serve.json"
 GENERATION_FILE: Final = "generation"
@@ -48,8 +49,7 @@ def status(settings: Settings) -> dict[str, Any] | None:
         found: dict[str, Any] = json.loads((settings.run_dir / STATUS_FILE).read_bytes())
     except (OSError, ValueError):
         return None
-    with locked(_lock_file(settings), wait=False) as free:
-        return None if free else found
+    return found if is_locked(_lock_file(settings)) else None
 
 
 def check_not_running(settings: Settings) -> None:
@@ -69,7 +69,9 @@ class Supervisor:
             OVERRIDES_VARIABLE: json.dumps(overrides),
             "PYTHONUNBUFFERED": "1",
         }
-        self._planes = [Plane(name, environment, settings.limits.drain_timeout_s + STOP_MARGIN_S) for name in ("data", "control")]
+        self._planes = [
+            Plane(name, environment, settings.limits.drain_timeout_s + STOP_MARGIN_S) for name in ("data", "control")
+        ]
         self._engines = Engines(settings, engine_names)
         self._certificates = Certificates(settings)
         self._stop = asyncio.Event()
@@ -80,10 +82,9 @@ class Supervisor:
         Raises CannotServe when it does not get that far; then nothing is left running.
         """
         private_folder(self._settings.run_dir)
-        with locked(_lock_file(self._settings), wait=False) as free:
-            if not free:
-                raise CannotServe(f"Stockade is already running on {self._settings.data_dir}.")
-            self._check_ports()
+        with contextlib.ExitStack() as stack:
+            await self._lock(stack)
+            await self._check_ports()
             self._listen_for_signals()
             try:
                 # The policy generation begins anew, so that one left by a restored database cannot be ahead of the documents.
@@ -102,14 +103,29 @@ class Supervisor:
                 await self._engines.close()
                 log.info("stopped")
 
-    def _check_ports(self) -> None:
-        try:
-            taken = probe.ports_in_use(self._settings)
-        except ValueError as failure:
-            raise CannotServe(f"{failure}.") from failure
-        if taken:
-            ports = " and ".join(str(port) for port in taken)
-            raise CannotServe(f"Port {ports} is in use by another program; choose others with --data-port, --control-port, --metadata-port.")
+    async def _lock(self, stack: contextlib.ExitStack) -> None:
+        for _ in range(LOCK_ATTEMPTS):  # someone who asks whether a server runs holds it for an instant
+            if stack.enter_context(locked(_lock_file(self._settings), wait=False)):
+                return
+            await asyncio.sleep(PROBE_INTERVAL_S)
+        raise CannotServe(f"Stockade is already running on {self._settings.data_dir}.")
+
+    async def _check_ports(self) -> None:
+        # After a supervisor that was killed, what it had started is still finishing its last requests.
+        leftover = (self._settings.run_dir / STATUS_FILE).exists()
+        deadline = time.monotonic() + (self._settings.limits.drain_timeout_s + STOP_MARGIN_S if leftover else 0)
+        while True:
+            try:
+                taken = probe.ports_in_use(self._settings)
+            except ValueError as failure:
+                raise CannotServe(f"{failure}.") from failure
+            if not taken:
+                return
+            if time.monotonic() >= deadline:
+                ports = " and ".join(str(port) for port in taken)
+                flags = "--data-port, --control-port, --metadata-port"
+                raise CannotServe(f"Port {ports} is in use by another program; choose others with {flags}.")
+            await asyncio.sleep(PROBE_INTERVAL_S)
 
     def _listen_for_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -195,7 +211,9 @@ class Plane:
             ended = await self._process.wait()
             if time.monotonic() - self._started > STEADY_AFTER_S:
                 pause = FIRST_PAUSE_S
-            log.error("a listener ended and is started again", extra={"plane": self.name, "status": ended, "pause_s": pause})
+            log.error(
+                "a listener ended and is started again", extra={"plane": self.name, "status": ended, "pause_s": pause}
+            )
             await self._sweep()
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
@@ -234,6 +252,7 @@ class Certificates:
         self._look = asyncio.Event()
         self._pair: tls.Pair | None = None
         self._seen: object = None
+        self._settling: object = None
         self._warned = datetime.min.replace(tzinfo=UTC)
 
     def prepare(self) -> tls.Pair:
@@ -261,6 +280,11 @@ class Certificates:
     def _changed(self) -> bool:
         assert self._pair is not None
         now, files = datetime.now(UTC), self._files()
+        if files not in (self._seen, self._settling):
+            self._settling = (
+                files  # certificate and key are two files: look again when both have stood still for a moment
+            )
+            return False
         own = not self._settings.tls.certificate
         if files == self._seen and not (own and self._pair.not_after - now <= tls.RENEW_BEFORE):
             self._warn(now)

@@ -97,14 +97,18 @@ def read_pair(certificate: Path, key: Path, now: datetime) -> Pair:
     except OSError as failure:
         raise UnusablePair(f"{failure.filename} cannot be read: {failure.strerror}") from failure
     except TypeError as failure:
-        raise UnusablePair(f"{key} is encrypted; give a key without a passphrase, readable by this user alone") from failure
+        raise UnusablePair(
+            f"{key} is encrypted; give a key without a passphrase, readable by this user alone"
+        ) from failure
     except ValueError as failure:
         raise UnusablePair(f"{certificate} and {key} are not a PEM certificate chain and a PEM key") from failure
     leaf = chain[0]
     if _public(leaf.public_key()) != _public(private.public_key()):
         raise UnusablePair(f"{key} is not the key of the first certificate in {certificate}")
     if not leaf.not_valid_before_utc <= now < leaf.not_valid_after_utc:
-        raise UnusablePair(f"{certificate} is valid from {leaf.not_valid_before_utc:%F} to {leaf.not_valid_after_utc:%F} only")
+        raise UnusablePair(
+            f"{certificate} is valid from {leaf.not_valid_before_utc:%F} to {leaf.not_valid_after_utc:%F} only"
+        )
     if not _strong(private):
         raise UnusablePair(f"{key} must be RSA of at least 2048 bits, P-256, P-384 or Ed25519")
     names = _names(leaf)
@@ -169,7 +173,10 @@ def _ensure_authority(settings: Settings, now: datetime) -> None:
             return
         # The same key and name, so that what the old certificate vouches for stays trusted by those who still hold it.
         wanted = tuple(dict.fromkeys((*constraints, *wanted)))
-        log.warning("the local CA certificate was issued anew for more names or a later end; hand %s to clients again", settings.ca_file)
+        log.warning(
+            "the local CA certificate was issued anew for more names or a later end; hand %s to clients again",
+            settings.ca_file,
+        )
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Stockade local CA {identifier.digest.hex()[:8]}")])
     certificate = (
