@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import httpx2
 from anyio import to_thread
@@ -198,7 +197,7 @@ async def fetch_keys(issuer: Issuer) -> list[dict[str, Any]]:
 
     https only; plain http where the settings themselves name a loopback address. Redirects are not followed.
     """
-    plain = urlsplit(issuer.jwks_url or issuer.issuer).scheme == "http"
+    plain = _address(issuer.jwks_url or issuer.issuer, plain_loopback=True).scheme == "http"
     try:
         context = ssl.create_default_context(cafile=issuer.ca_file or None)
     except OSError as failure:
@@ -248,15 +247,25 @@ def _usable(jwk: object) -> dict[str, Any] | None:
     return {"kid": key_id, "alg": algorithm, "jwk": public}
 
 
+def _address(url: str, *, plain_loopback: bool) -> httpx2.URL:
+    # The client's own parser: what is checked is what will be connected to.
+    try:
+        address = httpx2.URL(url)
+    except (httpx2.InvalidURL, ValueError) as failure:
+        raise FetchFailed("an address is not an https URL") from failure
+    plain = plain_loopback and address.scheme == "http" and address.host in _LOOPBACK
+    if not address.host or (address.scheme != "https" and not plain):
+        raise FetchFailed("an address is not an https URL")
+    return address
+
+
 async def _get(client: httpx2.AsyncClient, url: str, *, plain_loopback: bool) -> dict[str, Any]:
-    parts = urlsplit(url)
-    if parts.scheme != "https" and not (plain_loopback and parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        raise FetchFailed("an address is not https")
+    address = _address(url, plain_loopback=plain_loopback)
     data = bytearray()
     try:
         async with asyncio.timeout(TIMEOUT_S):
             headers = {"accept": "application/json", "accept-encoding": "identity"}
-            async with client.stream("GET", url, headers=headers) as response:
+            async with client.stream("GET", address, headers=headers) as response:
                 if response.status_code != 200:
                     raise FetchFailed(f"it answered {response.status_code}")
                 async for chunk in response.aiter_raw():
@@ -266,7 +275,7 @@ async def _get(client: httpx2.AsyncClient, url: str, *, plain_loopback: bool) ->
         document = json.loads(data.decode())
     except TimeoutError as late:
         raise FetchFailed(f"it did not answer within {TIMEOUT_S:.0f} s") from late
-    except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as failure:
+    except (httpx2.HTTPError, OSError) as failure:
         raise FetchFailed(f"it cannot be reached ({type(failure).__name__})") from failure
     except (ValueError, RecursionError) as failure:
         raise FetchFailed("it did not answer with JSON") from failure

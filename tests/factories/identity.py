@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import threading
@@ -113,6 +114,13 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.ready.set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Clients that keep their connections would make a TLS close wait for an answer that nobody sends.
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()  # type: ignore[union-attr]
+        await asyncio.sleep(0)
+        await super().shutdown(sockets)
+
 
 def listener() -> socket.socket:
     """Return a socket bound to a free loopback port."""
@@ -133,7 +141,9 @@ def serving(
             "ssl_keyfile": str(certificate[1]),
             "ssl_version": ssl.PROTOCOL_TLS_SERVER,
         }
-    config = uvicorn.Config(app, log_level="error", lifespan="off", ws="none", timeout_graceful_shutdown=1, **tls)
+    config = uvicorn.Config(
+        app, log_level="error", lifespan="off", ws="none", loop="asyncio", timeout_graceful_shutdown=1, **tls
+    )
     server = _Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
     thread.start()

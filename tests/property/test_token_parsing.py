@@ -1,16 +1,23 @@
 """No text that was not signed by a trusted key is ever accepted, and none makes the verifier fail."""
 
 import json
+from collections.abc import Iterator
+from urllib.parse import urlencode
 
 import jwt
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
+from stockade.identity.app import routes
+from stockade.identity.metadata import metadata_app
 from stockade.identity.verify import TokenCache, verify
 from stockade.kernel.principal import RejectedCredential, TokenCredential
 from stockade.policy.snapshot import Snapshot
 from tests.factories import jose
-from tests.factories.identity import AI
+from tests.factories.identity import AI, World
 from tests.factories.jose import NOW, claims, encode, header, sign
 
 SNAPSHOT = Snapshot().with_changes(1, {"idp": jose.entries()})
@@ -88,3 +95,68 @@ def test_signed_nonsense_is_refused_or_understood_as_another_library_does(member
         assert read["exp"] == found.expires_at
         named = read["aud"] if isinstance(read["aud"], list) else [read["aud"]]
         assert found.audience in [name.removesuffix("/") for name in named]
+
+
+@pytest.fixture(scope="module")
+def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, TestClient, TestClient]]:
+    world = World(tmp_path_factory.mktemp("world"))
+    with world.database.write() as writer:
+        world.directory.machine_identity(writer)
+    with (
+        TestClient(Starlette(routes=routes(world.services))) as tokens,
+        TestClient(metadata_app(world.services)) as metadata,
+    ):
+        yield world, tokens, metadata
+
+
+FIELDS = st.sampled_from(
+    ["grant_type", "client_id", "client_secret", "scope", "client_assertion", "client_assertion_type", "resource", "x"]
+)
+VALUES = st.sampled_from(["client_credentials", f"{AI}/.default", AI, GOOD, "a.b.c", ""]) | st.text(max_size=30)
+HEADER_VALUES = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(FIELDS, VALUES), max_size=7),
+    st.none() | HEADER_VALUES,
+    st.sampled_from(["/oauth2/v2.0/token", "/oauth2/token"]),
+)
+def test_no_made_up_form_earns_a_token_or_breaks_the_service(
+    clients: tuple[World, TestClient, TestClient], form: list[tuple[str, str]], basic: str | None, path: str
+) -> None:
+    world, tokens, _ = clients
+    headers = {"content-type": "application/x-www-form-urlencoded"} | (
+        {"authorization": f"Basic {basic}"} if basic is not None else {}
+    )
+    response = tokens.post(f"/{world.tenant_id}{path}", content=urlencode(form, errors="replace"), headers=headers)
+    assert 400 <= response.status_code < 500
+    assert response.json()["error_description"].startswith("AADSTS")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=200))
+def test_no_bytes_break_the_token_service(clients: tuple[World, TestClient, TestClient], content: bytes) -> None:
+    world, tokens, _ = clients
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    assert 400 <= tokens.post(f"/{world.tenant_id}/oauth2/token", content=content, headers=headers).status_code < 500
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    HEADER_VALUES,
+    st.dictionaries(st.sampled_from(["api-version", "resource", "client_id", "mi_res_id"]), VALUES, max_size=4),
+)
+def test_no_made_up_header_earns_an_identity(
+    clients: tuple[World, TestClient, TestClient], value: str, query: dict[str, str]
+) -> None:
+    world, _, metadata = clients
+    world.manual.advance(1)
+    sent = {
+        name: text.encode("utf-8", "replace").decode()
+        for name, text in ({"api-version": "2019-08-01", "resource": AI} | query).items()
+    }
+    response = metadata.get(
+        "http://localhost/msi/token", params=sent, headers={"x-identity-header": value, "secret": value}
+    )
+    assert 400 <= response.status_code < 500

@@ -188,6 +188,12 @@ def test_an_algorithm_is_only_used_with_the_key_it_belongs_to() -> None:
     assert outcome(sign(header(alg="RS512", kid="rsa"), claims(), jose.RSA, "RS512")) == "bad_algorithm"
 
 
+def test_an_elliptic_signature_of_zeros() -> None:
+    head, body, _ = sign(header(alg="ES256", kid="p256"), claims(), jose.P256, "ES256").split(".")
+    assert outcome(f"{head}.{body}.{encode(bytes(64))}") == "bad_signature"
+    assert outcome(f"{head}.{body}.{encode(bytes(63))}") == "bad_signature"
+
+
 def test_another_key_of_the_same_kind() -> None:
     assert outcome(sign(header(), claims(), jose.RSA_OTHER)) == "bad_signature"
 
