@@ -165,7 +165,7 @@ class _Endpoints:
         form = await _form(request)
         asked = _client_credentials(request, form, version)
         request.state.recorded = True
-        issued = await self._threads.run(self._tokens.issue_to_client, asked, _caller(request))
+        issued = await self._threads.run(self._tokens.issue_to_client, asked, self._caller(request))
         now = self._services.clock.now()
         left = issued.expires_in(now)
         if version == 2:
@@ -182,6 +182,11 @@ class _Endpoints:
         return entra_wire.answer({**body, "access_token": issued.token.reveal_text()}, request.state.request_id)
 
     # Shared
+
+    def _caller(self, request: Request) -> Caller:
+        peer = request.client.host if request.client is not None else ""
+        address = self._services.client_address(peer, request.headers.get("x-forwarded-for", ""))
+        return Caller(address, request.headers.get("user-agent", ""), request.state.request_id)
 
     async def _tenant(self, request: Request) -> tuple[Tenant, str]:
         """Return our tenant, and its name as the paths of the answer spell it; Fault when the path names another."""
@@ -205,7 +210,7 @@ class _Endpoints:
             log.exception("a request to the token service failed", extra={"request": request.state.request_id})
             failed = Fault(FaultKind.INTERNAL, "The request could not be handled.")
         if not request.state.recorded:
-            self._tokens.refuse(_caller(request), failed)
+            self._tokens.refuse(self._caller(request), failed)
         sent = request.headers.get("client-request-id", "")
         correlation = sent if is_guid(sent) else request.state.request_id
         now = self._services.clock.now()
@@ -218,11 +223,6 @@ _PUBLIC: Final = {
     "strict-transport-security": "max-age=31536000; includeSubDomains",
     "x-content-type-options": "nosniff",
 }
-
-
-def _caller(request: Request) -> Caller:
-    address = request.client.host if request.client is not None else ""
-    return Caller(address, request.headers.get("user-agent", ""), request.state.request_id)
 
 
 async def _form(request: Request) -> dict[str, str]:

@@ -39,6 +39,7 @@ PREFIX: Final = "/providers/stockade.identity/issuers/"
 REFRESH_S: Final = 300.0
 """Keycloak signs with a new key the moment it has one, so an hour would be too long to wait."""
 MIN_INTERVAL_S: Final = 30.0
+POLL_S: Final = 1.0
 MAX_BACK_OFF_S: Final = 900.0
 TRUST_S: Final = 24 * 3600.0
 """How long fetched keys are trusted without being confirmed."""
@@ -98,11 +99,20 @@ class IssuerKeys:
         self._wanted = KeysWanted(services.settings.run_dir)
 
     async def run(self) -> None:
-        """Forget issuers that are no longer configured, then fetch whenever it is due, until cancelled."""
-        await to_thread.run_sync(self.forget_others)
-        while self._issuers:
-            await self.refresh_due()
-            await asyncio.sleep(1)
+        """Forget issuers that are no longer configured, then fetch whenever it is due, until cancelled.
+
+        Ends by itself when no issuer is configured.
+        """
+        forgotten = False
+        while not forgotten or self._issuers:
+            try:
+                if not forgotten:
+                    await to_thread.run_sync(self.forget_others)
+                    forgotten = True
+                await self.refresh_due()
+            except Fault as fault:
+                log.warning("issuers that are no longer configured could not be forgotten yet: %s", fault.message)
+            await asyncio.sleep(POLL_S)
 
     def forget_others(self) -> None:
         """Remove the stored keys of issuers that the settings no longer name."""

@@ -13,9 +13,17 @@ from stockade.settings import Settings
 from stockade.storage.database import Database
 
 
+def _peer(peer: str, forwarded_for: str) -> str:
+    return peer
+
+
 @dataclass(frozen=True, slots=True)
 class IdentityServices:
-    """Wired by boot.py. `snapshot` returns the current snapshot, every committed change included; it may read the database."""
+    """Wired by boot.py.
+
+    snapshot:       returns the current snapshot, every committed change included; it may read the database.
+    client_address: the caller's address from the peer's and the `X-Forwarded-For` header (trusted proxies are boot's business).
+    """
 
     settings: Settings
     database: Database
@@ -23,3 +31,4 @@ class IdentityServices:
     audit: AuditSink
     clock: Clock
     snapshot: Callable[[], Snapshot]
+    client_address: Callable[[str, str], str] = _peer

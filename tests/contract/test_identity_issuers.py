@@ -27,6 +27,7 @@ from stockade.identity.issuers import (
     usable_keys,
 )
 from stockade.identity.verify import verify
+from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import RejectedCredential
 from stockade.settings import Issuer, Settings
 from tests.factories.identity import AI, World, listener, server_certificate, serving
@@ -207,6 +208,32 @@ async def test_an_issuer_taken_out_of_the_settings_is_forgotten(platform: Platfo
     )
     await restarted.run()
     assert platform.outcome(token) == "unknown_issuer"
+
+
+async def test_the_task_survives_a_database_that_is_away_at_start(
+    platform: Platform, idp: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(issuers, "POLL_S", 0.0)
+    forget, failures = platform.keys.forget_others, [Fault(FaultKind.UNAVAILABLE, "gone")] * 2
+    fetch, fetched = platform.keys.refresh_due, asyncio.Event()
+
+    async def noting() -> None:
+        await fetch()
+        fetched.set()
+
+    def away() -> None:
+        if failures:
+            raise failures.pop()
+        forget()
+
+    monkeypatch.setattr(platform.keys, "forget_others", away)
+    monkeypatch.setattr(platform.keys, "refresh_due", noting)
+    task = asyncio.create_task(platform.keys.run())
+    await asyncio.wait_for(fetched.wait(), 10)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert not failures
+    assert platform.outcome(idp.token("one", platform.world.clock.now())) == "accepted"
 
 
 async def test_our_own_issuer_cannot_be_replaced_by_a_setting(

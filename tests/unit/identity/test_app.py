@@ -1,5 +1,6 @@
 import base64
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -195,6 +196,14 @@ async def test_every_answer_is_recorded_without_secrets(client: httpx.AsyncClien
     written = repr(world.audit.records)
     for hidden in (secret, "guess", "hunter2", good.json()["access_token"], "\n"):
         assert hidden not in written
+
+
+async def test_the_recorded_address_is_the_one_boot_works_out(world: World) -> None:
+    services = replace(world.services, client_address=lambda peer, forwarded: f"{forwarded} by {peer}")
+    transport = httpx.ASGITransport(Starlette(routes=routes(services)), client=("192.0.2.1", 1))
+    async with httpx.AsyncClient(transport=transport, base_url=world.settings.authority) as made:
+        await made.post(f"/{world.tenant_id}/oauth2/v2.0/token", headers={"x-forwarded-for": "203.0.113.9"})
+    assert world.audit.records[0].caller_address == "203.0.113.9 by 192.0.2.1"
 
 
 async def test_nothing_is_issued_that_cannot_be_recorded(client: httpx.AsyncClient, world: World) -> None:
