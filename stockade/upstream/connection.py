@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection to an engine, and the reply on it.
 
-It trusts nothing the other side sends: heads are bounded, interim replies are skipped, a body that ends early is a failure and never a short
-success, bytes that nobody asked for end the connection, and a connection is reused only after a reply that ended exactly where it should.
+It trusts nothing the other side sends: heads are bounded, interim replies are skipped, a body that ends early is a failure and never a
+short success, bytes that nobody asked for end the connection, and a connection is reused only after a reply that ended exactly where it should.
 Source: RFC 9112 (message framing), RFC 9110 section 15.2 (interim responses).
 """
 
@@ -15,6 +15,7 @@ import httptools
 from stockade.kernel.faults import Fault, FaultKind
 
 MAX_HEAD_BYTES = 64 * 1024
+"""Names and values of one reply, interim replies and trailers included."""
 WHOLE_BODY_BYTES = 1024 * 1024
 """Replies with a declared length up to this are handed over in one piece."""
 HIGH_WATER_BYTES = 256 * 1024
@@ -75,6 +76,9 @@ class UpstreamReply:
             except TimeoutError:
                 self.close()
                 raise Fault(FaultKind.UPSTREAM_TIMEOUT, "The model server stopped sending its reply.") from None
+            except asyncio.CancelledError:
+                self.close()  # nobody will read the rest
+                raise
             finally:
                 timer.cancel()
                 self._waiter = None
@@ -85,16 +89,19 @@ class UpstreamReply:
             self._connection.abort()
             self._connection = None
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: bytes, *, awaited_whole: bool) -> None:
+        """Take body bytes. awaited_whole: nobody reads before the last one is here, so the socket must not wait for a reader."""
         self._buffer.append(data)
         self._size += len(data)
-        if self._size > HIGH_WATER_BYTES and not self._paused and self._connection is not None:
+        if self._size > HIGH_WATER_BYTES and not awaited_whole and not self._paused and self._connection is not None:
             self._paused = True
             self._connection.pause()
         self._wake()
 
     def finish(self) -> None:
         self._done = True
+        if self._paused and self._connection is not None:
+            self._connection.resume()  # what is unread is here already; the connection's next reply is not to wait for it
         self._connection = None
         self._wake()
 
@@ -118,11 +125,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser: httptools.HttpResponseParser | None = None
         self._reply: UpstreamReply | None = None
         self._head: asyncio.Future[UpstreamReply] | None = None
-        self._head_bytes = 0
+        self._head_bytes = self._header_bytes = 0
         self._until_close = False
         self._whole = False
         self._complete = False
         self._keep = False
+        self._aborted = False
         self.reused = False
         self.answered = False
         """Whether any byte of a reply to the current request has arrived."""
@@ -134,13 +142,17 @@ class UpstreamConnection(asyncio.Protocol):
 
     async def exchange(self, head: bytes, body: bytes, timeout_s: float) -> UpstreamReply:
         """Send a request and return its reply; Fault(UPSTREAM_FAILED) or Fault(UPSTREAM_TIMEOUT) otherwise."""
-        assert self._transport is not None and self._head is None
+        assert self._head is None
+        self.answered = False
+        if self._transport is None:
+            raise Fault(FaultKind.UPSTREAM_FAILED, "The model server closed the connection before it was used.")
         loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
         self._reply = UpstreamReply(self)
-        self._head = future = loop.create_future()
-        self._head_bytes = 0
-        self._until_close = self._whole = self._complete = self.answered = False
+        future: asyncio.Future[UpstreamReply] = loop.create_future()
+        self._head = future
+        self._head_bytes = self._header_bytes = 0
+        self._until_close = self._whole = self._complete = False
         if len(body) < 65_536:
             self._transport.write(head + body)
         else:
@@ -171,6 +183,7 @@ class UpstreamConnection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once; whoever waits for the reply hears of it."""
         if self._transport is not None:
+            self._aborted = True
             self._transport.abort()
 
     # asyncio.Protocol
@@ -183,7 +196,11 @@ class UpstreamConnection(asyncio.Protocol):
             self.abort()  # nobody asked: an unsolicited or doubled reply
             return
         self.answered = True
-        if self._head is not None and not self._whole:
+        if self._reply is not None and self._reply.status == 0:
+            # The parser keeps an unfinished header to itself, so a head that never ends is counted here, read by read.
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._broken("The model server's reply has too large a head.")
+                return
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -202,7 +219,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport = None
         reply = self._reply
         if reply is not None:
-            if self._until_close and failure is None:
+            if self._until_close and failure is None and not self._aborted:
                 self._finish_reply(reply)
             else:
                 self._fail(Fault(FaultKind.UPSTREAM_FAILED, "The model server closed the connection before its reply was complete."))
@@ -212,8 +229,11 @@ class UpstreamConnection(asyncio.Protocol):
     # httptools callbacks
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._head_bytes > MAX_HEAD_BYTES + WHOLE_BODY_BYTES or self._reply is None:
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > MAX_HEAD_BYTES or self._reply is None:
             raise httptools.HttpParserError("head too large")
+        if self._reply.status:
+            return  # a trailer: it comes too late to say anything about the reply
         headers = self._reply.headers
         key = name.decode("latin-1").lower()
         headers[key] = f"{headers[key]}, {value.decode('latin-1')}" if key in headers else value.decode("latin-1")
@@ -226,15 +246,16 @@ class UpstreamConnection(asyncio.Protocol):
             return
         status = parser.get_status_code()
         if status < 200:
-            if status == 101:
-                raise httptools.HttpParserError("unrequested upgrade")
+            if status < 100 or status == 101:
+                raise httptools.HttpParserError("no status of HTTP, or an upgrade that was not asked for")
             reply.headers = {}
             return
         reply.status = status
         length = reply.headers.get("content-length")
-        chunked = "transfer-encoding" in reply.headers
-        if length is not None and chunked:
-            raise httptools.HttpParserError("both a length and a transfer coding")
+        coding = reply.headers.get("transfer-encoding")
+        if coding is not None and (length is not None or coding.strip().lower() != "chunked"):
+            raise httptools.HttpParserError("a length beside a transfer coding, or a coding other than chunked")
+        chunked = coding is not None
         self._until_close = length is None and not chunked and status not in (204, 304)
         self._whole = length is not None and length.isdigit() and int(length) <= WHOLE_BODY_BYTES
         if not self._whole:
@@ -242,7 +263,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         if self._reply is not None:
-            self._reply.receive(body)
+            self._reply.receive(body, awaited_whole=self._whole)
 
     def on_message_complete(self) -> None:
         if self._reply is None or self._reply.status == 0:

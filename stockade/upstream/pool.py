@@ -35,7 +35,7 @@ class Target:
     def from_url(cls, url: str, *, ca_file: str = "", credential: tuple[str, Secret] | None = None) -> Target:
         """Parse an engine's base URL (`http`, `https`); ValueError when it is neither or carries credentials or a query."""
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
             raise ValueError(f"not a usable engine URL: {parts.scheme}://{parts.hostname}")
         context = None
         if parts.scheme == "https":
@@ -48,7 +48,7 @@ class Target:
     @property
     def host_header(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port in (80, 443) else f"{host}:{self.port}"
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
 class UpstreamPool:
@@ -68,18 +68,19 @@ class UpstreamPool:
     ) -> UpstreamReply:
         """Send one request and return the reply.
 
-        path: below the target's base path. A kept-alive connection that the engine closed just as we used it is replaced once, and only
-        when not one byte of a reply had arrived.
+        path: below the target's base path. A kept-alive connection that the engine closed just as we used it is replaced once, by a
+        fresh one, and only when not one byte of a reply had arrived.
         Raises Fault(UNAVAILABLE) when no connection can be had, UPSTREAM_FAILED and UPSTREAM_TIMEOUT as `UpstreamConnection.exchange` does.
         """
         head = self._head(method, path, content_type, accept) + b"%d\r\n\r\n" % len(body)
-        while True:
-            connection = await self._acquire()
-            try:
-                return await connection.exchange(head, body, self._reply_timeout_s)
-            except Fault as fault:
-                if fault.kind is not FaultKind.UPSTREAM_FAILED or not connection.reused or connection.answered:
-                    raise
+        connection = await self._acquire()
+        try:
+            return await connection.exchange(head, body, self._reply_timeout_s)
+        except Fault as fault:
+            if fault.kind is not FaultKind.UPSTREAM_FAILED or not connection.reused or connection.answered:
+                raise
+        connection = await self._acquire(fresh=True)
+        return await connection.exchange(head, body, self._reply_timeout_s)
 
     def close(self) -> None:
         """Close every connection."""
@@ -95,19 +96,21 @@ class UpstreamPool:
                 name, secret = self.target.credential
                 lines.append(f"{name}: {secret.reveal_text()}")
             lines += [f"content-type: {content_type}", f"accept: {accept}", "content-length: "]
-            if any("\r" in line or "\n" in line for line in lines):
-                raise Fault(FaultKind.INVALID, "A request line for the model server would contain a line break.")
-            head = "\r\n".join(lines).encode("latin-1")
+            if " " in path or not all(line.isascii() and line.isprintable() for line in lines):
+                raise Fault(FaultKind.INVALID, "The head of the request to the model server would break in two.")
+            head = "\r\n".join(lines).encode()
             if len(self._heads) < 256:
                 self._heads[key] = head
         return head
 
-    async def _acquire(self) -> UpstreamConnection:
+    async def _acquire(self, *, fresh: bool = False) -> UpstreamConnection:
+        """Return a connection. fresh: one just opened; whatever made one idle connection useless did so to the others."""
         loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._connect_timeout_s
         while True:
             while self._idle:
                 connection = self._idle.pop()
-                if connection.is_open and loop.time() - connection.idle_since < IDLE_LIMIT_S:
+                if not fresh and connection.is_open and loop.time() - connection.idle_since < IDLE_LIMIT_S:
                     connection.reused = True
                     return connection
                 connection.abort()
@@ -115,15 +118,24 @@ class UpstreamPool:
                 return await self._connect()
             if len(self._waiting) >= MAX_WAITING:
                 raise Fault(FaultKind.UNAVAILABLE, "The model server is busy; too many requests are waiting for it.", retry_after_s=1)
-            waiter = loop.create_future()
-            self._waiting.append(waiter)
-            try:
-                await asyncio.wait_for(waiter, self._connect_timeout_s)
-            except TimeoutError:
+            await self._wait(deadline)
+
+    async def _wait(self, deadline: float) -> None:
+        """Wait until a connection may have become free; Fault(UNAVAILABLE) when none has by then."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await waiter
+        except BaseException as failure:
+            if waiter.done() and not waiter.cancelled():
+                self._wake()  # it was this one's turn, and it cannot take it
+            if isinstance(failure, TimeoutError):
                 raise Fault(FaultKind.UNAVAILABLE, "The model server is busy.", retry_after_s=1) from None
-            finally:
-                if waiter in self._waiting:
-                    self._waiting.remove(waiter)
+            raise
+        finally:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
 
     async def _connect(self) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
@@ -140,13 +152,16 @@ class UpstreamPool:
                         ssl=self.target.tls,
                         server_hostname=self.target.host if self.target.tls else None,
                     )
+            if not connection.is_open:
+                raise ConnectionResetError("closed as soon as it was opened")
+            self._open.add(connection)
+            return connection
         except (OSError, TimeoutError, ssl.SSLError) as failure:
-            self._wake()
             raise Fault(FaultKind.UNAVAILABLE, "The model server cannot be reached.", retry_after_s=2) from failure
         finally:
             self._opening -= 1
-        self._open.add(connection)
-        return connection
+            if len(self._open) + self._opening < MAX_CONNECTIONS:
+                self._wake()
 
     def _make(self) -> UpstreamConnection:
         return UpstreamConnection(self._released, self._lost)
@@ -185,6 +200,6 @@ def read_credential(header: str, env: str, file: str) -> tuple[str, Secret] | No
             raise Fault(FaultKind.UNAVAILABLE, "The model server's credential file cannot be read.") from failure
     else:
         return None
-    if not value:
-        raise Fault(FaultKind.UNAVAILABLE, f"The model server's credential is not set ({env or file}).")
+    if not value or not value.isascii() or not value.isprintable():
+        raise Fault(FaultKind.UNAVAILABLE, f"The model server's credential is not set, or no header can carry it ({env or file}).")
     return header, Secret(f"Bearer {value}" if header.lower() == "authorization" else value)
