@@ -26,7 +26,7 @@ from stockade.settings import DATA_DIR_VARIABLE, OVERRIDES_VARIABLE, Settings
 
 START_TIMEOUT_S = 120.0
 PROBE_INTERVAL_S = 0.1
-CERTIFICATE_CHECK_S = 2.0
+CERTIFICATE_CHECK_S = 1.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 STEADY_AFTER_S = 60.0
 """A listener that ran this long starts again without a pause."""
