@@ -17,7 +17,7 @@ from stockade.identity.compact import NotVerified
 from stockade.identity.directory import PRINCIPALS, Principal, view
 from stockade.identity.services import IdentityServices
 from stockade.identity.signing_keys import TOKEN_LIFE_S, KeyRing
-from stockade.identity.tenant import tenant_of
+from stockade.identity.tenant import local_issuer, tenant_of
 from stockade.identity.tokens import IssuedToken
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.record import AuditRecord
@@ -183,12 +183,15 @@ class TokenService:
         if audience is None:
             message = f"The resource principal named {resource[:200]} was not found in the tenant named {principal.tenant_id}."
             raise Fault(FaultKind.NOT_FOUND, message, code="500011")
-        with self._services.database.read() as reader:
-            key = self._keys.current(reader)
+        authority = self._services.settings.authority
+        key = self._keys.held(snapshot, local_issuer(authority, principal.tenant_id))
+        if key is None:
+            with self._services.database.read() as reader:
+                key = self._keys.current(reader)
         return tokens.issue(
             key,
             principal,
-            authority=self._services.settings.authority,
+            authority=authority,
             audience=audience,
             proof=proof,
             groups=rbac.identities(snapshot, principal.object_id) - {principal.object_id},

@@ -3,10 +3,11 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import httpx
+import jwt
 import pytest
 from starlette.applications import Starlette
 
-from stockade.identity import entra_wire
+from stockade.identity import entra_wire, signing_keys
 from stockade.identity.app import MAX_FORM_BYTES, routes
 from stockade.identity.verify import verify
 from stockade.kernel.faults import FaultKind
@@ -149,6 +150,27 @@ async def test_each_secret_works_until_it_is_removed(client: httpx.AsyncClient, 
     refused = await ask(client, world, client_id=principal.app_id, client_secret=second.reveal_text())
     assert error_of(refused) == (401, "invalid_client", 7000215)
     assert (await ask(client, world, client_id=principal.app_id, client_secret=first)).status_code == 200
+
+
+async def test_tokens_are_signed_with_the_current_key_from_the_rotation_on(
+    client: httpx.AsyncClient, world: World
+) -> None:
+    principal, secret = world.application()
+
+    async def key_id() -> str:
+        response = await ask(client, world, client_id=principal.app_id, client_secret=secret)
+        return str(jwt.get_unverified_header(response.json()["access_token"])["kid"])
+
+    first = await key_id()
+    assert await key_id() == first
+    with world.database.write() as writer:
+        second = world.keys.rotate(writer, world.clock.now())
+    assert await key_id() == second != first
+    with world.database.write() as writer:
+        for document in writer.list(signing_keys.TYPE):
+            writer.remove(document)
+    refused = await ask(client, world, client_id=principal.app_id, client_secret=secret)
+    assert error_of(refused) == (503, "temporarily_unavailable", 90033)
 
 
 async def test_bodies_that_are_no_form(client: httpx.AsyncClient, world: World) -> None:
