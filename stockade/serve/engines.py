@@ -107,7 +107,7 @@ class Engines:
         path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._answer, str(path), limit=MAX_LINE)
         path.chmod(0o600)
-        self._idling = asyncio.create_task(self._end_idle())
+        self._idling = asyncio.create_task(self._look_for_idle())
 
     async def close(self) -> None:
         """Take no more questions and end every engine."""
@@ -207,15 +207,19 @@ class Engines:
             await engine.reading
         engine.process = engine.reading = None
 
-    async def _end_idle(self) -> None:
+    async def end_idle(self) -> None:
+        """End every engine that nobody has used for a while."""
+        for engine in self._engines.values():
+            if engine.running and (engine.starting is None or engine.starting.done()):
+                health = await _health(engine.socket)
+                if health is not None and float(health.get("idleSeconds", 0)) >= IDLE_AFTER_S:
+                    log.info("ending an idle engine", extra={"engine": engine.name})
+                    await self._end(engine)
+
+    async def _look_for_idle(self) -> None:
         while True:
             await asyncio.sleep(IDLE_CHECK_S)
-            for engine in self._engines.values():
-                if engine.running and (engine.starting is None or engine.starting.done()):
-                    health = await _health(engine.socket)
-                    if health is not None and float(health.get("idleSeconds", 0)) >= IDLE_AFTER_S:
-                        log.info("ending an idle engine", extra={"engine": engine.name})
-                        await self._end(engine)
+            await self.end_idle()
 
 
 async def _relay(name: str, process: asyncio.subprocess.Process) -> None:
