@@ -141,7 +141,7 @@ def control_plane() -> Starlette:
     base = foundation(settings.load())
     with base.database.read() as reader:
         # A crash may have come between a commit and its publication; from here on every worker knows of it.
-        base.cell.publish(reader.generation())
+        base.cell.restart(reader.generation())
     services, platform = identity_services(base), management_platform(base)
     arm = ArmApp(management_pipeline(base, platform), base.settings, _client_address(base.settings))
 

@@ -238,7 +238,7 @@ def load(
         merged = tomllib.loads(file.read_text())
     except FileNotFoundError:
         pass
-    except tomllib.TOMLDecodeError as failure:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
         raise ValueError(f"{file}: {failure}") from failure
     if environment.get("STOCKADE_DATABASE_URL"):
         merged["database_url"] = environment["STOCKADE_DATABASE_URL"]
@@ -259,8 +259,8 @@ def _decode(wanted: type, value: object) -> object:
 
 def _merge(base: dict[str, Any], extra: Mapping[str, Any]) -> None:
     for key, value in extra.items():
-        if isinstance(value, Mapping):
-            _merge(base.setdefault(key, {}), value)
+        if isinstance(value, Mapping) and isinstance(base.setdefault(key, {}), dict):
+            _merge(base[key], value)
         elif value is not None:
             base[key] = value
 

@@ -9,6 +9,7 @@ Writers of several processes share one file: each batch is one append under an a
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
 import threading
@@ -24,6 +25,8 @@ from stockade.kernel.record import AuditRecord
 
 QUEUE_LIMIT = 50_000
 """Records waiting in one process; about 25 MB. Above it the data plane refuses."""
+RESERVE = 10_000
+"""Room above the limit for requests that were admitted before it was reached. Refusals get none of it."""
 FLUSH_INTERVAL_S = 0.2
 BATCH = 2_000
 FILE_NAME = "audit.jsonl"
@@ -60,6 +63,7 @@ class AuditLog:
         self._wake = threading.Event()
         self._stopping = False
         self._failed = False
+        self._unwritten = 0
         self._thread: threading.Thread | None = None
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -78,9 +82,15 @@ class AuditLog:
         if self._thread is not None:
             self._thread.join()
         self._drain()
+        if self._queue:
+            log.error("the audit log stops with records that could not be written", extra={"records": len(self._queue)})
 
     def record(self, record: AuditRecord) -> None:
-        self._queue.append(record)
+        # While nothing can be written everything is refused, and callers who go on asking must not fill the memory.
+        if len(self._queue) >= QUEUE_LIMIT + (RESERVE if record.decision == "allow" else 0):
+            self._unwritten += 1
+        else:
+            self._queue.append(record)
 
     def commit(self, record: AuditRecord) -> None:
         try:
@@ -98,7 +108,7 @@ class AuditLog:
             batch = [self._queue[index] for index in range(min(BATCH, len(self._queue)))]
             try:
                 self._append(batch, durable=False)
-            except OSError:
+            except Exception:  # whatever it is, this thread must outlive it and the data plane must hear of it
                 if not self._failed:
                     log.exception("the audit log cannot be written; requests are refused until it can")
                 self._failed = True
@@ -107,15 +117,18 @@ class AuditLog:
                 self._queue.popleft()
             if self._failed:
                 log.warning("the audit log can be written again")
+            if self._unwritten:
+                lost, self._unwritten = self._unwritten, 0
+                log.warning("refusals were not recorded because too many records were waiting", extra={"refusals": lost})
             self._failed = False
 
     def _append(self, records: Sequence[AuditRecord], *, durable: bool) -> None:
-        data = b"".join(self._encode.encode(record) + b"\n" for record in records)
+        data = b"".join(self._line(record) for record in records)
         lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._rotate_if_full()
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             try:
                 _write_whole(descriptor, data)
                 if durable:
@@ -125,13 +138,19 @@ class AuditLog:
         finally:
             os.close(lock)
 
+    def _line(self, record: AuditRecord) -> bytes:
+        try:
+            return self._encode.encode(record) + b"\n"
+        except UnicodeEncodeError:  # a lone surrogate in what a caller sent; escaped it is still JSON, and still evidence
+            return json.dumps(msgspec.to_builtins(record), separators=(",", ":")).encode() + b"\n"
+
     def _rotate_if_full(self) -> None:
         try:
             if self._path.stat().st_size < self._rotate_bytes:
                 return
         except FileNotFoundError:
             return
-        numbers = sorted(_number(path) for path in self._path.parent.glob("audit-*.jsonl"))
+        numbers = sorted(_number(path) for path in self._path.parent.glob("audit-" + "[0-9]" * 8 + ".jsonl"))
         self._path.rename(self._path.with_name(f"audit-{(numbers[-1] if numbers else 0) + 1:08d}.jsonl"))
         for number in numbers[: max(0, len(numbers) + 1 - self._keep_files)]:
             self._path.with_name(f"audit-{number:08d}.jsonl").unlink(missing_ok=True)
@@ -142,8 +161,10 @@ def _number(path: Path) -> int:
 
 
 def _write_whole(descriptor: int, data: bytes) -> None:
-    """Append all of it or none: a half-written line (full disk) is cut off again."""
+    """Append all of it or none: a half-written line (full disk) is cut off again, and one that a killed process left is ended."""
     start = os.lseek(descriptor, 0, os.SEEK_END)
+    if start and os.pread(descriptor, 1, start - 1) != b"\n":
+        data = b"\n" + data
     view = memoryview(data)
     try:
         while view:

@@ -35,9 +35,9 @@ class AddressBook:
     """Reads addresses. roots: the first path segments of all services' operations, lower case; no subdomain may take one of them."""
 
     def __init__(self, settings: Settings, roots: frozenset[str]) -> None:
-        domain = settings.names.domain or DEFAULT_DOMAIN
+        domain = (settings.names.domain or DEFAULT_DOMAIN).lower()
         self._account_suffix = f".ai.{domain}"
-        self._regional_host = f"{settings.names.location}.api.{domain}"
+        self._regional_host = f"{settings.names.location.lower()}.api.{domain}"
         self._roots = roots
 
     def locate(self, snapshot: Snapshot, host: str, path: str) -> Located:
@@ -86,6 +86,9 @@ class ClientAddresses:
             address = ip_address(text)
         except ValueError:
             return False
+        mapped = getattr(address, "ipv4_mapped", None)  # a proxy's IPv4 address, as a listener on `::` sees it
+        if mapped is not None:
+            address = mapped
         return any(address in network for network in self._trusted if network.version == address.version)
 
 

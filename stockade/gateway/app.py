@@ -53,6 +53,8 @@ log = logging.getLogger(__name__)
 _KEY_QUERY = "subscription-key"
 _encode = msgspec.json.Encoder().encode
 MAX_QUERY = 8 * 1024
+MAX_REMEMBERED_PLACE = 256
+"""Longer addresses are looked up every time: what is remembered is chosen by callers, and its size must not be."""
 _QUERY_CACHE = 1024
 _INTERNAL = "The request could not be completed. Quote the request id to the operator."
 
@@ -122,7 +124,8 @@ class Gateway:
             return
         if scope.path == "/healthz":
             healthy = self._audit.healthy
-            proto.response_str(200 if healthy else 503, [("content-type", "text/plain")], "ok" if healthy else "audit log unavailable")
+            head = self._heads.build(new_guid(), "", "text/plain", [])
+            proto.response_str(200 if healthy else 503, head, "ok" if healthy else "audit log unavailable")
             return
         exchange = Exchange(new_guid(), time.perf_counter(), self._clock.now(), scope.method)
         try:
@@ -148,10 +151,11 @@ class Gateway:
 
         # 1-2: who is addressed, and by whom
         method, path = exchange.method, scope.path
-        if presented.in_query:  # then the query string holds a secret and must not become the name of anything remembered
+        place = (method, host, path, scope.query_string)
+        # A query string that holds a key must not become the name of anything remembered.
+        if presented.in_query or sum(map(len, place)) > MAX_REMEMBERED_PLACE:
             located, route = self._find(snapshot, method, host, path, query)
         else:
-            place = (method, host, path, scope.query_string)
             located, route = snapshot.remembered(place, lambda: self._find(snapshot, method, host, path, query))
         account = located.account
         credential = self._credentials.read(
@@ -212,41 +216,49 @@ class Gateway:
             if isinstance(answer, Stream):
                 guard.release()
                 guard = Guard(proto, self._limits.request_timeout_s, watch_now=True)
-                await self._stream(exchange, route, answer, proto)
+                await self._stream(exchange, route, answer, proto, guard)
             else:
                 self._reply(exchange, proto, answer)
         except asyncio.CancelledError:
             if guard.ended_by == "deadline":
-                raise Fault(FaultKind.UPSTREAM_TIMEOUT, "The model server did not finish in time.") from None
+                raise _too_slow() from None
             exchange.outcome = "cancelled"
             if guard.ended_by != "disconnect":
                 raise
         finally:
             guard.release()
 
-    async def _stream(self, exchange: Exchange, route: Route, stream: Stream, proto: Any) -> None:
-        exchange.status = stream.status
-        head = self._heads.build(exchange.id, exchange.client_request_id, stream.content_type, stream.headers)
-        transport = proto.response_stream(stream.status, head)
-        send = transport.send_bytes
+    async def _stream(self, exchange: Exchange, route: Route, stream: Stream, proto: Any, guard: Guard) -> None:
         try:
-            async for chunk in stream.chunks:
-                await send(chunk)
-        except Fault as fault:
-            # The status is already sent; the error travels as an event, and there is no closing [DONE].
-            exchange.outcome = f"failed:{fault.kind.value}"
-            await send(b"data: " + _encode(route.service.refuse(fault, status_of(fault))) + b"\n\n")
+            head = self._heads.build(exchange.id, exchange.client_request_id, stream.content_type, stream.headers)
+            send = proto.response_stream(stream.status, head).send_bytes
+            exchange.status = stream.status
+            try:
+                async for chunk in stream.chunks:
+                    await send(chunk)
+            except Fault as fault:
+                broken = fault
+            except asyncio.CancelledError:
+                if guard.ended_by != "deadline":
+                    raise
+                broken = _too_slow()
+            else:
+                return
+            # The status is already sent; the error travels as an event, and there is no closing [DONE]. The blank line ends what the
+            # engine may have left unfinished.
+            exchange.outcome = f"failed:{broken.kind.value}"
+            await send(b"\n\ndata: " + _encode(route.service.refuse(broken, status_of(broken))) + b"\n\n")
         except RuntimeError:  # the server's "protocol closed": the client has gone
             exchange.outcome = "cancelled"
         finally:
             stream.close()
 
     def _reply(self, exchange: Exchange, proto: Any, reply: Reply) -> None:
+        head = self._heads.build(exchange.id, exchange.client_request_id, reply.content_type, reply.headers)
+        proto.response_bytes(reply.status, head, reply.body)
         exchange.status = reply.status
         if reply.status >= 400:
             exchange.outcome = "failed:engine"
-        head = self._heads.build(exchange.id, exchange.client_request_id, reply.content_type, reply.headers)
-        proto.response_bytes(reply.status, head, reply.body)
 
     def _refuse(self, exchange: Exchange, proto: Any, fault: Fault, failure: Exception | None = None) -> None:
         if exchange.status:
@@ -261,7 +273,7 @@ class Gateway:
 
     def _read_head(self, exchange: Exchange, scope: Any) -> tuple[str, str, Presented]:
         presented = Presented()
-        host, forwarded_for = scope.authority or "", ""
+        host, forwarded_for, coded = scope.authority or "", "", False
         for name, value in scope.headers.items():
             if name in KEY_HEADERS:
                 presented.add_key(value)
@@ -271,6 +283,8 @@ class Gateway:
                 exchange.content_type = value
             elif name == "content-length":
                 exchange.content_length = value
+            elif name == "transfer-encoding":
+                coded = True
             elif name == "host":
                 host = host or value
             elif name == "user-agent":
@@ -281,6 +295,8 @@ class Gateway:
                 exchange.content_encoding = value
             elif name == "x-forwarded-for":
                 forwarded_for = f"{forwarded_for},{value}" if forwarded_for else value
+        if coded:
+            exchange.content_length = ""  # then it says nothing (RFC 9112 section 6.3), and the body is counted as it arrives
         return host, forwarded_for, presented
 
     def _query(self, text: str, presented: Presented) -> Mapping[str, str]:
@@ -363,6 +379,10 @@ class Gateway:
                 because={name: str(value) for name, value in denied.because.items()} if denied is not None else None,
             )
         )
+
+
+def _too_slow() -> Fault:
+    return Fault(FaultKind.UPSTREAM_TIMEOUT, "The model server did not finish in time.")
 
 
 def _credential_name(credential: Credential | None) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.operation import Operation
 
+_LENGTH_DIGITS = 18
 _JSON_TYPES = ("application/json", "application/merge-patch+json", "text/json")
 
 
@@ -24,7 +25,9 @@ def check_head(operation: Operation, content_type: str, content_encoding: str, c
             f"This operation reads application/json; the request's content type is '{media[:60]}'.",
             target="Content-Type",
         )
-    if content_length and (not content_length.isdigit() or int(content_length) > limit):
+    if content_length and (not content_length.isascii() or not content_length.isdigit()):
+        raise Fault(FaultKind.INVALID, "The request's content length is not a number.", target="Content-Length")
+    if content_length and (len(content_length) > _LENGTH_DIGITS or int(content_length) > limit):
         raise _too_large(limit)
 
 

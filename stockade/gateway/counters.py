@@ -24,13 +24,15 @@ class RateCounters:
         size = (ROWS * COLUMNS + 1) * 8
         descriptor = os.open(directory / "calls", os.O_RDWR | os.O_CREAT, 0o600)
         try:
+            # Held while a column is claimed: two workers raising the number of columns at once would lose one of them.
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
             if os.fstat(descriptor).st_size < size:
                 os.ftruncate(descriptor, size)
             self._map = mmap.mmap(descriptor, size)
+            self._cells = memoryview(self._map).cast("Q")
+            self._column = self._claim(directory)
         finally:
             os.close(descriptor)
-        self._cells = memoryview(self._map).cast("Q")
-        self._column = self._claim(directory)
 
     def used(self, ordinal: int, minute: int) -> int:
         """Return the calls counted in this minute by all workers."""

@@ -36,15 +36,15 @@ class Presented:
 
     def add_key(self, value: str) -> None:
         """Note a key from a header or the query; blank ones are absent (the native Speech SDK sends them)."""
-        value = value.strip()
+        value = value.strip(" \t")
         if value:
             self.conflicting |= bool(self.key) and self.key != value
             self.key = value
 
     def add_authorization(self, value: str) -> None:
         """Note an `Authorization` header; a blank one, or a scheme without a value, is absent."""
-        scheme, _, token = value.strip().partition(" ")
-        token = token.strip()
+        scheme, _, token = value.strip(" \t").partition(" ")
+        token = token.strip(" \t")
         if token:
             self.conflicting |= bool(self.bearer) and (self.bearer, self.scheme) != (token, scheme.lower())
             self.scheme, self.bearer = scheme.lower(), token
@@ -87,7 +87,7 @@ class Credentials:
     def _key(self, snapshot: Snapshot, key: str) -> Credential:
         if len(key) > MAX_KEY:
             return RejectedCredential("key", "too_long")
-        digest = self._digester.digest(key.encode("utf-8", "surrogateescape"))
+        digest = self._digester.digest(key.encode("utf-8", "surrogatepass"))
         # The look-up is by keyed digest: what a caller can learn from its timing is about digests it cannot compute.
         found: KeyPolicy | None = snapshot.only("key", digest)
         if found is None:

@@ -25,6 +25,6 @@ class ReplyHeaders:
     def build(self, request_id: str, client_request_id: str, content_type: str, extra: Headers) -> Headers:
         """Return the headers of one reply. client_request_id: the caller's own, echoed when it is short and printable."""
         headers = [("content-type", content_type), ("apim-request-id", request_id), *self._fixed, *extra]
-        if client_request_id and len(client_request_id) <= MAX_ECHO and client_request_id.isprintable():
+        if 0 < len(client_request_id) <= MAX_ECHO and client_request_id.isascii() and client_request_id.isprintable():
             headers.append(("x-ms-client-request-id", client_request_id))
         return headers

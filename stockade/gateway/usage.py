@@ -29,6 +29,7 @@ class KeyUsage:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._pending: dict[tuple[bytes, str, str, str], list[float]] = {}
+        self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -45,35 +46,38 @@ class KeyUsage:
 
     def note(self, credential: KeyCredential, address: str, client: str, now: float) -> None:
         """Count one call. client: the user agent, cut to 120 characters."""
-        key = (credential.digest, credential.account_id, address, client)
+        with self._lock:
+            self._add((credential.digest, credential.account_id, address, client), 1, now, now)
+
+    def _add(self, key: tuple[bytes, str, str, str], count: float, first: float, last: float) -> None:
         entry = self._pending.get(key)
         if entry is None:
             if len(self._pending) >= PENDING_LIMIT:
-                key = (credential.digest, credential.account_id, *OTHERS)
+                key = (key[0], key[1], *OTHERS)
                 entry = self._pending.get(key)
             if entry is None:
-                self._pending[key] = [1, now, now]
+                self._pending[key] = [count, first, last]
                 return
-        entry[0] += 1
-        entry[2] = now
+        self._pending[key] = [entry[0] + count, min(entry[1], first), max(entry[2], last)]
 
     def _run(self) -> None:
         while not self._stop.wait(FLUSH_INTERVAL_S):
             self._flush()
 
     def _flush(self) -> None:
-        pending, self._pending = self._pending, {}
+        with self._lock:
+            pending, self._pending = self._pending, {}
         if not pending:
             return
         try:
             with self._database.bookkeeping() as connection:
                 for (digest, account, address, client), (count, first, last) in pending.items():
                     self._write(connection, digest.hex(), account, address, client, int(count), first, last)
-        except Fault:
-            log.warning("key usage could not be written and will be tried again")
-            for key, entry in pending.items():
-                if key not in self._pending and len(self._pending) < PENDING_LIMIT:
-                    self._pending[key] = entry
+        except Exception as failure:  # whatever it is, this thread must outlive it
+            log.warning("key usage could not be written and will be tried again", exc_info=not isinstance(failure, Fault))
+            with self._lock:
+                for key, (count, first, last) in pending.items():
+                    self._add(key, count, first, last)
 
     def _write(
         self, connection: Any, digest: str, account: str, address: str, client: str, count: int, first: float, last: float

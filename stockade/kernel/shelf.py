@@ -34,7 +34,9 @@ class Shelf(Generic[T]):
                 raise TypeError(f"{module.__name__} has no PLUGIN")
             if not isinstance(plugin, contract):
                 raise TypeError(f"{module.__name__}.PLUGIN is not a {contract.__name__}")
-            identity = str(getattr(plugin, key)).lower()
+            identity = str(getattr(plugin, key, "")).lower()
+            if not identity:
+                raise TypeError(f"{module.__name__}.PLUGIN has no {key}")
             if identity in items:
                 raise TypeError(f"{module.__name__} reuses the {key} {identity!r}")
             items[identity] = plugin

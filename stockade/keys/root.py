@@ -8,6 +8,7 @@ Source: RFC 5869 (HKDF), NIST SP 800-38D (GCM).
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -40,6 +41,8 @@ class RootKey:
             data = path.read_bytes()
         except FileNotFoundError as missing:
             raise Fault(FaultKind.UNAVAILABLE, f"There is no root key at {path}.") from missing
+        except OSError as failure:
+            raise Fault(FaultKind.UNAVAILABLE, f"The root key at {path} cannot be read.") from failure
         if len(data) != ROOT_KEY_BYTES:
             raise Fault(FaultKind.UNAVAILABLE, f"The root key at {path} is damaged: {len(data)} bytes.")
         return cls(Secret(data))
@@ -48,11 +51,15 @@ class RootKey:
     def create(cls, path: Path) -> RootKey:
         """Make a new key file (0600), whole or not at all; FileExistsError when there is one."""
         value = os.urandom(ROOT_KEY_BYTES)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(value)
-            file.flush()
-            os.fsync(file.fileno())
+        descriptor, draft = tempfile.mkstemp(prefix=path.name, dir=path.parent)  # 0600
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(value)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(draft, path)  # unlike a rename it replaces nothing
+        finally:
+            os.unlink(draft)
         return cls(Secret(value))
 
     def derive(self, purpose: str, length: int = 32) -> Secret:

@@ -204,11 +204,11 @@ class Snapshot:
         for document_id, entries in changes.items():
             for index, key, _ in owned.pop(document_id, ()):
                 table = writable(index)
-                rest = {owner: value for owner, value in table[key].items() if owner != document_id}
+                rest = {owner: value for owner, value in table.get(key, {}).items() if owner != document_id}
                 if rest:
                     table[key] = rest
                 else:
-                    del table[key]
+                    table.pop(key, None)  # gone already where the document had said it twice
             for index, key, value in entries:
                 table = writable(index)
                 table[key] = {**table.get(key, {}), document_id: value}

@@ -23,7 +23,7 @@ class SnapshotSource:
         self, database: Database, compiler: Compiler, cell: GenerationCell, base: Iterable[Entry] = ()
     ) -> None:
         self._database, self._compiler, self._cell = database, compiler, cell
-        self._snapshot = Snapshot().with_changes(0, {BASE_OWNER: tuple(base)})
+        self._base = self._snapshot = Snapshot().with_changes(0, {BASE_OWNER: tuple(base)})
         self._seen = -1
         self._lock = threading.Lock()
 
@@ -39,7 +39,8 @@ class SnapshotSource:
             if published != self._seen:
                 with self._database.read() as reader:
                     generation = reader.generation()
-                    changed = reader.changed_since(self._snapshot.generation)
-                    self._snapshot = self._compiler.apply(self._snapshot, generation, changed)
+                    # A database older than what is known was restored from a backup: begin again.
+                    known = self._snapshot if self._snapshot.generation <= generation else self._base
+                    self._snapshot = self._compiler.apply(known, generation, reader.changed_since(known.generation))
                 self._seen = published
             return self._snapshot

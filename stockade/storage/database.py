@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, create_engine, event, insert, select, text, update
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import NullPool
 
 from stockade.kernel.clock import Clock, SystemClock
@@ -174,7 +175,10 @@ class Database:
         with _reachable(), self.engine.connect() as connection:
             if self.is_sqlite:
                 connection.exec_driver_sql("BEGIN")
-            yield Reader(connection)
+                yield Reader(connection)
+            else:
+                # As SQLite does it: all of one reading shows one state, whatever others commit meanwhile.
+                yield Reader(connection.execution_options(isolation_level="REPEATABLE READ"))
 
     @contextmanager
     def write(self) -> Iterator[Writer]:
@@ -232,8 +236,9 @@ def _document(row: Row[Any]) -> Document:
 def _reachable() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, DBAPIError) as failure:
-        if isinstance(failure, OperationalError) or failure.connection_invalidated:
+    except (DBAPIError, PoolTimeoutError) as failure:
+        # DatabaseError itself, none of its kinds, is how SQLite says that the file is damaged or no database.
+        if isinstance(failure, OperationalError | PoolTimeoutError) or failure.connection_invalidated or type(failure) is DatabaseError:
             raise Fault(FaultKind.UNAVAILABLE, "The database cannot be reached.", retry_after_s=1) from failure
         raise
 

@@ -1,6 +1,6 @@
 """The number that tells every process of this machine that policy has changed.
 
-Eight bytes of a memory-mapped file, little-endian, written by whoever commits (under the database's write lock, so it never goes back) and
+Eight bytes of a memory-mapped file, written by whoever commits, right after the commit, and
 read by every data-plane worker at every request for about 0.1 microseconds. The database's own counter is the truth; this file is rebuilt
 from it at start, so a crash between a commit and its publication cannot leave a worker behind once the platform answers again.
 """
@@ -29,6 +29,13 @@ class GenerationCell:
     @property
     def value(self) -> int:
         return self._cell[0]
+
+    def restart(self, generation: int) -> None:
+        """Set the counter to the database's own, also backwards.
+
+        After a backup was restored the file is ahead of the documents, and publications of newer commits would be ignored.
+        """
+        self._cell[0] = generation
 
     def publish(self, generation: int) -> None:
         """Raise the counter; a smaller number is ignored, so that late publications of earlier commits do no harm."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Column, Float, Identity, Index, Integer, MetaData, String, Table
-from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData()
 
-_json = JSON().with_variant(JSONB(), "postgresql")
+# Not JSONB: it refuses U+0000 in a string, which SQLite and Azure take, and nothing here is searched inside the database.
+_json = JSON()
+# Byte order, as SQLite compares: in a language's order "/" is next to nothing, and what is below an id would not be found.
+_id = String(2048).with_variant(String(2048, collation="C"), "postgresql")
 _ordinal = Integer().with_variant(BigInteger(), "postgresql")
 
 documents = Table(
     "documents",
     metadata,
     Column("ordinal", _ordinal, Identity(), primary_key=True, autoincrement=True),
-    Column("id", String(2048), nullable=False, unique=True),
+    Column("id", _id, nullable=False, unique=True),
     Column("type", String(256), nullable=False),
     Column("subscription", String(64), nullable=False, default=""),
     Column("resource_group", String(128), nullable=False, default=""),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import httptools
 
@@ -313,6 +314,6 @@ class UpstreamConnection(asyncio.Protocol):
             head.set_exception(fault)
 
 
-def _expire(future: asyncio.Future[object]) -> None:
+def _expire(future: asyncio.Future[Any]) -> None:
     if not future.done():
         future.set_exception(TimeoutError())

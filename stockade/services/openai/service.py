@@ -164,14 +164,15 @@ class OpenAIService:
 
 async def _relay(reply: UpstreamReply, engine: Engine, wants_stream: bool) -> Reply | Stream:
     status = reply.status
-    content_type = reply.headers.get("content-type", "application/json")
+    content_type = _media_type(reply.headers.get("content-type", ""))
     if status == 200 and wants_stream and content_type.startswith("text/event-stream"):
         return Stream(200, _chunks(reply, engine.idle_timeout_s), reply.close, content_type)
     if status == 200 or status in _PASSED_ERRORS:
         body = await reply.read(MAX_REPLY_BYTES, engine.idle_timeout_s)
         passed = Reply(status, body, content_type)
         if status == 429:
-            passed.headers = [("retry-after", _bounded_wait(reply.headers.get("retry-after", "1")))]
+            seconds = _bounded_wait(reply.headers.get("retry-after", "1"))
+            passed.headers = [("retry-after", str(seconds)), ("retry-after-ms", str(seconds * 1000))]
         return passed
     reply.close()
     if status in (401, 403):
@@ -188,10 +189,13 @@ async def _chunks(reply: UpstreamReply, idle_timeout_s: float) -> AsyncIterator[
 
 def _members(body: bytes) -> dict[str, msgspec.Raw]:
     try:
-        members = _decode_object(body)
+        if not body.isascii():
+            body.decode()  # members pass as they came, and the parser does not look into their strings
+        return _decode_object(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as failure:
         raise Fault(FaultKind.INVALID, f"The request body is not a valid JSON object: {failure}.") from failure
-    return members
+    except RecursionError as failure:
+        raise Fault(FaultKind.INVALID, "The request body is nested too deeply.") from failure
 
 
 def _text(members: Mapping[str, msgspec.Raw], name: str) -> str | None:
@@ -211,8 +215,12 @@ def _boolean(raw: msgspec.Raw, name: str) -> bool:
         raise Fault(FaultKind.INVALID, f"'{name}' must be true or false.", target=name) from failure
 
 
-def _bounded_wait(text: str) -> str:
-    return str(max(1, min(60, int(text)))) if text.isdigit() and len(text) < 10 else "1"
+def _bounded_wait(text: str) -> int:
+    return max(1, min(60, int(text))) if text.isascii() and text.isdigit() and len(text) < 10 else 1
+
+
+def _media_type(text: str) -> str:
+    return text if text.isascii() and text.isprintable() and 0 < len(text) <= 256 else "application/json"
 
 
 def _deployments(snapshot: Snapshot, account: AccountPolicy) -> list[DeploymentPolicy]:

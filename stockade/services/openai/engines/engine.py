@@ -13,6 +13,7 @@ from stockade.upstream.pool import Target, UpstreamPool, read_credential
 
 START_TIMEOUT_S = 90.0
 """Hashing and loading a built-in model on a busy machine; a cold start takes about two seconds on an idle one."""
+_CRASHED = "The built-in model broke off and is started again. Please retry your request."
 
 
 class Engine(Protocol):
@@ -47,7 +48,10 @@ class UpstreamEngine:
             credential = read_credential(
                 self._upstream.credential_header, self._upstream.credential_env, self._upstream.credential_file
             )
-            target = Target.from_url(self._upstream.url, ca_file=self._upstream.ca_file, credential=credential)
+            try:
+                target = Target.from_url(self._upstream.url, ca_file=self._upstream.ca_file, credential=credential)
+            except (ValueError, OSError) as failure:
+                raise Fault(FaultKind.UNAVAILABLE, "The model server's address or CA file in the settings is not usable.") from failure
             self._pool = UpstreamPool(
                 target, connect_timeout_s=self._limits.upstream_connect_timeout_s, reply_timeout_s=self._upstream.timeout_s
             )
@@ -69,15 +73,24 @@ class BuiltInEngine:
         self._starting: asyncio.Task[UpstreamPool] | None = None
 
     async def post(self, path: str, body: bytes) -> UpstreamReply:
+        try:
+            return await self._post("/v1" + path, body)
+        except Fault as fault:
+            if fault.kind is not FaultKind.UPSTREAM_FAILED:
+                raise
+            # It is ours and broke off, so it has crashed. Not sent again: the request may be what it crashed of.
+            raise Fault(FaultKind.UNAVAILABLE, _CRASHED, retry_after_s=1) from fault
+
+    async def _post(self, path: str, body: bytes) -> UpstreamReply:
         pool = self._pool or await self._started()
         try:
-            return await pool.request("POST", "/v1" + path, body)
+            return await pool.request("POST", path, body)
         except Fault as fault:
             if fault.kind is not FaultKind.UNAVAILABLE:
                 raise
         # Nobody listens there any more: it was stopped for idleness or has crashed. Ask for a new one, once.
         pool = await self._started()
-        return await pool.request("POST", "/v1" + path, body)
+        return await pool.request("POST", path, body)
 
     def close(self) -> None:
         if self._pool is not None:

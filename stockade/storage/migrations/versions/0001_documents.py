@@ -2,14 +2,14 @@
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
 
-_json = sa.JSON().with_variant(JSONB(), "postgresql")
+_json = sa.JSON()
+_id = sa.String(2048).with_variant(sa.String(2048, collation="C"), "postgresql")
 _ordinal = sa.Integer().with_variant(sa.BigInteger(), "postgresql")
 
 
@@ -17,7 +17,7 @@ def upgrade() -> None:
     op.create_table(
         "documents",
         sa.Column("ordinal", _ordinal, sa.Identity(), primary_key=True, autoincrement=True),
-        sa.Column("id", sa.String(2048), nullable=False, unique=True),
+        sa.Column("id", _id, nullable=False, unique=True),
         sa.Column("type", sa.String(256), nullable=False),
         sa.Column("subscription", sa.String(64), nullable=False),
         sa.Column("resource_group", sa.String(128), nullable=False),
