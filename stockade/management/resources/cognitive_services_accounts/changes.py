@@ -76,10 +76,8 @@ def plan(call: Call, current: Document | None, reader: Reader) -> Planned:
         )
         raise Fault(FaultKind.INVALID, message, code="CanNotRestoreANonExistingResource", target="properties.restore")
     if call.method == "PATCH" and before is not None:
-        wanted = merge_patch(_intent(before), body, whole=_WHOLE)
-    else:
-        wanted = _replacement(call, before, body)
-    return _change(call, before, wanted, reader)
+        return _change(call, before, merge_patch(_intent(before), body, whole=_WHOLE), reader)
+    return _change(call, before, _replacement(call, before, body), reader)
 
 
 def _intent(current: Document) -> Json:

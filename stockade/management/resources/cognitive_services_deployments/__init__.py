@@ -86,7 +86,7 @@ class Deployments(ResourceType):
         properties = {k: v for k, v in (body.get("properties") or {}).items() if k not in _SERVER_PROPERTIES}
         wanted = asked.properties or Properties()
         account = reader.get(call.id.parent)
-        assert account is not None, "the pipeline loads the parent first"  # noqa: S101
+        assert account is not None, "the pipeline loads the parent first"
         model = _model(call, account, wanted.model)
         sku, capacity = _sku(asked, current)
         _require_quota(call, model, capacity)
