@@ -40,6 +40,8 @@ class Accounts(ResourceType):
             Action("skus", f"{ACCOUNTS}/skus/read", _skus, method="GET"),
             Action("usages", f"{ACCOUNTS}/usages/read", _usages, method="GET"),
             Action("models", f"{ACCOUNTS}/models/read", _models, method="GET"),
+            # There are none, and none can be made.
+            Action("commitmentPlans", f"{ACCOUNTS}/commitmentPlans/read", _none, method="GET"),
             Action(
                 "privateLinkResources", f"{ACCOUNTS}/privateLinkResources/read", _private_link_resources, method="GET"
             ),
@@ -111,6 +113,10 @@ def _skus(call: Call, reader: Reader, document: Document) -> Json:
 
 def _usages(call: Call, reader: Reader, document: Document) -> Json:
     # Azure meters monthly quotas here. This platform bills nobody and has none, so there is nothing to count.
+    return {"value": []}
+
+
+def _none(call: Call, reader: Reader, document: Document) -> Json:
     return {"value": []}
 
 
