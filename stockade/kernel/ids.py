@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 
-_bits = random.Random().getrandbits  # noqa: S311 - seeded from the system; ids name things, they protect nothing
+_random = random.Random()  # noqa: S311 - seeded from the system; ids name things, they protect nothing
+# Workers are forked: without this they would all go on with the same numbers.
+os.register_at_fork(after_in_child=_random.seed)
+_bits = _random.getrandbits
 
 
 def new_guid() -> str:
