@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     not_measured: dict[str, str] = {}
     versions = _install(contenders, cache, not_measured)
     server_core, load_core = _cores()
+    machine = report.machine(server_core, load_core)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stockade-benchmark-")))
         try:
@@ -77,11 +79,13 @@ def main(arguments: Sequence[str]) -> int:
         memory = {cell.contender: memory_bytes(cell.running.roots) for cell in cells}
     measured = [cell for cell in cells if cell.samples]
     done = report.Report(
-        command=" ".join(["python -m benchmarks", *arguments]),
+        command=shlex.join(
+            ["python", "-m", "benchmarks", *(argument for argument in arguments if argument != "--publish")]
+        ),
         date=dt.datetime.now(dt.UTC).date(),
         rounds=max((len(cell.samples) for cell in measured), default=0),
         window_s=window_s,
-        machine=report.machine(server_core, load_core),
+        machine=machine,
         versions=versions,
         about={one.name: one.about for one in contenders},
         results=[

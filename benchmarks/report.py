@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import importlib.metadata
 import json
+import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ def machine(server_core: int, load_core: int) -> dict[str, str]:
         "processor": f"{models[0] if models else platform.machine()}, {len(models)} cores",
         "memory": f"{memory_kib / 2**20:.0f} GiB",
         "system": f"{platform.system()} {platform.release().partition('-')[0]}",
+        "load average before the run": f"{os.getloadavg()[0]:.1f}",
         "python": platform.python_version(),
         "server core": str(server_core),
         "load and backend core": str(load_core),
@@ -64,10 +66,12 @@ class _Metric:
     figure: Callable[[Result], Figure]
     unit: float
     digits: int
+    spread: bool = False
+    """Whether the lowest and highest round stand in the table too; all of them are in the JSON."""
 
 
 _METRICS = (
-    _Metric("CPU µs/request", lambda sample: sample.cpu_us, lambda result: result.cpu_us, 1, 0),
+    _Metric("CPU µs/request", lambda sample: sample.cpu_us, lambda result: result.cpu_us, 1, 0, spread=True),
     _Metric("p50 ms", lambda sample: sample.p50_us, lambda result: result.p50_us, 1000, 1),
     _Metric("p99 ms", lambda sample: sample.p99_us, lambda result: result.p99_us, 1000, 1),
     _Metric("requests/s", lambda sample: sample.per_second, lambda result: result.per_second, 1, 0),
@@ -103,7 +107,7 @@ def _number(figure: Figure, metric: _Metric) -> str:
     median, low, high = (
         f"{value / metric.unit:,.{metric.digits}f}" for value in (figure.median, figure.low, figure.high)
     )
-    return median if low == high else f"{median} ({low}–{high})"
+    return f"{median} ({low}–{high})" if metric.spread and low != high else median
 
 
 def _ratio(value: float | None) -> str:
@@ -137,7 +141,8 @@ def markdown(report: Report) -> str:
     """Write the report for `docs/performance.md`."""
     facts = "; ".join(f"{name} {value}" for name, value in report.machine.items())
     lines = [
-        f"`{report.command}` on {report.date.isoformat()}: {report.rounds} rounds of {report.window_s:g} s, median (lowest–highest).",
+        f"`{report.command}` on {report.date.isoformat()}: {report.rounds} rounds of {report.window_s:g} s; medians, "
+        "for CPU with lowest and highest round.",
         f"Machine: {facts}.",
         "",
     ]

@@ -1,4 +1,7 @@
-"""Stockade itself, set up through its own public interfaces: settings file, command line, ARM, token endpoint."""
+"""Stockade itself, set up as its users would: settings file, command line, ARM, token endpoint.
+
+Only the accounts that nobody calls are put straight into the storage.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,17 @@ import subprocess
 import sys
 import urllib.parse
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders import Place, Running
 from benchmarks.install import CHECKOUT, Cache, NotMeasuredError
 from benchmarks.process import ask, free_port, started, wait_until_open
 from benchmarks.workload import CHAT, PACED, STREAM, WORKLOADS, Request, Target, Workload
-from stockade import __version__
+from stockade import __version__, boot, settings
+from stockade.management.resources.cognitive_services_accounts.keys import new_keys
 
 _ARM_VERSION = "2025-09-01"
 _DATA_VERSION = "2024-10-21"
@@ -26,7 +30,7 @@ _OPENAI_USER = "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd"
 _CALLED = 10
 """Accounts that are called, in turn. Together they take the whole quota of each model, so that no rate limit is reached."""
 _CAPACITY = 10_000
-_WRITERS = 4
+_CREDENTIAL = {"clientId": "CLIENT_ID", "clientSecret": "CLIENT_SECRET", "tenantId": "TENANT"}
 _ENVIRONMENT = {"PYTHONPATH": str(CHECKOUT)}
 
 
@@ -56,11 +60,12 @@ class Stockade:
             [*command, "--log-level", "warning"], core=place.core, log=log, environment=_ENVIRONMENT
         ) as process:
             wait_until_open([port, control_port], process, log, timeout_s=120)
-            requests = _Installation(place, control_port).prepare(port, self._accounts)
+            installation = _Installation(place, control_port)
+            requests = installation.prepare(port, self._accounts)
             for request in requests:
-                status, body = ask(request)
-                if status != 200:
-                    raise NotMeasuredError(f"{request.check}: {status} {body[:300]!r}")
+                _expect(200, request)
+            # Its key is known and the deployment is not: so the gateway did load the last of them.
+            _expect(404, installation.last(port, self._accounts))
             if self._accounts > _CALLED:
                 # The pace of events has nothing to do with how many accounts there are.
                 requests = [request for request in requests if request.workload is not PACED]
@@ -97,7 +102,7 @@ class _Installation:
         if said.returncode:
             raise NotMeasuredError(f"`stockade env` failed: {said.stderr.strip()[-300:]}")
         self._variables: dict[str, str] = json.loads(said.stdout)
-        self._port = control_port
+        self._data, self._port = place.folder / "data", control_port
         self._context = ssl.create_default_context(cafile=str(place.certificate.chain))
         subscription = f"/subscriptions/{self._variables['STOCKADE_SUBSCRIPTION']}"
         self._group = f"{subscription}/resourceGroups/{self._variables['STOCKADE_RESOURCE_GROUP']}"
@@ -108,13 +113,11 @@ class _Installation:
 
     def prepare(self, data_port: int, accounts: int) -> list[Request]:
         """Create the accounts, what is called on some of them, and who calls; give the loads to be put on them."""
-        names = [f"bench-{number:05d}" for number in range(accounts)]
-        with ThreadPoolExecutor(_WRITERS) as writers:
-            for done in writers.map(self._create, [names[start::_WRITERS] for start in range(_WRITERS)]):
-                assert done is None
-        called = names[:_CALLED]
+        called = [_name(number) for number in range(_CALLED)]
+        self._create(called)
         keys = {name: self._open(name) for name in called}
         tokens = [self._caller() for _ in called]
+        _multiply(self._data, self._account(called[0]).lower(), called[0], map(_name, range(_CALLED, accounts)))
         loads: list[tuple[Workload, str, list[Mapping[str, str]]]] = [
             (CHAT, "key", [{"api-key": keys[name]} for name in called]),
             (CHAT, "token", [{"Authorization": f"Bearer {token}"} for token in tokens]),
@@ -126,15 +129,17 @@ class _Installation:
                 workload,
                 check,
                 data_port,
-                tuple(
-                    Target(
-                        f"/{name}/openai/deployments/{workload.name}/chat/completions?api-version={_DATA_VERSION}", head
-                    )
-                    for name, head in zip(called, headers, strict=True)
-                ),
+                tuple(_target(name, workload.name, head) for name, head in zip(called, headers, strict=True)),
             )
             for workload, check, headers in loads
         ]
+
+    def last(self, data_port: int, accounts: int) -> Request:
+        """Give a load for a deployment that does not exist, on the account that was stored last."""
+        name, connection = _name(accounts - 1), self._connect()
+        key = self._arm("POST", f"{self._account(name)}/listKeys", {}, connection)["key1"]
+        connection.close()
+        return Request(CHAT, "key", data_port, (_target(name, "none", {"api-key": key}),))
 
     def _create(self, names: Sequence[str]) -> None:
         connection = self._connect()
@@ -200,7 +205,39 @@ class _Installation:
         return http.client.HTTPSConnection("localhost", self._port, timeout=60, context=self._context)
 
 
-_CREDENTIAL = {"clientId": "CLIENT_ID", "clientSecret": "CLIENT_SECRET", "tenantId": "TENANT"}
+def _target(account: str, deployment: str, headers: Mapping[str, str]) -> Target:
+    return Target(f"/{account}/openai/deployments/{deployment}/chat/completions?api-version={_DATA_VERSION}", headers)
+
+
+def _expect(status: int, request: Request) -> None:
+    got, body = ask(request)
+    if got != status:
+        raise NotMeasuredError(f"{request.check}: {got} instead of {status}: {body[:300]!r}")
+
+
+def _name(number: int) -> str:
+    return f"bench-{number:05d}"
+
+
+def _multiply(data: Path, account_id: str, template: str, names: Iterable[str]) -> None:
+    """Store copies of an account under other names, each with keys of its own, in one transaction: 10,000 calls of ARM take minutes."""
+    base = boot.foundation(settings.load(data, environment={}))
+    try:
+        with base.database.write() as writer:
+            document = writer.get(account_id)
+            assert document is not None
+            for name in names:
+                copy = account_id.replace(template, name)
+                writer.put(
+                    copy,
+                    document.type,
+                    json.loads(json.dumps(document.body).replace(template, name)),
+                    {**document.private, "keys": new_keys(base.root_key, copy, base.clock.now())},
+                    subscription=document.subscription,
+                    resource_group=document.resource_group,
+                )
+    finally:
+        base.database.close()
 
 
 def _send(
