@@ -141,8 +141,10 @@ def markdown(report: Report) -> str:
     """Write the report for `docs/performance.md`."""
     facts = "; ".join(f"{name} {value}" for name, value in report.machine.items())
     lines = [
-        f"`{report.command}` on {report.date.isoformat()}: {report.rounds} rounds of {report.window_s:g} s; medians, "
-        "for CPU with lowest and highest round.",
+        (
+            f"`{report.command}` on {report.date.isoformat()}: {report.rounds} rounds of {report.window_s:g} s; medians, "
+            "for CPU with lowest and highest round."
+        ),
         f"Machine: {facts}.",
         "",
     ]
