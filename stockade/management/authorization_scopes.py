@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stockade.kernel.resource_id import ResourceId, scope_chain
+from stockade.management.resource_type import display_id
 from stockade.storage.database import Reader
 from stockade.storage.documents import Document, Json
 
 ROLE_DEFINITIONS = "Microsoft.Authorization/roleDefinitions"
 ROLE_ASSIGNMENTS = "Microsoft.Authorization/roleAssignments"
 DENY_ASSIGNMENTS = "Microsoft.Authorization/denyAssignments"
+
+
+def shown_scope(reader: Reader, scope: ResourceId) -> ResourceId:
+    """Return a scope in the spelling it was created with, whatever the caller's."""
+    document = reader.get(scope.key)
+    return ResourceId.parse(display_id(document)) if document is not None else scope
 
 
 def role_definition_id(scope: ResourceId, role_id: str) -> str:

@@ -114,13 +114,8 @@ def test_a_role_that_does_not_exist_is_refused(plane: ControlPlane, role: str) -
 
 def test_conditions_are_refused_and_not_stored_unevaluated(plane: ControlPlane) -> None:
     who = plane.principal("who")
-    plane.fails(
-        400,
-        "ConditionNotSupported",
-        "PUT",
-        at(RG),
-        body(READER, who.object_id, condition="@Resource[x] StringEquals 'y'", conditionVersion="2.0"),
-    )
+    conditional = body(READER, who.object_id, condition="@Resource[x] StringEquals 'y'", conditionVersion="2.0")
+    plane.fails(400, "ConditionNotSupported", "PUT", at(RG), conditional)
     plane.ok("PUT", at(RG), body(READER, who.object_id, condition=None, conditionVersion=None))
 
 

@@ -10,7 +10,13 @@ from stockade.kernel.clock import iso
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import EVERYONE
 from stockade.kernel.resource_id import ResourceId, is_guid
-from stockade.management.authorization_scopes import DENY_ASSIGNMENTS, at_above_or_below, at_or_above, authorship
+from stockade.management.authorization_scopes import (
+    DENY_ASSIGNMENTS,
+    at_above_or_below,
+    at_or_above,
+    authorship,
+    shown_scope,
+)
 from stockade.management.odata import invalid_filter, parse_filter
 from stockade.management.permission_wire import checked_permissions
 from stockade.management.resource_type import Call, Planned, ResourceType
@@ -73,7 +79,7 @@ class DenyAssignments(ResourceType):
             "denyAssignmentName": name,
             "description": description,
             "permissions": checked_permissions(given.get("permissions")),
-            "scope": ResourceId.parse(call.id.parent).text,
+            "scope": shown_scope(reader, ResourceId.parse(call.id.parent)).text,
             "doNotApplyToChildScopes": only_here,
             "principals": principals,
             "excludePrincipals": excluded,

@@ -31,7 +31,7 @@ class ResourceGroups(ResourceType):
     def plan(self, call: Call, current: Document | None, reader: Reader) -> Planned:
         before = dict(current.body) if current is not None else {}
         wanted = merge_patch(before, call.body) if call.method == "PATCH" else dict(call.body)
-        location = wanted.get("location", before.get("location"))
+        location = wanted.get("location")
         if not isinstance(location, str) or not location:
             message = "The location property is required for this definition."
             raise Fault(FaultKind.INVALID, message, code="LocationRequired", target="location")
@@ -43,6 +43,10 @@ class ResourceGroups(ResourceType):
                 f"The resource group '{call.id.resource_group}' already exists in location '{before['location']}'."
             )
             raise Fault(FaultKind.CONFLICT, message, code="InvalidResourceGroupLocation", target="location")
+        if not isinstance(wanted.get("properties", {}), dict):
+            raise Fault(
+                FaultKind.INVALID, "The properties are an object.", code="InvalidRequestContent", target="properties"
+            )
         wanted["location"] = normalised(location)
         tags = checked_tags(wanted.get("tags"))
         if tags or "tags" in wanted:

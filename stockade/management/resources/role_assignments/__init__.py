@@ -16,6 +16,7 @@ from stockade.management.authorization_scopes import (
     authorship,
     role_definition_id,
     role_id_of,
+    shown_scope,
 )
 from stockade.management.odata import invalid_filter, parse_filter
 from stockade.management.resource_type import Call, Planned, Reply, ResourceType
@@ -57,7 +58,7 @@ class RoleAssignments(ResourceType):
         if not isinstance(given, Mapping):
             raise _invalid("The properties are an object.", "InvalidRequestContent", "properties")
         _check_condition(given)
-        scope = ResourceId.parse(call.id.parent)
+        scope = shown_scope(reader, ResourceId.parse(call.id.parent))
         role_id = role_id_of(_text(given, "roleDefinitionId"))
         principal_id = _text(given, "principalId").lower()
         principal_type = _principal_type(call, principal_id, reader)

@@ -27,7 +27,7 @@ class UserAssignedIdentities(ResourceType):
     def plan(self, call: Call, current: Document | None, reader: Reader) -> Planned:
         before = dict(current.body) if current is not None else {}
         wanted = merge_patch(before, call.body) if call.method == "PATCH" else dict(call.body)
-        location = wanted.get("location", before.get("location"))
+        location = wanted.get("location")
         if not isinstance(location, str) or normalised(location) not in accepted(call.platform.settings):
             missing = not location
             message = (
