@@ -1,0 +1,182 @@
+"""From an empty folder to a running platform: what is made, for whom, and that nothing can come in between."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockade import settings as configuration
+from stockade.kernel.faults import Fault
+from stockade.serve import first_start
+from stockade.serve.administrator import Administrator
+from stockade.settings import Settings
+from tests import outside
+from tests.factories import interrupted
+from tests.live import Live, StartServer
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Settings:
+    return configuration.load(tmp_path / "data", environment={})
+
+
+def test_everything_in_the_data_directory_is_private(live: Live) -> None:
+    live.account("demo-openai")
+    entries = [live.data_dir, *live.data_dir.rglob("*")]
+    assert {"root.key", "admin.json", "stockade.db", "ca.key", "server.key", "audit.jsonl", "settings.toml", "run"} <= {
+        path.name for path in entries
+    }
+    for path in entries:
+        wanted = 0o700 if path.is_dir() else 0o600
+        assert stat.S_IMODE(path.stat().st_mode) == wanted, path
+
+
+def test_it_makes_what_the_demonstration_needs(live: Live) -> None:
+    account = live.request("GET", live.account_id("demo-openai")).json()
+    assert (account["kind"], account["sku"]["name"]) == ("OpenAI", "S0")
+    assert account["properties"]["endpoint"] == f"{live.data}/demo-openai/"
+    assert "SystemAssigned" in account["identity"]["type"]
+    deployments = live.request("GET", f"{live.account_id('demo-openai')}/deployments").json()["value"]
+    models = {one["name"]: one["properties"]["model"] for one in deployments}
+    assert {name: (model["format"], model["name"], model["version"]) for name, model in models.items()} == {
+        "chat": ("OpenAI", "smollm2-135m-instruct", "1"),
+        "embed": ("OpenAI", "all-minilm-l6-v2", "1"),
+    }
+    machine = [one for one in json.loads(live.stockade("identity", "list", "--format", "json")) if one["kind"] == "machine"]
+    assignments = live.request(
+        "GET",
+        f"/subscriptions/{live.subscription}/providers/Microsoft.Authorization/roleAssignments?$filter=principalId eq "
+        f"'{machine[0]['objectId']}'",
+        version="2022-04-01",
+    ).json()["value"]
+    assert assignments == [], "the identity of this machine has no roles until someone gives it some"
+
+
+def test_a_second_start_reuses_everything(live_server: StartServer) -> None:
+    server = live_server("--workers", "1")
+    kept = [server.data_dir / name for name in ("root.key", "admin.json", "settings.toml", "tls/ca.pem", "tls/server.pem")]
+    before = {path: path.read_bytes() for path in kept}
+    account, token = server.account("demo-openai"), server.token()
+    assert server.stop() == 0
+    server.start_again()
+    assert {path: path.read_bytes() for path in kept} == before
+    assert server.account("demo-openai") == account
+    # Signing keys outlive a restart: a token from before is still good.
+    assert server.request("GET", server.account_id("demo-openai"), token=token).status_code == 200
+
+
+def test_what_the_operator_deleted_stays_deleted(live_server: StartServer) -> None:
+    server = live_server("--workers", "1")
+    assert server.request("DELETE", server.account_id("demo-openai")).status_code in {200, 202, 204}
+    assert server.stop() == 0
+    server.start_again()
+    assert server.request("GET", server.account_id("demo-openai")).status_code == 404
+
+
+def test_a_first_start_killed_at_any_step_is_made_good_by_the_next(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, interrupted.__file__, str(tmp_path)],
+        env={"PYTHONPATH": str(outside.ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=True,
+    )
+    runs: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [run["ended"] for run in runs] == [interrupted.KILLED] * (len(runs) - 1) + [0]
+    assert len(runs) > 12, "every file and every transaction is a step"
+    for run in runs:
+        assert run["state"] == {
+            "tenants": 1,
+            "subscriptions": 1,
+            "administrators": 1,
+            "secret works": True,
+            "machines": 1,
+            "account": True,
+            "deployments": ["chat", "embed"],
+            "assignments": 2,
+            "leftovers": [],
+        }, f"killed before step {run['step']}: {done.stderr}"
+
+
+def test_two_first_starts_at_once_make_one_installation(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from stockade import settings; from stockade.serve import first_start\n"
+        "print(first_start.ensure(settings.load(Path(sys.argv[1]))).client_id)"
+    )
+    starts = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path / "data")],
+            env={"PYTHONPATH": str(outside.ROOT)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    outputs = [start.communicate(timeout=100)[0] for start in starts]
+    assert [start.returncode for start in starts] == [0, 0]
+    assert len(set(outputs)) == 1
+
+
+def test_a_missing_root_key_is_not_replaced(configured: Settings) -> None:
+    first_start.ensure(configured)
+    configured.root_key_file.unlink()
+    with pytest.raises(Fault, match="is missing, and the database is sealed with it"):
+        first_start.ensure(configured)
+    assert not configured.root_key_file.exists()
+
+
+def test_a_root_key_of_another_installation_is_refused(configured: Settings, tmp_path: Path) -> None:
+    other = configuration.load(tmp_path / "other", environment={})
+    first_start.ensure(configured)
+    first_start.ensure(other)
+    shutil.copy(other.root_key_file, configured.root_key_file)
+    with pytest.raises(Fault, match="is not the one that the database is sealed with"):
+        first_start.ensure(configured)
+
+
+def test_a_lost_administrator_credential_is_made_anew_and_the_lost_one_ends(configured: Settings) -> None:
+    first = first_start.ensure(configured)
+    (configured.data_dir / "admin.json").unlink()
+    second = first_start.ensure(configured)
+    assert second.object_id == first.object_id
+    assert not second.client_secret.matches(first.client_secret.reveal())
+    (configured.data_dir / "admin.json").write_text("{}")
+    third = first_start.ensure(configured)
+    assert Administrator.open(configured).client_secret.matches(third.client_secret.reveal())
+
+
+def test_a_credential_that_others_can_read_is_not_used(configured: Settings) -> None:
+    first_start.ensure(configured)
+    (configured.data_dir / "admin.json").chmod(0o644)
+    with pytest.raises(Fault, match="can be read by others"):
+        first_start.ensure(configured)
+
+
+def test_the_example_settings_change_nothing(configured: Settings) -> None:
+    first_start.ensure(configured)
+    assert configuration.load(configured.data_dir, environment={}) == configured
+
+
+def test_the_example_settings_are_right_once_uncommented(tmp_path: Path) -> None:
+    """Every example of the file, all at once, with the comments taken off."""
+    lines = first_start.EXAMPLE_SETTINGS.splitlines()
+    shown = [line[2:] for line in lines if line.startswith("# ") and (line[2:3] in "[" or " = " in line) and "Then" not in line]
+    assert any(line.startswith("[[models]]") for line in shown)
+    (tmp_path / "settings.toml").write_text("\n".join(_tables_last(shown)))
+    found = configuration.load(tmp_path, environment={})
+    assert [model.upstream is not None for model in found.models] == [True, True, True]
+    assert found.names.domain == "example.com"
+
+
+def _tables_last(lines: list[str]) -> list[str]:
+    """Put the top-level settings first, as TOML wants them when everything stands in one file."""
+    top = [line for line in lines if line.startswith("database_url")]
+    return top + [line for line in lines if line not in top]
