@@ -32,12 +32,16 @@ class RateCounters:
             self._cells = memoryview(self._map).cast("Q")
             self._column = self._claim(directory)
         finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing alone would not: the mapping keeps the open file, and with it the lock
             os.close(descriptor)
 
     def used(self, ordinal: int, minute: int) -> int:
         """Return the calls counted in this minute by all workers."""
-        start = (ordinal % ROWS) * COLUMNS + 1
-        return sum(cell & 0xFFFFFFFF for cell in self._cells[start : start + self._cells[0]] if cell >> 32 == minute)
+        cells, start = self._cells, (ordinal % ROWS) * COLUMNS + 1
+        if cells[0] == 1:
+            cell = cells[start]
+            return cell & 0xFFFFFFFF if cell >> 32 == minute else 0
+        return sum(cell & 0xFFFFFFFF for cell in cells[start : start + cells[0]] if cell >> 32 == minute)
 
     def count(self, ordinal: int, minute: int) -> None:
         """Add one call."""
