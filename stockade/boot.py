@@ -163,7 +163,15 @@ def control_plane() -> Starlette:
 
 def identity_services(base: Foundation) -> IdentityServices:
     """Return what the identity service needs."""
-    return IdentityServices(base.settings, base.database, base.root_key, base.audit, base.clock, base.source.current)
+    return IdentityServices(
+        settings=base.settings,
+        database=base.database,
+        root_key=base.root_key,
+        audit=base.audit,
+        clock=base.clock,
+        snapshot=base.source.current,
+        client_address=_client_address(base.settings),
+    )
 
 
 def management_platform(base: Foundation) -> Platform:
