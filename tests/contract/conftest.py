@@ -1,0 +1,30 @@
+"""Azure's clients as tests of whole journeys use them: as the administrator, and with what `stockade env` puts into the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.live import Live
+
+if TYPE_CHECKING:  # a second to import, which only the tests that use it should pay for
+    from tests.factories.azure import Azure
+
+
+@pytest.fixture(scope="module")
+def client_environment(live: Live) -> Iterator[Mapping[str, str]]:
+    """Give clients in this process what `eval "$(stockade env)"` gives a shell, while the tests of one file run."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in live.environment.items():
+            patch.setenv(name, value)
+        yield live.environment
+
+
+@pytest.fixture(scope="module")
+def azure(live: Live, client_environment: Mapping[str, str]) -> Azure:
+    """Azure's management clients, as the administrator of the server of this run."""
+    from tests.factories.azure import Azure
+
+    return Azure(live)
