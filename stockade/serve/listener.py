@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import signal
 from typing import Any, Literal
 
 from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
@@ -88,6 +89,11 @@ def _in_worker(plane: Plane, factory: Any) -> Any:
     return factory()
 
 
+def _default_signals() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def main() -> None:
     """Run one listener until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m stockade.serve.listener")
@@ -95,6 +101,8 @@ def main() -> None:
     parser.add_argument("--parent", type=int, required=True)
     arguments = parser.parse_args()
     child.become(arguments.plane, arguments.parent)
+    # A new worker inherits handlers that only note the signal for the main process: until it has its own, SIGTERM has to end it.
+    os.register_at_fork(after_in_child=_default_signals)
     server(arguments.plane, settings.load()).serve()
 
 
