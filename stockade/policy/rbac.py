@@ -70,6 +70,19 @@ def identities(snapshot: Snapshot, principal_id: str, groups: Iterable[str] = ()
     return frozenset(found)
 
 
+def holders(snapshot: Snapshot, identities: Iterable[str]) -> frozenset[str]:
+    """Return those whose role assignments count: principals that the directory has, enabled.
+
+    Assignments outlive the principals they were made for. A further issuer could name one of those in its tokens, or go on naming a
+    principal of its own whose registration was taken back.
+    """
+    return frozenset(
+        identity
+        for identity in identities
+        if (known := snapshot.only("principal", identity)) is not None and known.enabled
+    )
+
+
 def grants(permission: Permission, action: str, *, data: bool) -> bool:
     """Say whether one permission set gives a lower-case action."""
     allowed, taken = (
@@ -108,9 +121,10 @@ def _evaluate(
             hit = (EVERYONE in deny.principals or bool(who & deny.principals)) and not who & deny.excluded
             if hit and any(grants(permission, action, data=data) for permission in deny.permissions):
                 return Refused(deny)
+    able = holders(snapshot, who)
     for level in chain:
         for assignment in snapshot.all("assignment", level):
-            if assignment.principal_id in who:
+            if assignment.principal_id in able:
                 role = snapshot.only("role", assignment.role_id)
                 if role is not None and any(grants(permission, action, data=data) for permission in role.permissions):
                     return Granted(assignment, role.name)
@@ -130,8 +144,9 @@ def _named_actions(roles: Iterable[RoleDefinition]) -> frozenset[tuple[str, bool
     named: set[tuple[str, bool]] = set()
     for role in roles:
         for permission in role.permissions:
-            named.update((action, False) for action in permission.actions if "*" not in action)
-            named.update((action, True) for action in permission.data_actions if "*" not in action)
+            # A pattern counts as one action below it: a role that gives all of a service is wider than one that lists most of it.
+            named.update((action.replace("*", "any"), False) for action in permission.actions)
+            named.update((action.replace("*", "any"), True) for action in permission.data_actions)
     return frozenset(named)
 
 
