@@ -80,6 +80,17 @@ class Exchange:
     denied: Deny | None = None
     status: int = 0
     outcome: str = "success"
+    task: asyncio.Task[Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that the rules at the head let pass."""
+
+    account: AccountPolicy
+    route: Route
+    credential: Credential | None
+    regional: bool
 
 
 class Gateway:
@@ -127,7 +138,9 @@ class Gateway:
             head = self._heads.build(new_guid(), "", "text/plain", [])
             proto.response_str(200 if healthy else 503, head, "ok" if healthy else "audit log unavailable")
             return
-        exchange = Exchange(new_guid(), time.perf_counter(), self._clock.now(), scope.method)
+        exchange = Exchange(
+            new_guid(), time.perf_counter(), self._clock.now(), scope.method, task=asyncio.current_task()
+        )
         try:
             await self._serve(exchange, scope, proto)
         except Fault as fault:
@@ -144,59 +157,57 @@ class Gateway:
     async def _serve(self, exchange: Exchange, scope: Any, proto: Any) -> None:
         host, forwarded_for, presented = self._read_head(exchange, scope)
         if not self._audit.healthy:
-            raise Fault(FaultKind.UNAVAILABLE, "The audit log cannot be written; requests are refused until it can.", retry_after_s=5)
+            raise Fault(
+                FaultKind.UNAVAILABLE,
+                "The audit log cannot be written; requests are refused until it can.",
+                retry_after_s=5,
+            )
         exchange.address = self._clients.client(scope.client, forwarded_for)
         query = self._query(scope.query_string, presented)
         snapshot = self._source.current()
 
-        # 1-2: who is addressed, and by whom
-        method, path = exchange.method, scope.path
-        place = (method, host, path, scope.query_string)
-        # A query string that holds a key must not become the name of anything remembered.
-        if presented.in_query or sum(map(len, place)) > MAX_REMEMBERED_PLACE:
-            located, route = self._find(snapshot, method, host, path, query)
-        else:
-            located, route = snapshot.remembered(place, lambda: self._find(snapshot, method, host, path, query))
-        account = located.account
-        credential = self._credentials.read(
-            snapshot, presented, account, bearer_key=route is not None and route.operation.bearer_key, now=exchange.now
+        # 1-3: who is addressed, by whom, and may they
+        admitted = self._admit(
+            exchange, snapshot, (exchange.method, host, scope.path, scope.query_string), query, presented
         )
-        if located.regional and isinstance(credential, KeyCredential):
-            account = snapshot.only("account", credential.account_id)
-            route = self._route(exchange.method, located.path, account.kind if account is not None else None, query)
-        exchange.account, exchange.credential, exchange.route = account, credential, route
-
-        # 3: the head
-        facts = Facts(
-            exchange.now,
-            exchange.address,
-            account,
-            located.regional,
-            credential,
-            route.operation if route is not None else None,
-            located.path,
-            method,
-        )
-        match decide(snapshot, facts, "head"):
-            case Deny() as denied:
-                exchange.denied = denied
-                raise denied.fault
-        if route is None or account is None:  # the rules have refused it; a rule that forgot must not open the way
-            raise Fault(FaultKind.NOT_FOUND, "Resource not found")
-        operation = route.operation
+        route, account, credential = admitted.route, admitted.account, admitted.credential
 
         # 4: the body
+        operation = route.operation
         limit = min(operation.max_body_bytes, self._limits.max_body_bytes)
-        request_body.check_head(operation, exchange.content_type, exchange.content_encoding, exchange.content_length, limit)
         data = b""
         if operation.body != "none":
-            data = await request_body.read(proto, exchange.content_length, limit, self._limits.body_timeout_s)
+            request_body.check_head(
+                operation, exchange.content_type, exchange.content_encoding, exchange.content_length, limit
+            )
+            data = await request_body.read(
+                proto, exchange.content_length, limit, self._limits.body_timeout_s, exchange.task
+            )
         call = Call(
-            operation, account, credential, snapshot, route.values, query, exchange.content_type, data, exchange.id, exchange.now
+            operation,
+            account,
+            credential,
+            snapshot,
+            route.values,
+            query,
+            exchange.content_type,
+            data,
+            exchange.id,
+            exchange.now,
         )
         route.service.read(call)
 
         # 5: decide again, with the deployment and what it has used
+        facts = Facts(
+            exchange.now,
+            exchange.address,
+            account,
+            admitted.regional,
+            credential,
+            operation,
+            scope.path,
+            exchange.method,
+        )
         self._count_facts(facts, call)
         match decide(snapshot, facts, "body"):
             case Deny() as denied:
@@ -209,13 +220,63 @@ class Gateway:
         # 6-7: the engine, and its reply
         await self._answer(exchange, route, call, proto)
 
+    def _admit(
+        self,
+        exchange: Exchange,
+        snapshot: Snapshot,
+        place: tuple[str, str, str, str],
+        query: Mapping[str, str],
+        presented: Presented,
+    ) -> Admitted:
+        """Locate the account, read the credential and decide at the head; raises the fault of whoever refuses.
+
+        That a key is admitted follows from the snapshot, the place, the client's address and the key alone: no head rule asks the clock of
+        a key. So the answer is remembered with the snapshot, under the key's digest. Refusals and tokens are worked out every time.
+        """
+        # A query string that holds a key must not become the name of anything remembered.
+        memorable = not presented.in_query and sum(map(len, place)) <= MAX_REMEMBERED_PLACE
+        name: tuple[Any, ...] | None = None
+        if memorable and presented.key and not presented.bearer and not presented.conflicting:
+            name = ("admitted", place, exchange.address, self._credentials.digest(presented.key))
+            known: Admitted | None = snapshot.memo.get(name)
+            if known is not None:
+                exchange.account, exchange.credential, exchange.route = known.account, known.credential, known.route
+                return known
+        method, host, path, _ = place
+        if memorable:
+            located, route = snapshot.remembered(place, lambda: self._find(snapshot, method, host, path, query))
+        else:
+            located, route = self._find(snapshot, method, host, path, query)
+        account = located.account
+        credential = self._credentials.read(
+            snapshot, presented, account, bearer_key=route is not None and route.operation.bearer_key, now=exchange.now
+        )
+        if located.regional and isinstance(credential, KeyCredential):
+            account = snapshot.only("account", credential.account_id)
+            route = self._route(method, located.path, account.kind if account is not None else None, query)
+        exchange.account, exchange.credential, exchange.route = account, credential, route
+        operation = route.operation if route is not None else None
+        facts = Facts(
+            exchange.now, exchange.address, account, located.regional, credential, operation, located.path, method
+        )
+        match decide(snapshot, facts, "head"):
+            case Deny() as denied:
+                exchange.denied = denied
+                raise denied.fault
+        if route is None or account is None:  # the rules have refused it; a rule that forgot must not open the way
+            raise Fault(FaultKind.NOT_FOUND, "Resource not found")
+        admitted = Admitted(account, route, credential, located.regional)
+        if name is not None and isinstance(credential, KeyCredential):
+            snapshot.remembered(name, lambda: admitted)
+        return admitted
+
     async def _answer(self, exchange: Exchange, route: Route, call: Call, proto: Any) -> None:
-        guard = Guard(proto, self._limits.request_timeout_s)
+        guard = Guard(proto, self._limits.request_timeout_s, task=exchange.task)
         try:
             answer = await route.service.answer(call)
             if isinstance(answer, Stream):
                 guard.release()
-                guard = Guard(proto, self._limits.request_timeout_s, watch_now=True)
+                guard = Guard(proto, self._limits.request_timeout_s, task=exchange.task, watch_now=True)
                 await self._stream(exchange, route, answer, proto, guard)
             else:
                 self._reply(exchange, proto, answer)
@@ -266,7 +327,11 @@ class Gateway:
         status = exchange.status = status_of(fault)
         exchange.outcome = f"failed:{fault.kind.value}"
         inside = exchange.denied is None and failure is None and exchange.route is not None
-        body = exchange.route.service.refuse(fault, status) if inside and exchange.route is not None else gateway_body(fault)
+        body = (
+            exchange.route.service.refuse(fault, status)
+            if inside and exchange.route is not None
+            else gateway_body(fault)
+        )
         extra = [("x-stockade-decision", exchange.id), *refusal_headers(fault)]
         head = self._heads.build(exchange.id, exchange.client_request_id, "application/json", extra)
         proto.response_bytes(status, head, _encode(body))
@@ -296,7 +361,9 @@ class Gateway:
             elif name == "x-forwarded-for":
                 forwarded_for = f"{forwarded_for},{value}" if forwarded_for else value
         if coded:
-            exchange.content_length = ""  # then it says nothing (RFC 9112 section 6.3), and the body is counted as it arrives
+            exchange.content_length = (
+                ""  # then it says nothing (RFC 9112 section 6.3), and the body is counted as it arrives
+            )
         return host, forwarded_for, presented
 
     def _query(self, text: str, presented: Presented) -> Mapping[str, str]:
@@ -317,7 +384,9 @@ class Gateway:
                 presented.add_key(value)
                 presented.in_query = True
             elif values.setdefault(lowered, value) != value:
-                raise Fault(FaultKind.INVALID, f"The query parameter '{lowered[:60]}' is given twice.", target=lowered[:60])
+                raise Fault(
+                    FaultKind.INVALID, f"The query parameter '{lowered[:60]}' is given twice.", target=lowered[:60]
+                )
         if not presented.in_query and len(text) < 256:
             if len(self._queries) >= _QUERY_CACHE:
                 self._queries.clear()

@@ -7,6 +7,7 @@ from typing import Any
 
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.operation import Operation
+from stockade.upstream.deadlines import deadlines
 
 _LENGTH_DIGITS = 18
 _JSON_TYPES = ("application/json", "application/merge-patch+json", "text/json")
@@ -14,10 +15,20 @@ _JSON_TYPES = ("application/json", "application/merge-patch+json", "text/json")
 
 def check_head(operation: Operation, content_type: str, content_encoding: str, content_length: str, limit: int) -> None:
     """Refuse by the head alone: a type the operation does not read, a coding we do not undo, a declared size above the limit."""
-    if operation.body == "none":
-        return
+    if operation.body == "none" or (
+        content_type == "application/json"
+        and not content_encoding
+        and content_length.isdecimal()
+        and content_length.isascii()
+        and len(content_length) <= _LENGTH_DIGITS
+        and int(content_length) <= limit
+        and operation.body == "json"
+    ):
+        return  # the usual head, in one go
     if content_encoding and content_encoding.lower() != "identity":
-        raise Fault(FaultKind.UNSUPPORTED_MEDIA_TYPE, "Compressed request bodies are not accepted.", target="Content-Encoding")
+        raise Fault(
+            FaultKind.UNSUPPORTED_MEDIA_TYPE, "Compressed request bodies are not accepted.", target="Content-Encoding"
+        )
     media = content_type.partition(";")[0].strip().lower()
     if operation.body == "json" and media not in _JSON_TYPES and not media.endswith("+json"):
         raise Fault(
@@ -31,18 +42,19 @@ def check_head(operation: Operation, content_type: str, content_encoding: str, c
         raise _too_large(limit)
 
 
-async def read(proto: Any, content_length: str, limit: int, timeout_s: float) -> bytes:
+async def read(
+    proto: Any, content_length: str, limit: int, timeout_s: float, task: asyncio.Task[Any] | None = None
+) -> bytes:
     """Return the whole body; Fault(TOO_LARGE) above the limit, Fault(TIMEOUT) when it does not come in time.
 
-    With a declared length the server itself bounds the body; without one it is counted as it arrives.
+    task: the one that reads, when the caller knows it. With a declared length the server itself bounds the body; without one it is counted as it arrives.
     """
     if content_length == "0":
         return b""
-    # A timer of the loop's own costs a quarter of what asyncio.timeout does, and every request with a body pays for it.
-    task = asyncio.current_task()
+    task = task or asyncio.current_task()
     assert task is not None
-    slow = _Slow(task)
-    timer = task.get_loop().call_later(timeout_s, slow.end)
+    slow, limits = _Slow(task), deadlines()
+    number = limits.after(timeout_s, slow.end)
     try:
         if content_length:
             whole: bytes = await proto()
@@ -60,7 +72,7 @@ async def read(proto: Any, content_length: str, limit: int, timeout_s: float) ->
             raise
         raise Fault(FaultKind.TIMEOUT, f"The request body did not arrive within {timeout_s:g} seconds.") from None
     finally:
-        timer.cancel()
+        limits.cancel(number)
 
 
 class _Slow:

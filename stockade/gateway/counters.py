@@ -32,7 +32,9 @@ class RateCounters:
             self._cells = memoryview(self._map).cast("Q")
             self._column = self._claim(directory)
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing alone would not: the mapping keeps the open file, and with it the lock
+            fcntl.flock(
+                descriptor, fcntl.LOCK_UN
+            )  # closing alone would not: the mapping keeps the open file, and with it the lock
             os.close(descriptor)
 
     def used(self, ordinal: int, minute: int) -> int:

@@ -67,7 +67,13 @@ class Credentials:
         key, bearer = presented.key, presented.bearer
         if not key and not bearer:
             return None
-        if bearer and bearer_key and presented.scheme == "bearer" and bearer.count(".") != 2 and not bearer.startswith("aad#"):
+        if (
+            bearer
+            and bearer_key
+            and presented.scheme == "bearer"
+            and bearer.count(".") != 2
+            and not bearer.startswith("aad#")
+        ):
             presented.add_key(bearer)
             key, bearer = presented.key, ""
         if presented.conflicting or (key and bearer):
@@ -84,10 +90,14 @@ class Credentials:
             return self._session(snapshot, bearer, now)
         return self._verify_token(snapshot, bearer, now)
 
+    def digest(self, key: str) -> bytes:
+        """Return the keyed digest of a presented key; of an overlong one, that of its beginning, which is no key's."""
+        return self._digester.digest(key[: MAX_KEY + 1].encode("utf-8", "surrogatepass"))
+
     def _key(self, snapshot: Snapshot, key: str) -> Credential:
         if len(key) > MAX_KEY:
             return RejectedCredential("key", "too_long")
-        digest = self._digester.digest(key.encode("utf-8", "surrogatepass"))
+        digest = self.digest(key)
         # The look-up is by keyed digest: what a caller can learn from its timing is about digests it cannot compute.
         found: KeyPolicy | None = snapshot.only("key", digest)
         if found is None:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from stockade.kernel.operation import Operation
 from stockade.services.service import Service
 
-_API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(?:-preview)?|preview|latest|v?\d+(?:\.\d+){0,2}(?:-preview(?:\.\d+)?)?", re.IGNORECASE)
+_API_VERSION = re.compile(
+    r"\d{4}-\d{2}-\d{2}(?:-preview)?|preview|latest|v?\d+(?:\.\d+){0,2}(?:-preview(?:\.\d+)?)?", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,23 +74,41 @@ class KeyUsage:
                 for (digest, account, address, client), (count, first, last) in pending.items():
                     self._write(connection, digest.hex(), account, address, client, int(count), first, last)
         except Exception as failure:  # whatever it is, this thread must outlive it
-            log.warning("key usage could not be written and will be tried again", exc_info=not isinstance(failure, Fault))
+            log.warning(
+                "key usage could not be written and will be tried again", exc_info=not isinstance(failure, Fault)
+            )
             with self._lock:
                 for key, (count, first, last) in pending.items():
                     self._add(key, count, first, last)
 
     def _write(
-        self, connection: Any, digest: str, account: str, address: str, client: str, count: int, first: float, last: float
+        self,
+        connection: Any,
+        digest: str,
+        account: str,
+        address: str,
+        client: str,
+        count: int,
+        first: float,
+        last: float,
     ) -> None:
         table = key_callers.c
         known = (table.digest == digest) & (table.address == address) & (table.client == client)
         if connection.execute(select(table.digest).where(known)).first() is None:
-            rows = connection.execute(select(func.count()).select_from(key_callers).where(table.digest == digest)).scalar_one()
+            rows = connection.execute(
+                select(func.count()).select_from(key_callers).where(table.digest == digest)
+            ).scalar_one()
             if rows >= CALLERS_PER_KEY:
                 address, client = OTHERS
         insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
         statement: Any = insert(key_callers).values(
-            digest=digest, address=address, client=client, account=account, count=count, first_seen=first, last_seen=last
+            digest=digest,
+            address=address,
+            client=client,
+            account=account,
+            count=count,
+            first_seen=first,
+            last_seen=last,
         )
         connection.execute(
             statement.on_conflict_do_update(

@@ -14,6 +14,7 @@ from typing import Any
 import httptools
 
 from stockade.kernel.faults import Fault, FaultKind
+from stockade.upstream.deadlines import deadlines
 
 MAX_HEAD_BYTES = 64 * 1024
 """Names and values of one reply, interim replies and trailers included."""
@@ -69,9 +70,9 @@ class UpstreamReply:
                 raise self._failure
             if self._done:
                 return b""
-            loop = asyncio.get_running_loop()
-            self._waiter = waiter = loop.create_future()
-            timer = loop.call_later(idle_timeout_s, _expire, waiter)
+            limits = deadlines()
+            self._waiter = waiter = limits.loop.create_future()
+            number = limits.after(idle_timeout_s, _expire, waiter)
             try:
                 await waiter
             except TimeoutError:
@@ -81,7 +82,7 @@ class UpstreamReply:
                 self.close()  # nobody will read the rest
                 raise
             finally:
-                timer.cancel()
+                limits.cancel(number)
                 self._waiter = None
 
     def close(self) -> None:
@@ -120,7 +121,9 @@ class UpstreamReply:
 class UpstreamConnection(asyncio.Protocol):
     """The socket's side. `exchange` sends one request and waits for the reply's head (or for all of a small reply)."""
 
-    def __init__(self, released: Callable[[UpstreamConnection], None], lost: Callable[[UpstreamConnection], None]) -> None:
+    def __init__(
+        self, released: Callable[[UpstreamConnection], None], lost: Callable[[UpstreamConnection], None]
+    ) -> None:
         self._released, self._lost = released, lost
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = None
@@ -147,10 +150,10 @@ class UpstreamConnection(asyncio.Protocol):
         self.answered = False
         if self._transport is None:
             raise Fault(FaultKind.UPSTREAM_FAILED, "The model server closed the connection before it was used.")
-        loop = asyncio.get_running_loop()
+        limits = deadlines()
         self._parser = httptools.HttpResponseParser(self)
         self._reply = UpstreamReply(self)
-        future: asyncio.Future[UpstreamReply] = loop.create_future()
+        future: asyncio.Future[UpstreamReply] = limits.loop.create_future()
         self._head = future
         self._head_bytes = self._header_bytes = 0
         self._until_close = self._whole = self._complete = False
@@ -158,7 +161,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.write(head + body)
         else:
             self._transport.writelines((head, body))
-        timer = loop.call_later(timeout_s, _expire, future)
+        number = limits.after(timeout_s, _expire, future)
         try:
             return await future
         except TimeoutError:
@@ -168,7 +171,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.abort()
             raise
         finally:
-            timer.cancel()
+            limits.cancel(number)
             # By now another request may already use this connection: it is released when the reply ends, before this task runs on.
             if self._head is future:
                 self._head = None
@@ -223,7 +226,12 @@ class UpstreamConnection(asyncio.Protocol):
             if self._until_close and failure is None and not self._aborted:
                 self._finish_reply(reply)
             else:
-                self._fail(Fault(FaultKind.UPSTREAM_FAILED, "The model server closed the connection before its reply was complete."))
+                self._fail(
+                    Fault(
+                        FaultKind.UPSTREAM_FAILED,
+                        "The model server closed the connection before its reply was complete.",
+                    )
+                )
         self._parser = None
         self._lost(self)
 

@@ -35,7 +35,13 @@ class Target:
     def from_url(cls, url: str, *, ca_file: str = "", credential: tuple[str, Secret] | None = None) -> Target:
         """Parse an engine's base URL (`http`, `https`); ValueError when it is neither or carries credentials or a query."""
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or "@" in parts.netloc
+            or parts.query
+            or parts.fragment
+        ):
             raise ValueError(f"not a usable engine URL: {parts.scheme}://{parts.hostname}")
         context = None
         if parts.scheme == "https":
@@ -117,7 +123,11 @@ class UpstreamPool:
             if len(self._open) + self._opening < MAX_CONNECTIONS:
                 return await self._connect()
             if len(self._waiting) >= MAX_WAITING:
-                raise Fault(FaultKind.UNAVAILABLE, "The model server is busy; too many requests are waiting for it.", retry_after_s=1)
+                raise Fault(
+                    FaultKind.UNAVAILABLE,
+                    "The model server is busy; too many requests are waiting for it.",
+                    retry_after_s=1,
+                )
             await self._wait(deadline)
 
     async def _wait(self, deadline: float) -> None:
@@ -201,5 +211,8 @@ def read_credential(header: str, env: str, file: str) -> tuple[str, Secret] | No
     else:
         return None
     if not value or not value.isascii() or not value.isprintable():
-        raise Fault(FaultKind.UNAVAILABLE, f"The model server's credential is not set, or no header can carry it ({env or file}).")
+        raise Fault(
+            FaultKind.UNAVAILABLE,
+            f"The model server's credential is not set, or no header can carry it ({env or file}).",
+        )
     return header, Secret(f"Bearer {value}" if header.lower() == "authorization" else value)
