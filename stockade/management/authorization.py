@@ -21,7 +21,7 @@ def access_below(snapshot: Snapshot, credential: TokenCredential, scope: str) ->
     prefix = scope.rstrip("/") + "/"
 
     def compute() -> bool:
-        who = rbac.identities(snapshot, credential.object_id, credential.groups)
+        who = rbac.holders(snapshot, rbac.identities(snapshot, credential.object_id, credential.groups))
         places = (key for key in snapshot.keys("assignment") if key in above or str(key).startswith(prefix))
         return any(
             assignment.principal_id in who for place in places for assignment in snapshot.all("assignment", place)
@@ -42,6 +42,15 @@ def authorise(
             return f"{role_name} at {assignment.scope}"
         case rbac.Refused(deny=deny):
             raise refusal(snapshot, credential, permission, shown, decision_id, deny.name if deny is not None else None)
+
+
+def require_no_denial(
+    snapshot: Snapshot, credential: TokenCredential, permission: str, scope: str, shown: str, decision_id: str
+) -> None:
+    """Raise Fault(AUTHORIZATION_FAILED) when a deny assignment takes an ARM action at a scope."""
+    match rbac.check(snapshot, credential.object_id, credential.groups, permission, scope):
+        case rbac.Refused(deny=deny) if deny is not None:
+            raise refusal(snapshot, credential, permission, shown, decision_id, deny.name)
 
 
 def refusal(

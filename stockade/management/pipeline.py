@@ -32,7 +32,7 @@ from stockade.management import arm_wire, authorization
 from stockade.management.audit_trail import AuditTrail, Subject
 from stockade.management.authentication import Verify, authenticate
 from stockade.management.envelope import check_preconditions, document_reply, envelope, not_found, page
-from stockade.management.resource_type import Call, Method, Platform, Reply, ResourceType
+from stockade.management.resource_type import Call, Method, Platform, Reply, ResourceType, display_id
 from stockade.management.routing import ActionTarget, DocumentTarget, ListTarget, Registry, RouteTarget, Target
 from stockade.policy.snapshot import Snapshot
 from stockade.policy.source import SnapshotSource
@@ -239,6 +239,7 @@ class Pipeline:
             if call.method == "DELETE":
                 if live is None:
                     return Reply(204)
+                self._require_no_denial_below(call, writer, live)
                 self._intend(admitted)
                 return kind.remove(call, writer, live) or Reply(200)  # 7. write
             if call.method == "PATCH" and live is None:
@@ -281,6 +282,22 @@ class Pipeline:
             if nearest is None:
                 raise self._missing(scope)
         return nearest
+
+    def _require_no_denial_below(self, call: Call, writer: Writer, document: Document) -> None:
+        """Refuse to delete what holds something that a deny assignment keeps the caller from deleting.
+
+        Roles are inherited, so the right to delete the whole gives that of its parts; denials begin further down.
+        """
+        if not any(call.snapshot.keys("deny")):
+            return
+        for part in writer.below(document.id):
+            kind = self._registry.of_document(part)
+            if kind is None or kind.extension:
+                continue
+            shown = display_id(part)
+            authorization.require_no_denial(
+                call.snapshot, call.credential, f"{kind.permissions_prefix}/delete", part.id, shown, call.decision_id
+            )
 
     def _intend(self, admitted: Admitted) -> None:
         # 6. intent: of everything but GET, also of what only reads, because listKeys hands out secrets.

@@ -99,3 +99,19 @@ def test_lists_and_filters(plane: ControlPlane) -> None:
     assert listed(RG, f"principalId eq '{who.object_id}'") == ["one"]
     assert listed(RG, "denyAssignmentName eq 'TWO'") == ["two"]
     plane.fails(400, "InvalidFilterInQueryString", "GET", f"{RG}{AUTH}/denyAssignments?$filter=x eq 'y'")
+
+
+def test_what_may_not_be_deleted_is_not_deleted_with_its_group_either(plane: ControlPlane) -> None:
+    identity = f"{RG}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/abc"
+    plane.ok("PUT", identity, {"location": "local"})
+    path = at(identity)
+    plane.ok(
+        "PUT",
+        path,
+        body(EVERYONE, exclude=(plane.principal("nobody").object_id,), actions=("*/userAssignedIdentities/delete",)),
+    )
+    plane.fails(403, "AuthorizationFailed", "DELETE", identity)
+    assert "'frozen'" in plane.fails(403, "AuthorizationFailed", "DELETE", RG)
+    plane.ok("GET", identity)
+    plane.ok("DELETE", path)
+    plane.ok("DELETE", RG)

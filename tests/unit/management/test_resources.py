@@ -108,6 +108,7 @@ def test_resources_are_listed_and_filtered(plane: ControlPlane) -> None:
     assert listed("substringof('OBO', name)") == ["Robot", "Robot2"]
     assert listed("resourceType eq 'Microsoft.Web/sites'") == []
     plane.fails(400, "InvalidFilterInQueryString", "GET", f"{S}/resources?$filter=colour eq 'x'")
+    plane.fails(404, "ResourceGroupNotFound", "GET", f"{S}/resourceGroups/none/resources")
     (shown, _) = plane.ok("GET", f"{S}/resources?$expand=createdTime,provisioningState")["value"]
     assert shown["createdTime"] and shown["provisioningState"] == "Succeeded" and "properties" not in shown
 

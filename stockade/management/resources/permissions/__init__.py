@@ -37,7 +37,7 @@ def _list(call: Call, reader: Reader) -> Json:
 
 def _held(call: Call) -> Iterator[Permission]:
     """Yield the permission sets of every role the caller holds at the scope or above. Deny assignments are listed on their own."""
-    who = rbac.identities(call.snapshot, call.credential.object_id, call.credential.groups)
+    who = rbac.holders(call.snapshot, rbac.identities(call.snapshot, call.credential.object_id, call.credential.groups))
     for level in scope_chain(call.id.key):
         for assignment in call.snapshot.all("assignment", level):
             role = call.snapshot.only("role", assignment.role_id)

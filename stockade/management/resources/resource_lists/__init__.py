@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import urlencode
 
 from stockade.kernel.clock import iso
+from stockade.kernel.faults import Fault, FaultKind
 from stockade.management import authorization
 from stockade.management.odata import Term, invalid_filter, parse_filter
 from stockade.management.resource_type import Call, Plugin, ResourceType, Route
@@ -38,6 +39,9 @@ def _list(call: Call, reader: Reader) -> Json:
     if not authorization.access_below(call.snapshot, call.credential, call.id.key):
         permission = "Microsoft.Resources/subscriptions/resources/read"
         raise authorization.refusal(call.snapshot, call.credential, permission, call.id.text, call.decision_id)
+    if call.id.resource_group is not None and reader.get(call.id.key) is None:
+        message = f"Resource group '{call.id.resource_group}' could not be found."
+        raise Fault(FaultKind.NOT_FOUND, message, code="ResourceGroupNotFound")
     found = (document for document in _readable(call, reader) if all(_fits(document, term) for term in terms))
     after = call.query.get("$skiptoken", "")
     ordered = sorted((document for document in found if document.id > after), key=lambda document: document.id)
