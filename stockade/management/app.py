@@ -7,7 +7,7 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 import msgspec
-from anyio import to_thread
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -50,9 +50,9 @@ class ArmApp:
             if raw_path.split(b"?", 1)[0].lower().rstrip(b"/") == METADATA_PATH and request.method in ("GET", "HEAD"):
                 reply = Reply(200, metadata_endpoints(self._settings))
             else:
-                admitted = await to_thread.run_sync(self._pipeline.admit, head)
+                admitted = await run_in_threadpool(self._pipeline.admit, head)
                 body = arm_wire.read_json(await self._body(request, headers), headers.get("content-type", ""))
-                reply = await to_thread.run_sync(self._pipeline.answer, admitted, body)
+                reply = await run_in_threadpool(self._pipeline.answer, admitted, body)
         except ClientDisconnect:
             return
         except Exception as failure:  # noqa: BLE001 - refuse() logs what it does not know and shows none of it
