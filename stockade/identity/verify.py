@@ -20,6 +20,7 @@ from joserfc.jwk import ECKey, RSAKey
 
 from stockade.identity.audiences import WELL_KNOWN
 from stockade.identity.compact import Compact, NotVerified, check_signature, import_key, instant, read, text
+from stockade.identity.external_ids import object_id_of
 from stockade.kernel.principal import EVERYONE, RejectedCredential, TokenCredential
 from stockade.policy.snapshot import IssuerPolicy, PrincipalPolicy, Snapshot, VerificationKey
 
@@ -135,8 +136,8 @@ def _read_claims(compact: Compact, policy: IssuerPolicy, key: VerificationKey) -
     expires_at, not_before, issued_at = (instant(claims, name) for name in ("exp", "nbf", "iat"))
     if expires_at is None:
         raise NotVerified("no_expiry")
-    object_id = text(claims, policy.object_id_claim)
-    if object_id is None or object_id == EVERYONE:
+    subject = text(claims, policy.object_id_claim)
+    if subject is None or subject == EVERYONE:
         raise NotVerified("no_object_id")
     scopes = claims.get("scp", "")
     return _Proof(
@@ -146,9 +147,9 @@ def _read_claims(compact: Compact, policy: IssuerPolicy, key: VerificationKey) -
         policy=policy,
         audiences=_audiences(claims),
         tenant_id=text(claims, "tid"),
-        object_id=object_id.lower(),
+        object_id=subject.lower() if policy.local else object_id_of(policy.issuer, subject),
         app_id=_lower(text(claims, policy.app_id_claim) or text(claims, "azp")),
-        groups=() if policy.local else _groups(claims),
+        groups=() if policy.local else _groups(policy.issuer, claims),
         scopes=tuple(scopes.split()) if isinstance(scopes, str) else (),
         token_id=text(claims, "uti") or text(claims, "jti") or "",
         not_before=max(not_before or 0.0, issued_at or 0.0),
@@ -170,9 +171,8 @@ def _credential(snapshot: Snapshot, proof: _Proof, now: float, audiences: frozen
     principal: PrincipalPolicy | None = snapshot.only("principal", proof.object_id)
     if policy.local:
         _check_local(proof, principal)
-    elif principal is not None and (principal.issuer != proof.issuer or not principal.enabled):
-        # An issuer speaks for its own principals only, even when it writes someone else's object id into a token.
-        raise NotVerified("foreign_principal" if principal.issuer != proof.issuer else "disabled_principal")
+    elif principal is not None:
+        _check_external(proof, principal)
     if proof.built is not None and proof.built[0] is audiences and not proof.groups:
         return proof.built[1]
     audience = next((name for name in proof.audiences if _fits(name, policy, audiences)), None)
@@ -205,6 +205,16 @@ def _check_local(proof: _Proof, principal: PrincipalPolicy | None) -> None:
         raise NotVerified("wrong_application")
 
 
+def _check_external(proof: _Proof, principal: PrincipalPolicy) -> None:
+    # An issuer speaks for its own principals only, even when it writes someone else's object id into a token.
+    if principal.issuer != proof.issuer:
+        raise NotVerified("foreign_principal")
+    if not principal.enabled:
+        raise NotVerified("disabled_principal")
+    if principal.type == "Group":
+        raise NotVerified("group_as_principal")
+
+
 def _fits(audience: str, policy: IssuerPolicy, audiences: frozenset[str]) -> bool:
     if not policy.audiences:
         return audience in audiences
@@ -212,11 +222,11 @@ def _fits(audience: str, policy: IssuerPolicy, audiences: frozenset[str]) -> boo
 
 
 def _own_groups(snapshot: Snapshot, proof: _Proof) -> tuple[str, ...]:
-    """Leave out groups that the directory knows as someone else's."""
+    """Leave out what the directory knows as someone else's, or as no group."""
     kept = []
     for group in proof.groups:
         known: PrincipalPolicy | None = snapshot.only("principal", group)
-        if known is None or known.issuer == proof.issuer:
+        if known is None or (known.issuer == proof.issuer and known.type == "Group"):
             kept.append(group)
     return tuple(kept)
 
@@ -230,11 +240,11 @@ def _audiences(claims: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _groups(claims: Mapping[str, Any]) -> tuple[str, ...]:
+def _groups(issuer: str, claims: Mapping[str, Any]) -> tuple[str, ...]:
     value = claims.get("groups", [])
     if not isinstance(value, list) or len(value) > MAX_GROUPS or not all(isinstance(name, str) for name in value):
         raise NotVerified("malformed")
-    return tuple(name.lower() for name in value)
+    return tuple(object_id_of(issuer, name, group=True) for name in value)
 
 
 def _lower(value: str | None) -> str | None:

@@ -71,10 +71,10 @@ def identities(snapshot: Snapshot, principal_id: str, groups: Iterable[str] = ()
 
 
 def holders(snapshot: Snapshot, identities: Iterable[str]) -> frozenset[str]:
-    """Return those whose role assignments count: principals that the directory has, enabled.
+    """Return those whose role assignments and exclusions count: principals that the directory has, enabled.
 
-    Assignments outlive the principals they were made for. A further issuer could name one of those in its tokens, or go on naming a
-    principal of its own whose registration was taken back.
+    Both outlive the principals they were made for. A further issuer could name one of those in its tokens, or go on naming a principal of
+    its own whose registration was taken back.
     """
     return frozenset(
         identity
@@ -113,18 +113,18 @@ def _evaluate(
     snapshot: Snapshot, principal_id: str, groups: tuple[str, ...], action: str, scope: str, data: bool
 ) -> Access:
     who = identities(snapshot, principal_id, groups)
+    known = holders(snapshot, who)
     chain = scope_chain(scope)
     for level in chain:
         for deny in snapshot.all("deny", level):
             if deny.this_scope_only and level != scope:
                 continue
-            hit = (EVERYONE in deny.principals or bool(who & deny.principals)) and not who & deny.excluded
+            hit = (EVERYONE in deny.principals or bool(who & deny.principals)) and not known & deny.excluded
             if hit and any(grants(permission, action, data=data) for permission in deny.permissions):
                 return Refused(deny)
-    able = holders(snapshot, who)
     for level in chain:
         for assignment in snapshot.all("assignment", level):
-            if assignment.principal_id in able:
+            if assignment.principal_id in known:
                 role = snapshot.only("role", assignment.role_id)
                 if role is not None and any(grants(permission, action, data=data) for permission in role.permissions):
                     return Granted(assignment, role.name)

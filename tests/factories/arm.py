@@ -15,7 +15,7 @@ from stockade.management.pipeline import Head, Pipeline
 from stockade.management.resource_type import Platform, Reply
 from stockade.management.routing import Registry
 from stockade.policy.compile import Compiler
-from stockade.policy.snapshot import Entry, Permission, RoleAssignment, RoleDefinition, Snapshot
+from stockade.policy.snapshot import Entry, Permission, PrincipalPolicy, RoleAssignment, RoleDefinition, Snapshot
 from stockade.policy.source import SnapshotSource
 from stockade.settings import Settings
 from stockade.storage.database import Database
@@ -34,6 +34,7 @@ API_VERSION = "2025-09-01"
 _ROLE = RoleDefinition(new_guid(), "Everything", built_in=False, permissions=(Permission(("*",), (), ("*",), ()),))
 _BASE: tuple[Entry, ...] = (
     ("role", _ROLE.id, _ROLE),
+    ("principal", OWNER, PrincipalPolicy(OWNER, "User", None, "Owner", enabled=True)),
     ("assignment", "/", RoleAssignment(new_guid(), "/", _ROLE.id, OWNER)),
 )
 

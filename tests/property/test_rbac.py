@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
 from random import Random
 
 from hypothesis import given
@@ -10,7 +11,15 @@ from hypothesis import strategies as st
 from stockade.kernel.principal import EVERYONE
 from stockade.policy import rbac
 from stockade.policy.compile import Compiler
-from stockade.policy.snapshot import DenyAssignment, Entry, Permission, RoleAssignment, RoleDefinition, Snapshot
+from stockade.policy.snapshot import (
+    DenyAssignment,
+    Entry,
+    Permission,
+    PrincipalPolicy,
+    RoleAssignment,
+    RoleDefinition,
+    Snapshot,
+)
 from stockade.storage.documents import Document, State
 
 SCOPES = (
@@ -48,10 +57,16 @@ World = tuple[list[tuple[Permission, ...]], list[tuple[str, int, str]], list[Den
 WORLDS = st.tuples(ROLES, ASSIGNMENTS, DENIES)
 
 
-def entries(world: World) -> dict[str, tuple[Entry, ...]]:
+def entries(
+    world: World, known: Sequence[str] = PRINCIPALS, disabled: Container[str] = ()
+) -> dict[str, tuple[Entry, ...]]:
     """p1 is in group g1."""
     roles, assignments, denies = world
     found: dict[str, tuple[Entry, ...]] = {"group": (("member", "p1", "g1"),)}
+    for who in known:
+        found[who] = (
+            ("principal", who, PrincipalPolicy(who, "ServicePrincipal", None, who, enabled=who not in disabled)),
+        )
     for number, permissions in enumerate(roles):
         found[f"role{number}"] = (
             ("role", f"r{number}", RoleDefinition(f"r{number}", f"R{number}", False, permissions)),
@@ -108,6 +123,20 @@ def granted(state: Snapshot, who: str, action: str, scope: str, *, data: bool = 
 @given(WORLDS, st.sampled_from(PRINCIPALS[:2]), ACTIONS, st.sampled_from([*SCOPES, TARGET]), st.booleans())
 def test_it_decides_as_the_oracle_does(world: World, who: str, action: str, scope: str, data: bool) -> None:
     assert granted(snapshot(world), who, action, scope, data=data) == allowed(world, who, action, scope, data=data)
+
+
+@given(WORLDS, st.sampled_from(PRINCIPALS[:2]), ACTIONS, st.sampled_from(PRINCIPALS), st.booleans())
+def test_only_principals_that_are_there_and_enabled_hold_anything(
+    world: World, who: str, action: str, gone: str, disabled: bool
+) -> None:
+    """Assignments and exclusions of a deleted or disabled principal are as if nobody had made them; denies of it go on."""
+    roles, assignments, denies = world
+    left = [principal for principal in PRINCIPALS if principal != gone]
+    found = entries(world, disabled=(gone,)) if disabled else entries(world, known=left)
+    fewer = [one for one in assignments if one[2] != gone]
+    harsher = [(*deny[:3], deny[3] - {gone}, deny[4]) for deny in denies]
+    expected = allowed((roles, fewer, harsher), who, action, TARGET, data=False)
+    assert granted(Snapshot().with_changes(1, found), who, action, TARGET) == expected
 
 
 @given(WORLDS, DENIES, st.sampled_from(PRINCIPALS[:2]), ACTIONS)

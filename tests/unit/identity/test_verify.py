@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc.jwk import RSAKey
 
 from stockade.identity.compact import MAX_TOKEN_BYTES
+from stockade.identity.external_ids import object_id_of
 from stockade.identity.verify import LEEWAY_S, TokenCache, verify
 from stockade.kernel.principal import EVERYONE, RejectedCredential, TokenCredential
 from stockade.policy.snapshot import PrincipalPolicy, Snapshot, VerificationKey
@@ -67,7 +68,7 @@ def test_the_credential_says_what_the_token_said() -> None:
         audience=AI,
         issuer=jose.ISSUER,
         expires_at=NOW + 60.5,
-        groups=("g1",),
+        groups=(object_id_of(jose.ISSUER, "G1", group=True),),
         scopes=(),
         identity_type="app",
         token_id="abc",
@@ -84,7 +85,7 @@ def test_an_issuer_may_call_the_object_id_otherwise() -> None:
     snapshot = snapshot_of(object_id_claim="sub", app_id_claim="azp")
     found = verify(snapshot, sign(header(), claims(sub="SOMEONE", oid=None, appid=None, azp="Client")), NOW, AUDIENCES)
     assert isinstance(found, TokenCredential)
-    assert (found.object_id, found.app_id) == ("someone", "client")
+    assert (found.object_id, found.app_id) == (object_id_of(jose.ISSUER, "SOMEONE"), "client")
 
 
 @pytest.mark.parametrize("audience", [AI, AI + "/", [AI], ["https://example.com", AI + "/"]])
@@ -298,8 +299,10 @@ def test_an_issuer_with_audiences_of_its_own() -> None:
     assert outcome(sign(header(), claims(aud=ARM)), snapshot, audiences=frozenset({ARM})) == "accepted"
 
 
-def known(object_id: str, issuer: str | None, enabled: bool = True) -> tuple[tuple[str, str, PrincipalPolicy], ...]:
-    return (("principal", object_id, PrincipalPolicy(object_id, "User", None, "x", enabled, issuer)),)
+def known(
+    object_id: str, issuer: str | None, enabled: bool = True, sort: str = "User"
+) -> tuple[tuple[str, str, PrincipalPolicy], ...]:
+    return (("principal", object_id, PrincipalPolicy(object_id, sort, None, "x", enabled, issuer)),)
 
 
 @pytest.mark.parametrize(
@@ -323,10 +326,34 @@ def test_an_issuer_speaks_for_its_own_principals_only(issuer: str | None, enable
 
 
 def test_an_issuer_cannot_put_its_users_into_our_groups() -> None:
-    snapshot = SNAPSHOT.with_changes(2, {"ours": known("ours", None), "theirs": known("theirs", jose.ISSUER)})
-    found = verify(snapshot, sign(header(), claims(groups=["Ours", "THEIRS", "unregistered"])), NOW, AUDIENCES)
+    ours, theirs, person, unregistered = (f"0f0f0f0f-0000-4000-8000-0000000000a{number}" for number in range(4))
+    snapshot = SNAPSHOT.with_changes(
+        2,
+        {
+            "ours": known(ours, None, sort="Group"),
+            "theirs": known(theirs, jose.ISSUER, sort="Group"),
+            "person": known(person, jose.ISSUER),
+        },
+    )
+    said = [ours.upper(), theirs.upper(), person, unregistered]
+    found = verify(snapshot, sign(header(), claims(groups=said)), NOW, AUDIENCES)
     assert isinstance(found, TokenCredential)
-    assert found.groups == ("theirs", "unregistered")
+    assert found.groups == (theirs, unregistered)
+
+
+def test_a_group_is_not_somebody() -> None:
+    snapshot = SNAPSHOT.with_changes(2, {"group": known(OBJECT_ID, jose.ISSUER, sort="Group")})
+    assert outcome(GOOD, snapshot) == "group_as_principal"
+
+
+def test_names_that_are_no_guids_get_one() -> None:
+    opaque = snapshot_of(object_id_claim="sub")
+    found = verify(opaque, sign(header(), claims(sub="auth0|123", groups=["/engineers", "auth0|123"])), NOW, AUDIENCES)
+    assert isinstance(found, TokenCredential)
+    assert found.object_id == object_id_of(jose.ISSUER, "auth0|123")
+    assert found.groups == tuple(object_id_of(jose.ISSUER, name, group=True) for name in ("/engineers", "auth0|123"))
+    assert found.object_id not in found.groups
+    assert outcome(sign(header(), claims(groups=["\ud800"]))) == "malformed"
 
 
 # Our own tokens
