@@ -10,7 +10,8 @@ from stockade.kernel.operation import Operation
 from stockade.services.service import Service
 
 _API_VERSION = re.compile(
-    r"\d{4}-\d{2}-\d{2}(?:-preview)?|preview|latest|v?\d+(?:\.\d+){0,2}(?:-preview(?:\.\d+)?)?", re.IGNORECASE
+    r"\d{4}-\d{2}-\d{2}(?:-preview)?|preview|latest|v?\d{1,4}(?:\.\d{1,4}){0,2}(?:-preview(?:\.\d{1,4})?)?",
+    re.IGNORECASE | re.ASCII,
 )
 
 

@@ -27,7 +27,9 @@ class Ground:
         self.outsider, self.outsiders_token = plane.caller("outsider", None)
         self.gateway: Gateway = plane.gateway()
 
-    async def models(self, *headers: tuple[str, str], query: str = "", account: Account | None = None, path: str = "") -> Answer:
+    async def models(
+        self, *headers: tuple[str, str], query: str = "", account: Account | None = None, path: str = ""
+    ) -> Answer:
         target = path or (account or self.one).path(MODELS)
         return await ask(self.gateway, target, *headers, method="GET", body=None, query=query)
 
@@ -77,7 +79,9 @@ async def test_key_from_the_query_is_nowhere_afterwards(ground: Ground, caplog: 
 
 async def test_key_as_bearer_opens_v1_and_nothing_else(ground: Ground) -> None:
     assert (await ground.models(bearer(ground.one.key))).status == 200
-    assert is_missing(await ground.models(bearer(ground.one.key), path=ground.one.path("/openai/models"), query=VERSION))
+    assert is_missing(
+        await ground.models(bearer(ground.one.key), path=ground.one.path("/openai/models"), query=VERSION)
+    )
     assert is_wrong_key(await ground.models(bearer("sk-something")))
 
 
@@ -103,7 +107,9 @@ async def test_blank_credential_is_no_credential(ground: Ground, headers: list[t
 
 
 async def test_blank_companion_does_not_spoil_a_credential(ground: Ground) -> None:
-    assert (await ground.models(("ocp-apim-subscription-key", ground.one.key), ("authorization", "Bearer "))).status == 200
+    assert (
+        await ground.models(("ocp-apim-subscription-key", ground.one.key), ("authorization", "Bearer "))
+    ).status == 200
     assert (await ground.models(("ocp-apim-subscription-key", ""), bearer(ground.token))).status == 200
     assert (await ground.models(("api-key", ground.one.key), query="subscription-key=")).status == 200
 
@@ -111,7 +117,9 @@ async def test_blank_companion_does_not_spoil_a_credential(ground: Ground) -> No
 async def test_same_key_said_twice_is_one_credential(ground: Ground) -> None:
     key = ground.one.key
     assert (await ground.models(("api-key", key), ("api-key", key))).status == 200
-    assert (await ground.models(("api-key", key), ("ocp-apim-subscription-key", key), query=f"subscription-key={key}")).status == 200
+    assert (
+        await ground.models(("api-key", key), ("ocp-apim-subscription-key", key), query=f"subscription-key={key}")
+    ).status == 200
     assert (await ground.models(("api-key", key), bearer(key))).status == 200
 
 
@@ -157,7 +165,9 @@ async def test_other_schemes_are_no_credential_here(ground: Ground, scheme: str)
     assert is_missing(await ground.models(("authorization", f"{scheme} {ground.token}")))
 
 
-@pytest.mark.parametrize("token", ["a.b.c", "..", "x" * 20_000 + ".y.z", "eyJhbGciOiJub25lIn0.e30.", "\u0442.\u0435.\u0441\u0442"])
+@pytest.mark.parametrize(
+    "token", ["a.b.c", "..", "x" * 20_000 + ".y.z", "eyJhbGciOiJub25lIn0.e30.", "\u0442.\u0435.\u0441\u0442"]
+)
 async def test_bearer_that_is_no_token_of_ours_is_refused(ground: Ground, token: str) -> None:
     assert is_missing(await ground.models(bearer(token)))
 
@@ -177,13 +187,26 @@ async def test_speech_form_names_its_resource(ground: Ground) -> None:
     token, right = ground.token, ground.one.id
     for resource in (right, right.upper(), right + "/"):
         assert (await ground.models(bearer(f"aad#{resource}#{token}"))).status == 200
-    for wrong in (f"aad#{ground.two.id}#{token}", f"aad##{token}", f"aad#{right}", f"aad#{right}#{token}#x", f"aad#{right}#x.y.z"):
+    for wrong in (
+        f"aad#{ground.two.id}#{token}",
+        f"aad##{token}",
+        f"aad#{right}",
+        f"aad#{right}#{token}#x",
+        f"aad#{right}#x.y.z",
+    ):
         assert is_missing(await ground.models(bearer(wrong)))
     assert is_missing(await ground.models(bearer(f"aad#{right}#{ground.one.key}")))
 
 
 async def issue(ground: Ground, *headers: tuple[str, str], path: str = "", query: str = "") -> Answer:
-    return await ask(ground.gateway, path or ground.one.path("/sts/v1.0/issueToken"), *headers, ("content-length", "0"), body=None, query=query)
+    return await ask(
+        ground.gateway,
+        path or ground.one.path("/sts/v1.0/issueToken"),
+        *headers,
+        ("content-length", "0"),
+        body=None,
+        query=query,
+    )
 
 
 async def test_key_is_exchanged_for_a_ten_minute_token(ground: Ground) -> None:
@@ -245,7 +268,14 @@ async def test_session_token_dies_with_its_key_and_with_its_time(tmp_path_factor
     gateway = plane.gateway()
 
     async def issued(key: str) -> str:
-        answer = await ask(gateway, account.path("/sts/v1.0/issueToken"), ("api-key", key), ("content-length", "0"), body=None, query="")
+        answer = await ask(
+            gateway,
+            account.path("/sts/v1.0/issueToken"),
+            ("api-key", key),
+            ("content-length", "0"),
+            body=None,
+            query="",
+        )
         return answer.body.decode()
 
     async def status(token: str) -> int:

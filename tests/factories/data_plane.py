@@ -59,7 +59,11 @@ class DataPlane:
     def __init__(self, folder: Path, upstream: str = "", **changes: Any) -> None:
         changes.setdefault("limits", Limits(request_timeout_s=30.0, body_timeout_s=5.0))
         models = tuple(
-            Model(name=name, capabilities=capabilities, upstream=Upstream(url=upstream or "http://127.0.0.1:9/v1", model=f"real-{name}"))
+            Model(
+                name=name,
+                capabilities=capabilities,
+                upstream=Upstream(url=upstream or "http://127.0.0.1:9/v1", model=f"real-{name}"),
+            )
             for name, capabilities in (("chatty", ("chatCompletion", "completion")), ("vectors", ("embeddings",)))
         )
         changes.setdefault("models", models)
@@ -72,15 +76,35 @@ class DataPlane:
         self.clock = self.world.clock
         self.root_key = RootKey.open(self.settings.root_key_file)
 
-    def account(self, name: str = "a1", *, kind: str = "OpenAI", sku: str = "S0", deployments: Iterable[str] = ("chat",), **properties: Any) -> Account:
+    def account(
+        self,
+        name: str = "a1",
+        *,
+        kind: str = "OpenAI",
+        sku: str = "S0",
+        deployments: Iterable[str] = ("chat",),
+        **properties: Any,
+    ) -> Account:
         """Create an account with deployments of the chat model (`vectors`: of the embeddings model)."""
         account_id = f"{GROUP}/providers/Microsoft.CognitiveServices/accounts/{name}"
         properties.setdefault("customSubDomainName", name)
         keys = account_keys.new_keys(self.root_key, account_id.lower(), self.clock.now())
-        body = {"id": account_id, "name": name, "kind": kind, "sku": {"name": sku}, "location": "local", "properties": properties}
+        body = {
+            "id": account_id,
+            "name": name,
+            "kind": kind,
+            "sku": {"name": sku},
+            "location": "local",
+            "properties": properties,
+        }
         with self.world.database.write() as writer:
             document = writer.put(
-                account_id, ACCOUNTS, body, {"tenantId": self.world.tenant_id, "keys": keys}, subscription=SUB, resource_group="group1"
+                account_id,
+                ACCOUNTS,
+                body,
+                {"tenantId": self.world.tenant_id, "keys": keys},
+                subscription=SUB,
+                resource_group="group1",
             )
         for deployment in deployments:
             self.deployment(account_id, deployment)
@@ -88,7 +112,11 @@ class DataPlane:
 
     def deployment(self, account_id: str, name: str, *, model: str = "", capacity: int = 1000) -> None:
         model = model or ("vectors" if name == "vectors" else "chatty")
-        body = {"name": name, "sku": {"name": "Standard", "capacity": capacity}, "properties": {"model": {"format": "OpenAI", "name": model, "version": "1"}}}
+        body = {
+            "name": name,
+            "sku": {"name": "Standard", "capacity": capacity},
+            "properties": {"model": {"format": "OpenAI", "name": model, "version": "1"}},
+        }
         with self.world.database.write() as writer:
             writer.put(f"{account_id}/deployments/{name}", f"{ACCOUNTS}/deployments", body, {})
 
@@ -105,8 +133,13 @@ class DataPlane:
         with self.world.database.write() as writer:
             document = writer.get(account.id)
             assert document is not None
-            keys = {**document.private["keys"], slot: account_keys.new_slot(self.root_key, document.id, slot, self.clock.now())}  # type: ignore[arg-type]
-            return self._with_keys(writer.put(document.id, document.type, document.body, {**document.private, "keys": keys}))
+            keys = {
+                **document.private["keys"],
+                slot: account_keys.new_slot(self.root_key, document.id, slot, self.clock.now()),
+            }  # type: ignore[arg-type]
+            return self._with_keys(
+                writer.put(document.id, document.type, document.body, {**document.private, "keys": keys})
+            )
 
     def delete(self, account: Account) -> None:
         with self.world.database.write() as writer:
@@ -116,7 +149,12 @@ class DataPlane:
 
     def grant(self, principal: Principal, role_name: str = OPENAI_USER, scope: str = GROUP) -> None:
         role = next(role for role in roles().values() if role.role_name == role_name)
-        body = {"properties": {"roleDefinitionId": f"/providers/Microsoft.Authorization/roleDefinitions/{role.name}", "principalId": principal.object_id}}
+        body = {
+            "properties": {
+                "roleDefinitionId": f"/providers/Microsoft.Authorization/roleDefinitions/{role.name}",
+                "principalId": principal.object_id,
+            }
+        }
         with self.world.database.write() as writer:
             place = f"{scope}/providers/Microsoft.Authorization/roleAssignments/{principal.object_id}"
             writer.put(place, "microsoft.authorization/roleassignments", body)
@@ -159,7 +197,11 @@ def _write_settings(settings: Settings) -> None:
         if name:
             lines.append(header)
         for key, value in members.items():
-            if not isinstance(value, dict) and not (isinstance(value, (list, tuple)) and value and isinstance(value[0], dict)) and value is not None:
+            if (
+                not isinstance(value, dict)
+                and not (isinstance(value, (list, tuple)) and value and isinstance(value[0], dict))
+                and value is not None
+            ):
                 lines.append(f"{key} = {json.dumps(value)}")
         for key, value in members.items():
             inner = f"{name}.{key}" if name else key
