@@ -1,0 +1,425 @@
+"""The unmodified `az` command line against a running server, from `az cloud register` on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests import outside
+from tests.live import Live
+
+pytestmark = [pytest.mark.az, pytest.mark.timeout(300)]
+
+LIMIT_S = 120
+API_VERSION = "2024-10-21"
+OPENAI_USER = "Cognitive Services OpenAI User"
+AI = "https://cognitiveservices.azure.com"
+
+
+class Az:
+    """The command line with a configuration folder of its own."""
+
+    def __init__(self, live: Live, folder: Path, **variables: str) -> None:
+        self.live = live
+        self._environment = {
+            **os.environ,
+            **live.environment,
+            "AZURE_CONFIG_DIR": str(folder),
+            "AZURE_CORE_INSTANCE_DISCOVERY": "false",
+            "AZURE_CORE_COLLECT_TELEMETRY": "false",
+            "AZURE_CORE_NO_COLOR": "true",
+            **variables,
+        }
+
+    def __call__(self, *words: str) -> Any:
+        """Run a command that must succeed; return its JSON, None when it printed nothing."""
+        done = self._run(*words)
+        assert done.returncode == 0, f"az {' '.join(words)} ended with {done.returncode}:\n{done.stderr}"
+        return json.loads(done.stdout) if done.stdout.strip() else None
+
+    def refused(self, *words: str) -> str:
+        """Run a command that must fail; return what it said."""
+        done = self._run(*words)
+        assert done.returncode != 0, f"az {' '.join(words)} was accepted and printed {done.stdout}"
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.stderr
+
+    def register(self) -> None:
+        self("cloud", "register", "--name", "stockade", "--endpoint-resource-manager", self.live.arm)
+        self("cloud", "set", "--name", "stockade")
+
+    def login(self, client_id: str, secret: str) -> Any:
+        who = ("--username", client_id, "--password", secret)
+        return self("login", "--service-principal", *who, "--tenant", self.live.tenant)
+
+    def _run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(outside.program("az")), *words, "--output", "json", "--only-show-errors"],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def az(live: Live, tmp_path_factory: pytest.TempPathFactory) -> Az:
+    """The command line, signed in as the administrator."""
+    found = Az(live, tmp_path_factory.mktemp("az"))
+    found.register()
+    found.login(*live.admin)
+    return found
+
+
+@pytest.fixture(scope="module")
+def group(az: Az) -> str:
+    name = new_name("group")
+    assert az("group", "create", "--name", name, "--location", az.live.location)["properties"]["provisioningState"]
+    return name
+
+
+class Account:
+    """An account that `az` made."""
+
+    def __init__(self, az: Az, group: str, *more: str) -> None:
+        self.az, self.group, self.name = az, group, new_name("account")
+        self.options = ("--resource-group", group, "--name", self.name)
+        what = (
+            "--location",
+            az.live.location,
+            "--kind",
+            "OpenAI",
+            "--sku",
+            "S0",
+            "--custom-domain",
+            self.name,
+            "--yes",
+        )
+        self.made = self("create", *what, *more)
+        self.id: str = self.made["id"]
+
+    def __call__(self, *words: str) -> Any:
+        """Run `az cognitiveservices account ...` on it."""
+        return self.az("cognitiveservices", "account", *words, *self.options)
+
+    def models(self, **headers: str) -> requests.Response:
+        """Ask its data plane which models there are."""
+        url = f"{self.made['properties']['endpoint']}openai/models?api-version={API_VERSION}"
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return requests.get(url, headers=named, verify=str(self.az.live.bundle), timeout=30)
+
+
+@pytest.fixture(scope="module")
+def account(az: Az, group: str) -> Account:
+    return Account(az, group)
+
+
+@pytest.fixture
+def application(live: Live) -> Iterator[Mapping[str, str]]:
+    """A principal without any role, deleted afterwards."""
+    found = live.identity(new_name("app"))
+    yield found
+    live.stockade("identity", "delete", found["objectId"])
+
+
+def new_name(prefix: str) -> str:
+    return f"{prefix}-{uuid.uuid4().hex[:12]}"
+
+
+def test_the_cloud_is_registered_from_its_address_alone(az: Az) -> None:
+    cloud = az("cloud", "show", "--name", "stockade")
+    assert cloud["endpoints"]["resourceManager"].rstrip("/") == az.live.arm
+    assert cloud["endpoints"]["activeDirectory"].rstrip("/") == az.live.authority
+    assert az("account", "show")["tenantId"] == az.live.tenant
+    assert az.live.subscription in {entry["id"] for entry in az("account", "list", "--refresh")}
+    assert az.live.location in {entry["name"] for entry in az("account", "list-locations")}
+
+
+def test_a_wrong_secret_signs_nobody_in(live: Live, tmp_path: Path) -> None:
+    az = Az(live, tmp_path)
+    az.register()
+    wrong = ("--username", live.admin[0], "--password", "wrong")
+    assert "AADSTS7000215" in az.refused("login", "--service-principal", *wrong, "--tenant", live.tenant)
+
+
+def test_a_group_is_made_and_deleted_with_what_it_holds(az: Az) -> None:
+    name = new_name("group")
+    az("group", "create", "--name", name, "--location", az.live.location, "--tags", "purpose=test")
+    assert az("group", "show", "--name", name)["tags"] == {"purpose": "test"}
+    assert name in {entry["name"] for entry in az("group", "list")}
+    held = Account(az, name)
+    az("group", "delete", "--name", name, "--yes")
+    assert az("group", "exists", "--name", name) is False
+    assert held.models().status_code == 404
+
+
+def test_an_account_is_created_shown_listed_and_updated(az: Az, account: Account, group: str) -> None:
+    assert account.made["properties"]["provisioningState"] == "Succeeded"
+    assert account("show")["id"] == account.id
+    assert [entry["name"] for entry in az("cognitiveservices", "account", "list", "--resource-group", group)].count(
+        account.name
+    ) == 1
+    assert account.name in {entry["name"] for entry in az("cognitiveservices", "account", "list")}
+    assert account("update", "--tags", "cost=centre")["tags"] == {"cost": "centre"}
+    shown = account("show")
+    assert (shown["tags"], shown["properties"]["customSubDomainName"]) == ({"cost": "centre"}, account.name)
+
+
+def test_an_account_that_does_not_exist_is_not_found(az: Az, group: str) -> None:
+    said = az.refused("cognitiveservices", "account", "show", "--resource-group", group, "--name", "nothing-here")
+    assert "ResourceNotFound" in said
+
+
+def test_a_kind_or_sku_that_is_not_offered_is_refused(az: Az, group: str) -> None:
+    what = ("--resource-group", group, "--name", new_name("account"), "--location", az.live.location, "--yes")
+    assert "InvalidApiSetId" in az.refused(
+        "cognitiveservices", "account", "create", *what, "--kind", "Nothing", "--sku", "S0"
+    )
+    assert "SkuNotAvailable" in az.refused(
+        "cognitiveservices", "account", "create", *what, "--kind", "OpenAI", "--sku", "F0"
+    )
+
+
+def test_keys_are_listed_and_regenerated_one_by_one(account: Account) -> None:
+    before = account("keys", "list")
+    assert account.models(api_key=before["key1"]).status_code == 200
+    after = account("keys", "regenerate", "--key-name", "Key1")
+    assert after["key1"] != before["key1"]
+    assert after["key2"] == before["key2"]
+    assert account("keys", "list") == after
+    assert account.models(api_key=before["key1"]).status_code == 401
+    assert account.models(api_key=after["key1"]).status_code == 200
+    assert account.models(api_key=after["key2"]).status_code == 200
+
+
+def test_an_identity_is_assigned_shown_and_removed(account: Account) -> None:
+    assigned = account("identity", "assign")
+    assert assigned["type"] == "SystemAssigned"
+    assert assigned["tenantId"] == account.az.live.tenant
+    assert account("identity", "show")["principalId"] == assigned["principalId"]
+    account("identity", "remove")
+    assert account("show")["identity"]["type"] == "None"
+
+
+def test_a_deployment_is_created_listed_shown_used_and_deleted(account: Account) -> None:
+    deployment = ("--deployment-name", "vectors")
+    model = ("--model-format", "OpenAI", "--model-name", "all-minilm-l6-v2", "--model-version", "1")
+    account("deployment", "create", *deployment, *model, "--sku-name", "Standard", "--sku-capacity", "10")
+    shown = account("deployment", "show", *deployment)
+    assert shown["properties"]["model"]["name"] == "all-minilm-l6-v2"
+    assert shown["sku"] == {**shown["sku"], "name": "Standard", "capacity": 10}
+    assert [entry["name"] for entry in account("deployment", "list")] == ["vectors"]
+
+    def embed() -> requests.Response:
+        url = f"{account.made['properties']['endpoint']}openai/deployments/vectors/embeddings?api-version={API_VERSION}"
+        headers = {"api-key": account("keys", "list")["key2"]}
+        return requests.post(
+            url, json={"input": "a cat"}, headers=headers, verify=str(account.az.live.bundle), timeout=60
+        )
+
+    assert len(embed().json()["data"][0]["embedding"]) == 384
+    account("deployment", "delete", *deployment)
+    assert embed().json()["error"]["code"] == "DeploymentNotFound"
+    assert account("deployment", "list") == []
+
+
+def test_a_deployment_of_an_unknown_model_is_refused_with_what_there_is(az: Az, account: Account) -> None:
+    wanted = ("--deployment-name", "big", "--model-format", "OpenAI", "--model-name", "gpt-9", "--model-version", "1")
+    sku = ("--sku-name", "Standard", "--sku-capacity", "1")
+    said = az.refused("cognitiveservices", "account", "deployment", "create", *wanted, *sku, *account.options)
+    assert "DeploymentModelNotSupported" in said
+    assert "smollm2-135m-instruct" in said
+
+
+def test_a_network_rule_shuts_out_everybody_else(az: Az, group: str) -> None:
+    account = Account(az, group)
+    key = account("keys", "list")["key1"]
+    assert account.models(api_key=key).status_code == 200
+    account("network-rule", "add", "--ip-address", "203.0.113.7")
+    az("resource", "update", "--ids", account.id, "--set", "properties.networkAcls.defaultAction=Deny")
+    refused = account.models(api_key=key)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "403")
+    account("network-rule", "add", "--ip-address", "127.0.0.1")
+    assert account.models(api_key=key).status_code == 200
+    listed = account("network-rule", "list")
+    assert {rule["value"] for rule in listed["ipRules"]} == {"203.0.113.7", "127.0.0.1"}
+    account("network-rule", "remove", "--ip-address", "127.0.0.1")
+    assert account.models(api_key=key).status_code == 403
+
+
+def test_what_is_on_offer_is_listed(az: Az, account: Account) -> None:
+    skus = az("cognitiveservices", "account", "list-skus", "--location", az.live.location, "--kind", "OpenAI")
+    assert {entry["name"] for entry in skus} == {"S0"}
+    assert {"OpenAI", "SpeechServices", "TextAnalytics"} <= set(az("cognitiveservices", "account", "list-kinds"))
+    assert [entry["sku"]["name"] for entry in account("list-skus")["value"]] == ["S0"]
+    assert account("list-usage") == []
+    assert {model["name"] for model in account("list-models")} >= {"smollm2-135m-instruct", "all-minilm-l6-v2"}
+    models = az("cognitiveservices", "model", "list", "--location", az.live.location)
+    assert {entry["model"]["name"] for entry in models} >= {"smollm2-135m-instruct"}
+    usage = az("cognitiveservices", "usage", "list", "--location", az.live.location)
+    assert "OpenAI.Standard.smollm2-135m-instruct" in {entry["name"]["value"] for entry in usage}
+
+
+def test_a_deleted_account_can_be_recovered_until_it_is_purged(az: Az, group: str) -> None:
+    account = Account(az, group)
+    keys = account("keys", "list")
+    where = ("--location", az.live.location)
+    account("delete")
+    assert account.models(api_key=keys["key1"]).status_code == 404
+    deleted = az("cognitiveservices", "account", "list-deleted")
+    assert account.name in {entry["name"] for entry in deleted}
+    assert account("show-deleted", *where)["properties"]["deletionDate"]
+    account("recover", *where)
+    assert account("keys", "list") == keys
+    assert account.models(api_key=keys["key1"]).status_code == 200
+    account("delete")
+    account("purge", *where)
+    assert account.name not in {entry["name"] for entry in az("cognitiveservices", "account", "list-deleted")}
+    assert account.models(api_key=keys["key1"]).status_code == 404
+
+
+# Roles
+
+
+def test_a_role_assigned_by_application_id_is_stored_by_object_id_and_lets_it_in(
+    az: Az, account: Account, application: Mapping[str, str], tmp_path: Path
+) -> None:
+    other = Az(az.live, tmp_path)
+    other.register()
+    who = ("--username", application["clientId"], "--password", application["clientSecret"])
+    other("login", "--service-principal", *who, "--tenant", az.live.tenant, "--allow-no-subscriptions")
+    token = other("account", "get-access-token", "--resource", AI, "--tenant", az.live.tenant)["accessToken"]
+    assert account.models(authorization=f"Bearer {token}").json()["error"]["code"] == "PermissionDenied"
+
+    role = ("--role", OPENAI_USER, "--scope", account.id)
+    made = az("role", "assignment", "create", "--assignee", application["clientId"], *role)
+    assert made["principalId"] == application["objectId"]
+    assert account.models(authorization=f"Bearer {token}").status_code == 200
+
+    [listed] = az("role", "assignment", "list", "--assignee", application["clientId"], "--scope", account.id)
+    assert (listed["principalName"], listed["roleDefinitionName"]) == (application["clientId"], OPENAI_USER)
+    az("role", "assignment", "delete", "--assignee", application["clientId"], *role)
+    assert account.models(authorization=f"Bearer {token}").json()["error"]["code"] == "PermissionDenied"
+
+
+def test_a_role_is_assigned_by_object_id_without_asking_the_directory(
+    az: Az, account: Account, application: Mapping[str, str]
+) -> None:
+    who = ("--assignee-object-id", application["objectId"], "--assignee-principal-type", "ServicePrincipal")
+    made = az("role", "assignment", "create", *who, "--role", OPENAI_USER, "--scope", account.id)
+    assert (made["principalId"], made["principalType"]) == (application["objectId"], "ServicePrincipal")
+    for names in ("true", "false"):
+        listed = az("role", "assignment", "list", "--scope", account.id, "--fill-principal-name", names)
+        assert made["id"] in {entry["id"] for entry in listed}
+    az("role", "assignment", "delete", "--ids", made["id"])
+    assert made["id"] not in {entry["id"] for entry in az("role", "assignment", "list", "--scope", account.id)}
+
+
+@pytest.mark.parametrize("option", ["--assignee", "--assignee-object-id"])
+def test_a_role_for_somebody_unknown_is_refused(az: Az, account: Account, option: str) -> None:
+    kind = ("--assignee-principal-type", "ServicePrincipal") if option == "--assignee-object-id" else ()
+    role = ("--role", OPENAI_USER, "--scope", account.id)
+    stranger = str(uuid.uuid4())
+    said = az.refused("role", "assignment", "create", option, stranger, *kind, *role)
+    assert "PrincipalNotFound" in said or "Cannot find user or service principal" in said
+    listed = az("role", "assignment", "list", "--scope", account.id, "--fill-principal-name", "false")
+    assert stranger not in {entry["principalId"] for entry in listed}
+
+
+def test_role_definitions_are_listed_created_updated_and_deleted(az: Az) -> None:
+    [builtin] = az("role", "definition", "list", "--name", OPENAI_USER)
+    assert builtin["roleType"] == "BuiltInRole"
+    name = new_name("Embedder")
+    scope = f"/subscriptions/{az.live.subscription}"
+    action = "Microsoft.CognitiveServices/accounts/OpenAI/deployments/embeddings/action"
+    wanted = {
+        "Name": name,
+        "Description": "May embed",
+        "Actions": [],
+        "DataActions": [action],
+        "AssignableScopes": [scope],
+    }
+    made = az("role", "definition", "create", "--role-definition", json.dumps(wanted))
+    assert made["permissions"][0]["dataActions"] == [action]
+    [listed] = az("role", "definition", "list", "--name", name, "--custom-role-only", "true")
+    assert listed["name"] == made["name"]
+    changed = {
+        **wanted,
+        "Id": made["name"],
+        "Name": made["name"],
+        "roleName": name,
+        "Description": "May embed a little",
+    }
+    assert (
+        az("role", "definition", "update", "--role-definition", json.dumps(changed))["description"]
+        == "May embed a little"
+    )
+    az("role", "definition", "delete", "--name", name)
+    assert az("role", "definition", "list", "--name", name) == []
+
+
+def test_the_directory_tells_who_a_principal_is(az: Az, application: Mapping[str, str]) -> None:
+    found = az("ad", "sp", "show", "--id", application["clientId"])
+    assert (found["id"], found["appId"]) == (application["objectId"], application["clientId"])
+
+
+# Managed identities
+
+
+def test_a_user_assigned_identity_is_made_and_given_a_role(az: Az, group: str, account: Account) -> None:
+    name = new_name("identity")
+    made = az("identity", "create", "--resource-group", group, "--name", name)
+    assert made["principalId"] and made["clientId"] and made["tenantId"] == az.live.tenant
+    assert az("identity", "show", "--resource-group", group, "--name", name)["principalId"] == made["principalId"]
+    assert name in {entry["name"] for entry in az("identity", "list", "--resource-group", group)}
+    role = ("--role", OPENAI_USER, "--scope", account.id)
+    assert (
+        az("role", "assignment", "create", "--assignee", made["clientId"], *role)["principalId"] == made["principalId"]
+    )
+    az("identity", "delete", "--resource-group", group, "--name", name)
+    assert az("identity", "list", "--resource-group", group) == []
+
+
+def test_this_machine_signs_in_with_its_own_identity(az: Az, account: Account, tmp_path: Path) -> None:
+    [machine] = [
+        entry
+        for entry in json.loads(az.live.stockade("identity", "list", "--format", "json"))
+        if entry["kind"] == "machine"
+    ]
+    who = ("--assignee-object-id", machine["objectId"], "--assignee-principal-type", "ServicePrincipal")
+    az("role", "assignment", "create", *who, "--role", "Reader", "--scope", account.id)
+    here = Az(az.live, tmp_path, AZURE_POD_IDENTITY_AUTHORITY_HOST=az.live.metadata)
+    here.register()
+    here("login", "--identity")
+    assert here("cognitiveservices", "account", "show", *account.options)["id"] == account.id
+    assert "AuthorizationFailed" in here.refused("cognitiveservices", "account", "keys", "list", *account.options)
+    az("role", "assignment", "delete", "--assignee", machine["objectId"], "--role", "Reader", "--scope", account.id)
+    assert "AuthorizationFailed" in here.refused("cognitiveservices", "account", "show", *account.options)
+
+
+# Whatever has no command of its own
+
+
+def test_resources_are_reached_without_their_own_commands(az: Az, account: Account, group: str) -> None:
+    url = f"{az.live.arm}{account.id}?api-version=2025-09-01"
+    assert az("rest", "--method", "get", "--url", url)["name"] == account.name
+    assert az("rest", "--method", "get", "--url", f"{account.id}?api-version=2025-09-01")["name"] == account.name
+    assert az("resource", "show", "--ids", account.id)["name"] == account.name
+    assert account.id in {entry["id"] for entry in az("resource", "list", "--resource-group", group)}
+
+
+def test_the_provider_is_registered_and_says_what_it_has(az: Az) -> None:
+    assert az("provider", "show", "--namespace", "Microsoft.CognitiveServices")["registrationState"] == "Registered"
+    az("provider", "register", "--namespace", "Microsoft.CognitiveServices")
+    types = az("provider", "show", "--namespace", "Microsoft.CognitiveServices")["resourceTypes"]
+    assert "accounts" in {entry["resourceType"] for entry in types}
