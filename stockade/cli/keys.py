@@ -206,13 +206,15 @@ def wait_until_quiet(
         now, entry = clock(), read()
         if not entry.in_use(now, within_minutes):
             return True
+        names = sorted({_who(c) for c in entry.callers if datetime.fromisoformat(c["lastSeen"]) >= since})
+        using = (
+            "; ".join(names) or f"nobody since then (last {_ago(now, entry.last_used)}, by {_who(entry.callers[0])})"
+        )
+        if using != reported:
+            err.print(f"   {entry.slot} is used by {using}")
+            reported = using
         if now.timestamp() >= deadline:
             return False
-        recent = sorted({_who(c) for c in entry.callers if datetime.fromisoformat(c["lastSeen"]) >= since})
-        seen = "; ".join(recent) or f"nobody since the new key was made (last call {_ago(now, entry.last_used)})"
-        if seen != reported:
-            err.print(f"   {entry.slot} used by: {seen}")
-            reported = seen
         pause(POLL_S)
 
 

@@ -43,15 +43,20 @@ app.add_typer(identity.app, name="identity", rich_help_panel="Resources")
 app.add_typer(audit.app, name="audit", rich_help_panel="Resources")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"stockade {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
     data_dir: DataDir = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and end.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, help="Print the version and end.", is_eager=True)
+    ] = False,
 ) -> None:
     """Take what stands before the command."""
-    if version:
-        out.print(f"stockade {__version__}")
-        raise typer.Exit
 
 
 def main() -> None:

@@ -168,7 +168,7 @@ def test_the_example_settings_change_nothing(configured: Settings) -> None:
 def test_the_example_settings_are_right_once_uncommented(tmp_path: Path) -> None:
     """Every example of the file, all at once, with the comments taken off."""
     lines = first_start.EXAMPLE_SETTINGS.splitlines()
-    shown = [line[2:] for line in lines if line.startswith("# ") and (line[2:3] in "[" or " = " in line) and "Then" not in line]
+    shown = [line[2:] for line in lines if line.startswith("# ") and (line[2:3] == "[" or " = " in line) and "Then" not in line]
     assert any(line.startswith("[[models]]") for line in shown)
     (tmp_path / "settings.toml").write_text("\n".join(_tables_last(shown)))
     found = configuration.load(tmp_path, environment={})
