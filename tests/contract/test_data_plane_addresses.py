@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from stockade.gateway.app import Gateway
@@ -37,9 +35,9 @@ class Ground:
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
     names = Names(domain="Example.Test", location="WestLab")
-    yield Ground(DataPlane(tmp_path_factory.mktemp("addresses"), names=names, trusted_proxies=("10.0.0.0/8",)))
+    return Ground(DataPlane(tmp_path_factory.mktemp("addresses"), names=names, trusted_proxies=("10.0.0.0/8",)))
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from stockade.gateway.app import Gateway
@@ -35,8 +33,8 @@ class Ground:
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    yield Ground(DataPlane(tmp_path_factory.mktemp("credentials")))
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
+    return Ground(DataPlane(tmp_path_factory.mktemp("credentials")))
 
 
 def bearer(token: str) -> tuple[str, str]:
