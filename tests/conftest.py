@@ -10,7 +10,7 @@ import pytest
 
 from tests import outside
 
-pytest_plugins = ["tests.live"]
+pytest_plugins = ["tests.live", "tests.factories.databases"]
 
 PRIVATE = (
     "STOCKADE_",
