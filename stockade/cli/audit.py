@@ -49,15 +49,17 @@ def tail(
 def records(path: Path, count: int, *, follow: bool, pause: Callable[[float], None] = time.sleep) -> Iterator[bytes]:
     """Yield the newest records and, when following, every later one, across rotations of the file."""
     file = path.open("rb")
-    yield from deque((line.rstrip(b"\n") for line in file if line.endswith(b"\n")), maxlen=count)
-    while follow:
-        yield from _new_lines(file)
-        if _rotated(file, path):
-            yield from _new_lines(file)  # what came between the last read and the rotation
-            file.close()
-            file = path.open("rb")
-        pause(POLL_S)
-    file.close()
+    try:
+        yield from deque(_new_lines(file), maxlen=count)
+        while follow:
+            yield from _new_lines(file)
+            if _rotated(file, path):
+                yield from _new_lines(file)  # what came between the last read and the rotation
+                file.close()
+                file = path.open("rb")
+            pause(POLL_S)
+    finally:
+        file.close()
 
 
 def describe(line: bytes) -> str:

@@ -1,10 +1,11 @@
-"""`stockade identity`: the principals with which roles are tried."""
+"""`stockade identity`: the principals that roles can be assigned to, and what they prove themselves with."""
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import typer
@@ -12,6 +13,7 @@ import typer
 from stockade.cli.account import OutputFormat
 from stockade.cli.arm import Arm, connect
 from stockade.cli.context import DataDir, out, print_columns, running_settings
+from stockade.identity.external_ids import object_id_of
 
 app = typer.Typer(help="Applications and groups that roles can be assigned to.", no_args_is_help=True)
 groups = typer.Typer(help="Groups and their members.", no_args_is_help=True)
@@ -32,7 +34,7 @@ def create(name: Name, form: OutputFormat = "table", days: Days = 730, data_dir:
 
 @app.command("list")
 def list_principals(form: OutputFormat = "table", data_dir: DataDir = None) -> None:
-    """List every principal: applications, managed identities, this machine."""
+    """List every principal: applications, managed identities, this machine, those of further issuers."""
     arm = connect(running_settings())
     found = sorted(
         arm.call("GET", _path(arm, "principals"))["value"], key=lambda entry: (entry["kind"], entry["displayName"])
@@ -41,8 +43,17 @@ def list_principals(form: OutputFormat = "table", data_dir: DataDir = None) -> N
         _print_json(found)
         return
     print_columns(
-        ("Name", "Kind", "Object id", "Client id"),
-        ((entry["displayName"], entry["kind"], entry["objectId"], entry["clientId"] or "") for entry in found),
+        ("Name", "Kind", "Object id", "Client id", ""),
+        (
+            (
+                entry["displayName"],
+                entry["kind"],
+                entry["objectId"],
+                entry["clientId"] or "",
+                "" if entry["enabled"] else "disabled",
+            )
+            for entry in found
+        ),
     )
 
 
@@ -76,6 +87,87 @@ def secret(
         )
     else:
         _print_credential(arm.call("POST", f"{path}/secrets", {"days": days}), form)
+
+
+@app.command("certificate")
+def certificate(
+    reference: Reference,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="A certificate in PEM form to register.", show_default=False)
+    ] = None,
+    remove: Annotated[
+        str, typer.Option("--remove", help="Remove the certificate of this key id instead.", show_default=False)
+    ] = "",
+    form: OutputFormat = "table",
+    data_dir: DataDir = None,
+) -> None:
+    """Register a certificate an application may prove itself with instead of a secret; without options, list them.
+
+    Only the first certificate of the file is sent: a private key in it stays here.
+    """
+    if file is not None and remove:
+        raise typer.BadParameter("Use either --file or --remove.")
+    pem = _certificate_in(file) if file is not None else ""
+    arm = connect(running_settings())
+    path = _path(arm, "principals", reference)
+    if remove:
+        arm.call("DELETE", f"{path}/certificates/{quote(remove, safe='')}")
+        return
+    if pem:
+        entries = [arm.call("POST", f"{path}/certificates", {"certificate": pem})["certificate"]]
+    else:
+        entries = arm.call("GET", path)["certificates"]
+    if form == "json":
+        _print_json(entries[0] if pem else entries)
+        return
+    print_columns(
+        ("Key id", "Thumbprint", "Registered", "Ends"),
+        ((e["keyId"], e["thumbprint"], e["createdAt"][:19], e["expiresAt"][:19]) for e in entries),
+    )
+
+
+@app.command("register")
+def register(
+    object_id: Annotated[
+        str,
+        typer.Argument(help="What the issuer's tokens call it: an object id, or any other name.", show_default=False),
+    ],
+    issuer: Annotated[
+        str, typer.Option("--issuer", help="Its issuer, as in settings.toml and in the tokens.", show_default=False)
+    ],
+    name: Annotated[str, typer.Option("--name", help="A display name.", show_default=False)],
+    principal_type: Annotated[
+        Literal["ServicePrincipal", "User", "Group"], typer.Option("--type", help="What it is.")
+    ] = "ServicePrincipal",
+    client_id: Annotated[
+        str, typer.Option("--client-id", help="An application's client id, to find it by.", show_default=False)
+    ] = "",
+    form: OutputFormat = "table",
+    data_dir: DataDir = None,
+) -> None:
+    """Make a principal of a further issuer known, so that roles can be assigned to it, and print its object id here."""
+    arm = connect(running_settings())
+    path = _path(arm, "principals", object_id_of(issuer, object_id, group=principal_type == "Group"))
+    body = {"displayName": name, "issuer": issuer, "principalType": principal_type, "subject": object_id}
+    registered = arm.call("PUT", path, {**body, "clientId": client_id} if client_id else body)
+    if form == "json":
+        _print_json(registered)
+    else:
+        out.print(registered["objectId"])
+
+
+@app.command("disable")
+def disable(reference: Reference, data_dir: DataDir = None) -> None:
+    """Disable a principal: whatever tokens it has are refused from the next request on, and it gets no new ones here."""
+    arm = connect(running_settings())
+    arm.call("POST", f"{_path(arm, 'principals', reference)}/disable")
+
+
+@app.command("enable")
+def enable(reference: Reference, data_dir: DataDir = None) -> None:
+    """Enable a disabled principal again. Tokens that have not ended meanwhile are accepted again too."""
+    arm = connect(running_settings())
+    arm.call("POST", f"{_path(arm, 'principals', reference)}/enable")
 
 
 @app.command("delete")
@@ -137,6 +229,20 @@ def remove_member(
     """Take a member out of a group."""
     arm = connect(running_settings())
     arm.call("DELETE", f"{_path(arm, 'groups', group)}/members/{quote(member, safe='')}")
+
+
+def _certificate_in(file: Path) -> str:
+    """Return the first certificate of a PEM file and nothing else of it."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    try:
+        found = x509.load_pem_x509_certificate(file.read_bytes())
+    except OSError as failure:
+        raise typer.BadParameter(f"{file} cannot be read: {failure.strerror}.") from failure
+    except ValueError as failure:
+        raise typer.BadParameter(f"{file} holds no certificate in PEM form.") from failure
+    return found.public_bytes(Encoding.PEM).decode()
 
 
 def _path(arm: Arm, collection: str, reference: str = "") -> str:

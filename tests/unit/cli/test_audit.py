@@ -1,0 +1,72 @@
+"""Reading the audit log while others write, rotate and break off in the middle of a line."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+from stockade.audit.log import FILE_NAME, AuditLog
+from stockade.cli.audit import describe, records
+from stockade.kernel.record import AuditRecord
+
+
+def record(number: int) -> AuditRecord:
+    return AuditRecord(
+        time=1_800_000_000.0 + number, id=str(number), category="Audit", phase="decision", operation=f"op{number}"
+    )
+
+
+def test_newest_records_come_oldest_first(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path)
+    for number in range(5):
+        log.commit(record(number))
+    found = list(records(tmp_path / FILE_NAME, 2, follow=False))
+    assert [b'"op3"' in line or b'"op4"' in line for line in found] == [True, True]
+    assert list(records(tmp_path / FILE_NAME, 0, follow=False)) == []
+
+
+def test_following_survives_rotation_and_half_lines(tmp_path: Path) -> None:
+    path = tmp_path / FILE_NAME
+    log = AuditLog(tmp_path, rotate_bytes=300)
+    log.commit(record(0))
+    written = itertools.count(1)
+
+    def half_a_line() -> None:
+        with path.open("ab") as file:
+            file.write(b'{"half":')
+
+    def rest_of_it() -> None:
+        with path.open("ab") as file:
+            file.write(b'"whole"}\n')
+
+    steps: list[Callable[[], None]] = [
+        half_a_line,
+        rest_of_it,
+        *(lambda: log.commit(record(next(written))) for _ in range(6)),
+    ]
+
+    def pause(_: float) -> None:
+        if steps:
+            steps.pop(0)()
+
+    following = records(path, 10, follow=True, pause=pause)
+    found = list(itertools.islice(following, 8))
+    following.close()
+    assert b'{"half":"whole"}' in found
+    operations = [line for line in found if b'"op' in line]
+    assert [f'"op{number}"'.encode() in line for number, line in enumerate(operations)] == [True] * 7
+    assert len(list(tmp_path.glob("audit-*.jsonl"))) >= 1, "the file was rotated meanwhile"
+
+
+def test_a_record_is_one_readable_line() -> None:
+    line = (
+        b'{"time":1800000000,"id":"1","category":"RequestResponse","phase":"decision","operation":"ChatCompletions_Create",'
+        b'"resource":"/subscriptions/s/accounts/demo","callerAddress":"127.0.0.1","credential":"Key1","decision":"deny","rule":"network",'
+        b'"status":403}'
+    )
+    assert describe(line) == (
+        "2027-01-15 08:00:00  deny     403  ChatCompletions_Create  on demo  by Key1 from 127.0.0.1  network"
+    )
+    for strange in (b"no json", b"[]", b"{}", b'{"time":"x"}', b'{"time":1e300}', b"\xff"):
+        assert describe(strange)
