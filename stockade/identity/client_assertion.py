@@ -99,14 +99,19 @@ def _named_certificate(
     """Find the certificate by x5t#S256, x5t or, as some clients do, by a kid that holds the SHA-1 thumbprint in hexadecimal."""
     wanted = {name: header.get(name) for name in ("x5t#S256", "x5t", "kid")}
     for entry in certificates:
-        thumbprint = base64.urlsafe_b64decode(entry["thumbprint"] + "==").hex().upper()
-        for name, expected in (("x5t#S256", entry["sha256"]), ("x5t", entry["thumbprint"]), ("kid", thumbprint)):
+        by_name = (("x5t#S256", entry["sha256"]), ("x5t", entry["thumbprint"]), ("kid", thumbprint(entry)))
+        for name, expected in by_name:
             presented = wanted[name]
             if isinstance(presented, str) and presented.isascii():
                 candidate = presented.upper() if name == "kid" else presented.rstrip("=")
                 if hmac.compare_digest(candidate, expected):
                     return entry
     return None
+
+
+def thumbprint(entry: Mapping[str, Any]) -> str:
+    """Return the SHA-1 of a stored certificate in upper-case hexadecimal, by which Azure's tools know certificates."""
+    return base64.urlsafe_b64decode(entry["thumbprint"] + "==").hex().upper()
 
 
 def _encode(digest: bytes) -> str:

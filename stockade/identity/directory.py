@@ -14,12 +14,13 @@ from typing import Any, Literal, TypeAlias, cast
 from sqlalchemy import ColumnElement, func, select
 
 from stockade.identity import client_secrets, tenant
-from stockade.identity.client_assertion import certificate_entry
+from stockade.identity.client_assertion import certificate_entry, thumbprint
 from stockade.identity.client_secrets import SecretDigester
+from stockade.identity.external_ids import object_id_of
 from stockade.kernel.clock import Clock
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
-from stockade.kernel.principal import PrincipalType
+from stockade.kernel.principal import EVERYONE, PrincipalType
 from stockade.kernel.resource_id import is_guid
 from stockade.kernel.secret import Secret
 from stockade.keys.root import RootKey
@@ -38,6 +39,7 @@ Kind: TypeAlias = Literal["application", "managedIdentity", "machine", "external
 MAX_SECRETS = 10
 MAX_MEMBERS = 10_000
 MAX_NAME = 120
+MAX_SUBJECT = 512
 SECRET_DAYS = 730
 
 
@@ -55,6 +57,8 @@ class Principal:
     resource_id: str | None
     issuer: str | None
     created_at: float
+    subject: str | None = None
+    """What its issuer calls it, where that is not the object id."""
 
     @property
     def service_principal_names(self) -> tuple[str, ...]:
@@ -79,6 +83,16 @@ class SecretInfo:
     key_id: str
     name: str
     hint: str
+    created_at: float
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateInfo:
+    """What is shown of a certificate. thumbprint: SHA-1 of it in upper-case hexadecimal, as Azure's tools print it."""
+
+    key_id: str
+    thumbprint: str
     created_at: float
     expires_at: float
 
@@ -141,25 +155,35 @@ class Directory:
     def register_external(
         self,
         writer: Writer,
-        object_id: str,
+        subject: str,
         name: str,
         principal_type: PrincipalType,
         issuer: str,
         app_id: str | None = None,
     ) -> Principal:
-        """Make a principal of a further issuer known, so that roles can be assigned to it; only that issuer's tokens speak for it."""
-        if not is_guid(object_id):
-            raise Fault(FaultKind.INVALID, "An object id is a GUID.", target="objectId")
-        if self.get(writer, object_id) is not None or writer.get(GROUPS + object_id) is not None:
+        """Make a principal of a further issuer known, so that roles can be assigned to it; only that issuer's tokens speak for it.
+
+        subject: what the issuer calls it; see external_ids.py for the object id that follows. Again: with a new name, type or app_id.
+        """
+        object_id = object_id_of(issuer, subject, group=principal_type == "Group")
+        if object_id == EVERYONE or not 0 < len(subject) <= MAX_SUBJECT or not subject.isprintable():
+            raise Fault(FaultKind.INVALID, "This cannot be the name of a principal in a token.", target="subject")
+        existing = writer.get(PRINCIPALS + object_id)
+        if (existing is not None and view(existing).issuer != issuer) or writer.get(GROUPS + object_id) is not None:
             raise Fault(FaultKind.CONFLICT, f"The directory already has a principal with the id '{object_id}'.")
+        app_id = app_id.lower() if app_id else None
+        if existing is not None:
+            changed = {"displayName": _clean_name(name), "principalType": principal_type, "appId": app_id}
+            return view(writer.put(existing.id, existing.type, {**existing.body, **changed}))
+        named = {"subject": subject} if subject.lower() != object_id else {}
         return self._create(
             writer,
             name,
             "external",
             principal_type,
             app_id=app_id,
-            object_id=object_id.lower(),
-            extra={"issuer": issuer},
+            object_id=object_id,
+            extra={"issuer": issuer, **named},
         )
 
     def get(self, reader: Reader, object_id: str) -> Principal | None:
@@ -168,9 +192,9 @@ class Directory:
         return view(document) if document is not None else None
 
     def by_app_id(self, reader: Reader, app_id: str) -> Principal | None:
-        """Return the principal of an application id."""
-        found = _matching(reader, PRINCIPAL_TYPE, _text("appId") == app_id.lower())
-        return view(found[0]) if found else None
+        """Return the principal of an application id; our own before one of a further issuer that is called the same."""
+        found = [view(document) for document in _matching(reader, PRINCIPAL_TYPE, _text("appId") == app_id.lower())]
+        return min(found, key=lambda principal: principal.kind == "external", default=None)
 
     def by_name(self, reader: Reader, display_name: str) -> list[Principal]:
         """Return every principal with a display name, in any case. Names are not unique."""
@@ -255,11 +279,19 @@ class Directory:
             raise Fault(
                 FaultKind.CONFLICT, f"The application already has {MAX_SECRETS} certificates; remove one first."
             )
-        entry = {"keyId": new_guid(), "createdAt": self._clock.now(), **certificate_entry(pem)}
+        now = self._clock.now()
+        entry = {"keyId": new_guid(), "createdAt": now, **certificate_entry(pem)}
+        if entry["expiresAt"] <= now:
+            raise Fault(FaultKind.INVALID, "The certificate has expired.", target="certificate")
         if any(other["sha256"] == entry["sha256"] for other in held):
             raise Fault(FaultKind.CONFLICT, "The application already has this certificate.")
         writer.put(document.id, document.type, document.body, {**document.private, "certificates": [*held, entry]})
         return str(entry["keyId"])
+
+    def certificates(self, reader: Reader, object_id: str) -> list[CertificateInfo]:
+        """Return what may be shown of an application's certificates."""
+        document = _required(reader, PRINCIPALS + object_id)
+        return [_certificate_info(entry) for entry in document.private.get("certificates", ())]
 
     def remove_credential(self, writer: Writer, object_id: str, key_id: str) -> bool:
         """Remove a client secret or certificate; False when there is none of that key id."""
@@ -399,6 +431,7 @@ def view(document: Document) -> Principal:
         resource_id=body.get("resourceId"),
         issuer=body.get("issuer"),
         created_at=document.created_at,
+        subject=body.get("subject"),
     )
 
 
@@ -449,3 +482,7 @@ def _clean_name(name: str) -> str:
 
 def _secret_info(entry: Mapping[str, Any]) -> SecretInfo:
     return SecretInfo(entry["keyId"], entry["name"], entry["hint"], entry["createdAt"], entry["expiresAt"])
+
+
+def _certificate_info(entry: Mapping[str, Any]) -> CertificateInfo:
+    return CertificateInfo(entry["keyId"], thumbprint(entry), entry["createdAt"], entry["expiresAt"])

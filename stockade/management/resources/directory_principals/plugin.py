@@ -7,13 +7,15 @@ principal is as good as having its roles, so it is for those who could give thos
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from stockade.identity.directory import Directory, Principal, SecretInfo
+from stockade.identity.directory import MAX_SUBJECT, CertificateInfo, Directory, Principal, SecretInfo
+from stockade.identity.external_ids import object_id_of
 from stockade.identity.metadata import identity_header
 from stockade.identity.tenant import required_tenant
 from stockade.kernel.clock import iso
 from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.principal import PrincipalType
 from stockade.management import authorization
 from stockade.management.resource_type import Call, Plugin, Reply, Route, bodies
 from stockade.storage.database import Reader, Writer
@@ -26,6 +28,8 @@ DELETE: Final = "Stockade.Directory/principals/delete"
 ENDPOINT: Final = "Stockade.Directory/principals/identityEndpoint/action"
 ASSIGN_ROLES: Final = "Microsoft.Authorization/roleAssignments/write"
 DEFAULT_DAYS: Final = 730
+EXTERNAL_TYPES: Final = ("ServicePrincipal", "User", "Group")
+MAX_CLIENT_ID: Final = 120
 
 
 class DirectoryPrincipals(Plugin):
@@ -40,9 +44,14 @@ class DirectoryPrincipals(Plugin):
             Route("GET", f"{BASE}/principals", READ, _list),
             Route("POST", f"{BASE}/principals", WRITE, _create, writes=True),
             Route("GET", one, READ, _show),
+            Route("PUT", one, WRITE, _register, writes=True),
             Route("DELETE", one, DELETE, _delete, writes=True),
+            Route("POST", f"{one}/enable", WRITE, _enable, writes=True),
+            Route("POST", f"{one}/disable", WRITE, _disable, writes=True),
+            Route("POST", f"{one}/certificates", WRITE, _add_certificate, writes=True),
+            Route("DELETE", f"{one}/certificates/{{key}}", DELETE, _remove_credential, writes=True),
             Route("POST", f"{one}/secrets", WRITE, _add_secret, writes=True),
-            Route("DELETE", f"{one}/secrets/{{key}}", DELETE, _remove_secret, writes=True),
+            Route("DELETE", f"{one}/secrets/{{key}}", DELETE, _remove_credential, writes=True),
             Route("POST", f"{one}/identityEndpoint", ENDPOINT, _identity_endpoint),
             Route("GET", f"{BASE}/groups", READ, _list_groups),
             Route("POST", f"{BASE}/groups", WRITE, _create_group, writes=True),
@@ -64,17 +73,64 @@ def _create(call: Call, writer: Writer) -> Reply:
 def _show(call: Call, reader: Reader) -> Json:
     principal = _resolve(call, reader)
     secrets = _directory(call).secrets(reader, principal.object_id)
-    return {**_body(principal), "secrets": [_secret_body(entry) for entry in secrets]}
+    certificates = _directory(call).certificates(reader, principal.object_id)
+    return {
+        **_body(principal),
+        "secrets": [_secret_body(entry) for entry in secrets],
+        "certificates": [_certificate_body(entry) for entry in certificates],
+    }
+
+
+def _register(call: Call, writer: Writer) -> Reply:
+    """Register a principal of a further issuer, or change what is known of it."""
+    directory = _directory(call)
+    issuer, kind = _text(call, "issuer"), call.body.get("principalType", EXTERNAL_TYPES[0])
+    trusted = [entry.issuer for entry in call.platform.settings.issuers]
+    if issuer not in trusted:
+        those = f"those trusted are {', '.join(trusted)}" if trusted else "none is"
+        message = f"The issuer '{issuer[:200]}' is not trusted by this server's settings.toml; {those}."
+        raise Fault(FaultKind.INVALID, message, target="issuer")
+    if kind not in EXTERNAL_TYPES:
+        message = f"The property 'principalType' must be one of {', '.join(EXTERNAL_TYPES)}."
+        raise Fault(FaultKind.INVALID, message, target="principalType")
+    reference = call.parameters["reference"]
+    subject = _optional_text(call, "subject", MAX_SUBJECT) or reference
+    object_id = object_id_of(issuer, subject, group=kind == "Group")
+    if reference.lower() != object_id:
+        message = f"What '{issuer}' calls '{subject}' has the object id {object_id} here; PUT it there, with 'subject'."
+        raise Fault(FaultKind.INVALID, message, target="subject")
+    known = directory.get(writer, object_id) is not None
+    client_id = _optional_text(call, "clientId", MAX_CLIENT_ID) or None
+    principal = directory.register_external(
+        writer, subject, _text(call, "displayName"), cast("PrincipalType", kind), issuer, client_id
+    )
+    return Reply(200 if known else 201, _body(principal))
 
 
 def _delete(call: Call, writer: Writer) -> Reply:
     principal = _resolve(call, writer)
     if principal.kind in {"managedIdentity", "machine"}:
         raise Fault(FaultKind.CONFLICT, f"'{principal.display_name}' belongs to its resource and goes with it.")
-    if principal.object_id == call.credential.object_id:
-        raise Fault(FaultKind.CONFLICT, "A principal cannot delete itself: nobody might be left who could undo it.")
+    _require_another(call, principal)
     _directory(call).delete(writer, principal.object_id)
     return Reply(200)
+
+
+def _enable(call: Call, writer: Writer) -> Reply:
+    principal = _resolve(call, writer)
+    return Reply(200, _body(_directory(call).set_enabled(writer, principal.object_id, True)))
+
+
+def _disable(call: Call, writer: Writer) -> Reply:
+    principal = _resolve(call, writer)
+    _require_another(call, principal)
+    return Reply(200, _body(_directory(call).set_enabled(writer, principal.object_id, False)))
+
+
+def _require_another(call: Call, principal: Principal) -> None:
+    if principal.object_id == call.credential.object_id:
+        message = "A principal cannot delete or disable itself: nobody might be left who could undo it."
+        raise Fault(FaultKind.CONFLICT, message)
 
 
 def _add_secret(call: Call, writer: Writer) -> Reply:
@@ -86,10 +142,18 @@ def _add_secret(call: Call, writer: Writer) -> Reply:
     return Reply(201, {**_body(principal), "clientSecret": secret.reveal_text(), "secret": _secret_body(entry)})
 
 
-def _remove_secret(call: Call, writer: Writer) -> Reply:
+def _remove_credential(call: Call, writer: Writer) -> Reply:
     principal = _resolve(call, writer)
     removed = _directory(call).remove_credential(writer, principal.object_id, call.parameters["key"])
     return Reply(200 if removed else 204)
+
+
+def _add_certificate(call: Call, writer: Writer) -> Reply:
+    principal = _resolve(call, writer)
+    directory = _directory(call)
+    key_id = directory.add_certificate(writer, principal.object_id, _text(call, "certificate"))
+    [added] = [entry for entry in directory.certificates(writer, principal.object_id) if entry.key_id == key_id]
+    return Reply(201, {**_body(principal), "certificate": _certificate_body(added)})
 
 
 def _identity_endpoint(call: Call, reader: Reader) -> Json:
@@ -156,6 +220,8 @@ def _body(principal: Principal) -> Json:
         "enabled": principal.enabled,
         "tenantId": principal.tenant_id,
         "resourceId": principal.resource_id,
+        "issuer": principal.issuer,
+        "subject": principal.subject,
         "createdAt": iso(principal.created_at),
     }
 
@@ -168,6 +234,24 @@ def _secret_body(entry: SecretInfo) -> Json:
         "createdAt": iso(entry.created_at),
         "expiresAt": iso(entry.expires_at),
     }
+
+
+def _certificate_body(entry: CertificateInfo) -> Json:
+    return {
+        "keyId": entry.key_id,
+        "thumbprint": entry.thumbprint,
+        "createdAt": iso(entry.created_at),
+        "expiresAt": iso(entry.expires_at),
+    }
+
+
+def _optional_text(call: Call, name: str, limit: int) -> str:
+    value = call.body.get(name, "")
+    if not isinstance(value, str) or len(value) > limit or not value.isprintable():
+        raise Fault(
+            FaultKind.INVALID, f"The property '{name}' must be text of at most {limit} characters.", target=name
+        )
+    return value
 
 
 def _text(call: Call, name: str) -> str:
