@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,9 +29,9 @@ from stockade.gateway import body as request_body
 from stockade.gateway.address import AddressBook, ClientAddresses, Located
 from stockade.gateway.counters import RateCounters
 from stockade.gateway.credential import KEY_HEADERS, Credentials, Presented
-from stockade.gateway.guard import Guard
 from stockade.gateway.reply import ReplyHeaders
 from stockade.gateway.routing import Route, Router, is_api_version
+from stockade.gateway.running import EndedBy, Running
 from stockade.gateway.usage import KeyUsage
 from stockade.kernel.clock import Clock
 from stockade.kernel.faults import Fault, FaultKind
@@ -59,14 +58,12 @@ _QUERY_CACHE = 1024
 _INTERNAL = "The request could not be completed. Quote the request id to the operator."
 
 
-@dataclass(slots=True)
 class Exchange:
-    """What is known of a request while it runs, for the reply's head and the audit record."""
+    """What is known of a request while it runs, for the reply's head, the audit record and those who may have to end it.
 
-    id: str
-    started: float
-    now: float
-    method: str
+    Defaults stand in the class: an instance sets only what differs, which is most of the cost of making one.
+    """
+
     address: str = ""
     agent: str = ""
     client_request_id: str = ""
@@ -76,11 +73,18 @@ class Exchange:
     account: AccountPolicy | None = None
     credential: Credential | None = None
     route: Route | None = None
-    rule: str = ""
     denied: Deny | None = None
     status: int = 0
     outcome: str = "success"
-    task: asyncio.Task[Any] | None = None
+    reads_body: bool = False
+    ended_by: EndedBy = ""
+    watch: asyncio.Task[None] | None = None
+
+    def __init__(self, proto: Any, method: str, now: float) -> None:
+        self.id = new_guid()
+        self.proto, self.method, self.now = proto, method, now
+        self.task = task = asyncio.current_task()
+        self.began = task.get_loop().time() if task is not None else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,7 @@ class Gateway:
         self._source, self._book, self._router, self._clients = source, book, router, clients
         self._credentials, self._counters, self._usage, self._audit = credentials, counters, usage, audit
         self._heads, self._limits, self._clock = heads, limits, clock
+        self._running = Running(limits.body_timeout_s, limits.request_timeout_s)
         self._queries: dict[str, Mapping[str, str]] = {}
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -138,20 +143,26 @@ class Gateway:
             head = self._heads.build(new_guid(), "", "text/plain", [])
             proto.response_str(200 if healthy else 503, head, "ok" if healthy else "audit log unavailable")
             return
-        exchange = Exchange(
-            new_guid(), time.perf_counter(), self._clock.now(), scope.method, task=asyncio.current_task()
-        )
+        exchange = Exchange(proto, scope.method, self._clock.now())
+        self._running.enter(exchange)
         try:
             await self._serve(exchange, scope, proto)
         except Fault as fault:
             self._refuse(exchange, proto, fault)
         except asyncio.CancelledError:
-            exchange.outcome = "cancelled"
-            raise
+            if exchange.ended_by == "slow-body":
+                self._refuse(exchange, proto, Fault(FaultKind.TIMEOUT, "The request body did not arrive in time."))
+            elif exchange.ended_by == "deadline":
+                self._refuse(exchange, proto, _too_slow())
+            else:
+                exchange.outcome = "cancelled"
+                if not exchange.ended_by:
+                    raise
         except Exception as failure:
             log.exception("request failed", extra={"request": exchange.id})
             self._refuse(exchange, proto, Fault(FaultKind.INTERNAL, _INTERNAL), failure)
         finally:
+            self._running.leave(exchange)
             self._record(exchange)
 
     async def _serve(self, exchange: Exchange, scope: Any, proto: Any) -> None:
@@ -180,9 +191,9 @@ class Gateway:
             request_body.check_head(
                 operation, exchange.content_type, exchange.content_encoding, exchange.content_length, limit
             )
-            data = await request_body.read(
-                proto, exchange.content_length, limit, self._limits.body_timeout_s, exchange.task
-            )
+            exchange.reads_body = True
+            data = await request_body.read(proto, exchange.content_length, limit)
+            exchange.reads_body = False
         call = Call(
             operation,
             account,
@@ -218,7 +229,11 @@ class Gateway:
             self._usage.note(credential, exchange.address, exchange.agent, exchange.now)
 
         # 6-7: the engine, and its reply
-        await self._answer(exchange, route, call, proto)
+        answer = await route.service.answer(call)
+        if isinstance(answer, Stream):
+            await self._stream(exchange, route, answer, proto)
+        else:
+            self._reply(exchange, proto, answer)
 
     def _admit(
         self,
@@ -270,26 +285,7 @@ class Gateway:
             snapshot.remembered(name, lambda: admitted)
         return admitted
 
-    async def _answer(self, exchange: Exchange, route: Route, call: Call, proto: Any) -> None:
-        guard = Guard(proto, self._limits.request_timeout_s, task=exchange.task)
-        try:
-            answer = await route.service.answer(call)
-            if isinstance(answer, Stream):
-                guard.release()
-                guard = Guard(proto, self._limits.request_timeout_s, task=exchange.task, watch_now=True)
-                await self._stream(exchange, route, answer, proto, guard)
-            else:
-                self._reply(exchange, proto, answer)
-        except asyncio.CancelledError:
-            if guard.ended_by == "deadline":
-                raise _too_slow() from None
-            exchange.outcome = "cancelled"
-            if guard.ended_by != "disconnect":
-                raise
-        finally:
-            guard.release()
-
-    async def _stream(self, exchange: Exchange, route: Route, stream: Stream, proto: Any, guard: Guard) -> None:
+    async def _stream(self, exchange: Exchange, route: Route, stream: Stream, proto: Any) -> None:
         try:
             head = self._heads.build(exchange.id, exchange.client_request_id, stream.content_type, stream.headers)
             send = proto.response_stream(stream.status, head).send_bytes
@@ -300,7 +296,7 @@ class Gateway:
             except Fault as fault:
                 broken = fault
             except asyncio.CancelledError:
-                if guard.ended_by != "deadline":
+                if exchange.ended_by != "deadline":
                     raise
                 broken = _too_slow()
             else:
@@ -336,7 +332,7 @@ class Gateway:
         head = self._heads.build(exchange.id, exchange.client_request_id, "application/json", extra)
         proto.response_bytes(status, head, _encode(body))
 
-    def _read_head(self, exchange: Exchange, scope: Any) -> tuple[str, str, Presented]:
+    def _read_head(self, exchange: Exchange, scope: Any) -> tuple[str, str, Presented]:  # noqa: C901 - one branch a header
         presented = Presented()
         host, forwarded_for, coded = scope.authority or "", "", False
         for name, value in scope.headers.items():
@@ -444,10 +440,14 @@ class Gateway:
                 reason=denied.fault.kind.value if denied is not None else "",
                 status=exchange.status,
                 outcome=exchange.outcome,
-                duration_ms=round((time.perf_counter() - exchange.started) * 1000, 3),
+                duration_ms=_lasted_ms(exchange),
                 because={name: str(value) for name, value in denied.because.items()} if denied is not None else None,
             )
         )
+
+
+def _lasted_ms(exchange: Exchange) -> float:
+    return round((asyncio.get_running_loop().time() - exchange.began) * 1000, 3)
 
 
 def _too_slow() -> Fault:

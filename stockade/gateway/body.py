@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.operation import Operation
-from stockade.upstream.deadlines import deadlines
 
 _LENGTH_DIGITS = 18
 _JSON_TYPES = ("application/json", "application/merge-patch+json", "text/json")
@@ -42,48 +40,24 @@ def check_head(operation: Operation, content_type: str, content_encoding: str, c
         raise _too_large(limit)
 
 
-async def read(
-    proto: Any, content_length: str, limit: int, timeout_s: float, task: asyncio.Task[Any] | None = None
-) -> bytes:
-    """Return the whole body; Fault(TOO_LARGE) above the limit, Fault(TIMEOUT) when it does not come in time.
+async def read(proto: Any, content_length: str, limit: int) -> bytes:
+    """Return the whole body; Fault(TOO_LARGE) above the limit.
 
-    task: the one that reads, when the caller knows it. With a declared length the server itself bounds the body; without one it is counted as it arrives.
+    With a declared length the server itself bounds the body; without one it is counted as it arrives. `Running` ends a read that takes too long.
     """
     if content_length == "0":
         return b""
-    task = task or asyncio.current_task()
-    assert task is not None
-    slow, limits = _Slow(task), deadlines()
-    number = limits.after(timeout_s, slow.end)
-    try:
-        if content_length:
-            whole: bytes = await proto()
-            return whole
-        parts: list[bytes] = []
-        total = 0
-        async for chunk in proto:
-            total += len(chunk)
-            if total > limit:
-                raise _too_large(limit)
-            parts.append(chunk)
-        return b"".join(parts)
-    except asyncio.CancelledError:
-        if not slow.ended or task.uncancel() > 0:
-            raise
-        raise Fault(FaultKind.TIMEOUT, f"The request body did not arrive within {timeout_s:g} seconds.") from None
-    finally:
-        limits.cancel(number)
-
-
-class _Slow:
-    __slots__ = ("_task", "ended")
-
-    def __init__(self, task: asyncio.Task[Any]) -> None:
-        self._task, self.ended = task, False
-
-    def end(self) -> None:
-        self.ended = True
-        self._task.cancel()
+    if content_length:
+        whole: bytes = await proto()
+        return whole
+    parts: list[bytes] = []
+    total = 0
+    async for chunk in proto:
+        total += len(chunk)
+        if total > limit:
+            raise _too_large(limit)
+        parts.append(chunk)
+    return b"".join(parts)
 
 
 def _too_large(limit: int) -> Fault:

@@ -40,6 +40,12 @@ class UpstreamReply:
         self._failure: Fault | None = None
         self._waiter: asyncio.Future[None] | None = None
 
+    def whole(self) -> bytes | None:
+        """Return the body if all of it has arrived (small replies are handed over that way), None otherwise."""
+        if not self._done or self._failure is not None or len(self._buffer) > 1:
+            return None
+        return self._buffer.pop() if self._buffer else b""
+
     async def read(self, limit: int, idle_timeout_s: float) -> bytes:
         """Return the whole body; Fault(UPSTREAM_FAILED) when it exceeds the limit or breaks off."""
         parts: list[bytes] = []

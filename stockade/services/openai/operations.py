@@ -68,8 +68,14 @@ _DEPLOYMENTS = (
 
 OPERATIONS: tuple[Operation, ...] = (
     *_DEPLOYMENT_OPERATIONS,
-    *(replace(operation, path=_V1_PATHS[operation.name], bearer_key=True, versioned=False) for operation in _DEPLOYMENT_OPERATIONS),
+    *(
+        replace(operation, path=_V1_PATHS[operation.name], bearer_key=True, versioned=False)
+        for operation in _DEPLOYMENT_OPERATIONS
+    ),
     *_MODELS,
-    *(replace(operation, path=operation.path.replace("/openai/", "/openai/v1/"), bearer_key=True, versioned=False) for operation in _MODELS),
+    *(
+        replace(operation, path=operation.path.replace("/openai/", "/openai/v1/"), bearer_key=True, versioned=False)
+        for operation in _MODELS
+    ),
     *_DEPLOYMENTS,
 )

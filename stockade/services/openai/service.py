@@ -41,10 +41,20 @@ _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """A model of the catalogue, its engine, and the model's name there, ready to be put into a body."""
+
+    model: Model
+    engine: Engine
+    engine_model: msgspec.Raw
+
+
 @dataclass(slots=True)
 class _Parsed:
     members: dict[str, msgspec.Raw]
     stream: bool
+    served: _Served
 
 
 class OpenAIService:
@@ -56,13 +66,12 @@ class OpenAIService:
 
     def __init__(self, settings: Settings) -> None:
         self._models = catalogue(settings)
-        self._by_deployment: dict[tuple[str, str, str], Model] = {
-            (model.format.lower(), model.name.lower(), model.version): model for model in self._models
-        }
         socket = str(settings.supervisor_socket)
-        self._engines: dict[tuple[str, str], Engine] = {
-            (model.name.lower(), model.version): engine_for(model, socket, settings.limits) for model in self._models
-        }
+        self._served: dict[tuple[str, str, str], _Served] = {}
+        for model in self._models:
+            engine = engine_for(model, socket, settings.limits)
+            key = (model.format.lower(), model.name.lower(), model.version)
+            self._served[key] = _Served(model, engine, msgspec.Raw(_encode(engine.model_name)))
 
     def read(self, call: Call) -> None:
         """Parse the body and find the deployment."""
@@ -73,11 +82,14 @@ class OpenAIService:
         if name is None:
             name = _text(members, "model")
             if name is None:
-                raise Fault(FaultKind.INVALID, "The parameter 'model' is required and names a deployment.", target="model")
+                raise Fault(
+                    FaultKind.INVALID, "The parameter 'model' is required and names a deployment.", target="model"
+                )
         deployment = call.snapshot.only("deployment", (call.account.id, name.lower()))
         if deployment is None:
             raise Fault(FaultKind.DEPLOYMENT_NOT_FOUND, _DEPLOYMENT_MISSING)
-        model = self._model(deployment)
+        served = self._serving(deployment)
+        model = served.model
         _, capability, required = _ROUTES[call.operation.name]
         if capability not in model.capabilities:
             raise Fault(
@@ -89,32 +101,31 @@ class OpenAIService:
             raise Fault(FaultKind.INVALID, f"Missing required parameter: '{required}'.", target=required)
         stream = members.get("stream")
         call.deployment = deployment
-        call.parsed = _Parsed(members, stream is not None and _boolean(stream, "stream"))
+        call.parsed = _Parsed(members, stream is not None and _boolean(stream, "stream"), served)
 
     async def answer(self, call: Call) -> Reply | Stream:
         """Dispatch to the engine, or answer a question about models ourselves."""
-        if call.deployment is not None:
-            return await self._dispatch(call, call.deployment)
+        parsed: _Parsed | None = call.parsed
+        if parsed is not None:
+            engine = parsed.served.engine
+            parsed.members["model"] = parsed.served.engine_model
+            reply = await engine.post(_ROUTES[call.operation.name][0], _encode(parsed.members))
+            return await _relay(reply, engine, parsed.stream)
         match call.operation.name:
             case "Models_List":
                 return _json({"object": "list", "data": [self._describe(m) for m in self._models]})
             case "Models_Get":
                 return _json(self._one_model(call.values["model"]))
             case "Deployments_List":
-                return _json({"object": "list", "data": [_deployment(d) for d in _deployments(call.snapshot, call.account)]})
+                return _json(
+                    {"object": "list", "data": [_deployment(d) for d in _deployments(call.snapshot, call.account)]}
+                )
             case "Deployments_Get":
                 found = call.snapshot.only("deployment", (call.account.id, call.values["deployment"].lower()))
                 if found is None:
                     raise Fault(FaultKind.DEPLOYMENT_NOT_FOUND, _DEPLOYMENT_MISSING)
                 return _json(_deployment(found))
         raise Fault(FaultKind.NOT_FOUND, "Resource not found")
-
-    async def _dispatch(self, call: Call, deployment: DeploymentPolicy) -> Reply | Stream:
-        engine = self._engines[deployment.model.lower(), deployment.model_version]
-        parsed: _Parsed = call.parsed
-        parsed.members["model"] = msgspec.Raw(_encode(engine.model_name))
-        reply = await engine.post(_ROUTES[call.operation.name][0], _encode(parsed.members))
-        return await _relay(reply, engine, parsed.stream)
 
     def refuse(self, fault: Fault, status: int) -> Mapping[str, Any]:
         """Wrap a fault as Azure OpenAI does: `{"error": {"code", "message", "param", "type"}}`."""
@@ -124,15 +135,17 @@ class OpenAIService:
         return {"error": error}
 
     async def close(self) -> None:
-        for engine in self._engines.values():
-            engine.close()
+        for served in self._served.values():
+            served.engine.close()
 
-    def _model(self, deployment: DeploymentPolicy) -> Model:
+    def _serving(self, deployment: DeploymentPolicy) -> _Served:
         key = (deployment.model_format.lower(), deployment.model.lower(), deployment.model_version)
-        model = self._by_deployment.get(key)
-        if model is None:
-            raise Fault(FaultKind.UNAVAILABLE, f"The model '{deployment.model}' is no longer in this platform's catalogue.")
-        return model
+        served = self._served.get(key)
+        if served is None:
+            raise Fault(
+                FaultKind.UNAVAILABLE, f"The model '{deployment.model}' is no longer in this platform's catalogue."
+            )
+        return served
 
     def _one_model(self, name: str) -> dict[str, Any]:
         for model in self._models:
@@ -168,7 +181,9 @@ async def _relay(reply: UpstreamReply, engine: Engine, wants_stream: bool) -> Re
     if status == 200 and wants_stream and content_type.startswith("text/event-stream"):
         return Stream(200, _chunks(reply, engine.idle_timeout_s), reply.close, content_type)
     if status == 200 or status in _PASSED_ERRORS:
-        body = await reply.read(MAX_REPLY_BYTES, engine.idle_timeout_s)
+        body = reply.whole()
+        if body is None:
+            body = await reply.read(MAX_REPLY_BYTES, engine.idle_timeout_s)
         passed = Reply(status, body, content_type)
         if status == 429:
             seconds = _bounded_wait(reply.headers.get("retry-after", "1"))
@@ -176,7 +191,10 @@ async def _relay(reply: UpstreamReply, engine: Engine, wants_stream: bool) -> Re
         return passed
     reply.close()
     if status in (401, 403):
-        raise Fault(FaultKind.UPSTREAM_FAILED, "The model server refused this platform's own credential; its operator must mend that.")
+        raise Fault(
+            FaultKind.UPSTREAM_FAILED,
+            "The model server refused this platform's own credential; its operator must mend that.",
+        )
     if status == 503:
         raise Fault(FaultKind.UNAVAILABLE, "The model server is not available.", retry_after_s=2)
     raise Fault(FaultKind.UPSTREAM_FAILED, f"The model server failed with status {status}.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.settings import Limits, Model, Upstream
@@ -27,7 +28,7 @@ class Engine(Protocol):
     @property
     def idle_timeout_s(self) -> float: ...
 
-    async def post(self, path: str, body: bytes) -> UpstreamReply:
+    def post(self, path: str, body: bytes) -> Coroutine[Any, Any, UpstreamReply]:
         """Send a request (`/chat/completions`) and return the reply; Fault when the engine cannot be reached."""
         ...
 
@@ -43,7 +44,7 @@ class UpstreamEngine:
         self._upstream, self._limits = upstream, limits
         self._pool: UpstreamPool | None = None
 
-    async def post(self, path: str, body: bytes) -> UpstreamReply:
+    def post(self, path: str, body: bytes) -> Coroutine[Any, Any, UpstreamReply]:
         if self._pool is None:
             credential = read_credential(
                 self._upstream.credential_header, self._upstream.credential_env, self._upstream.credential_file
@@ -55,7 +56,7 @@ class UpstreamEngine:
             self._pool = UpstreamPool(
                 target, connect_timeout_s=self._limits.upstream_connect_timeout_s, reply_timeout_s=self._upstream.timeout_s
             )
-        return await self._pool.request("POST", path, body)
+        return self._pool.request("POST", path, body)
 
     def close(self) -> None:
         if self._pool is not None:
