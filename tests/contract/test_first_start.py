@@ -49,7 +49,9 @@ def test_it_makes_what_the_demonstration_needs(live: Live) -> None:
         "chat": ("OpenAI", "smollm2-135m-instruct", "1"),
         "embed": ("OpenAI", "all-minilm-l6-v2", "1"),
     }
-    machine = [one for one in json.loads(live.stockade("identity", "list", "--format", "json")) if one["kind"] == "machine"]
+    machine = [
+        one for one in json.loads(live.stockade("identity", "list", "--format", "json")) if one["kind"] == "machine"
+    ]
     assignments = live.request(
         "GET",
         f"/subscriptions/{live.subscription}/providers/Microsoft.Authorization/roleAssignments?$filter=principalId eq "
@@ -61,7 +63,9 @@ def test_it_makes_what_the_demonstration_needs(live: Live) -> None:
 
 def test_a_second_start_reuses_everything(live_server: StartServer) -> None:
     server = live_server("--workers", "1")
-    kept = [server.data_dir / name for name in ("root.key", "admin.json", "settings.toml", "tls/ca.pem", "tls/server.pem")]
+    kept = [
+        server.data_dir / name for name in ("root.key", "admin.json", "settings.toml", "tls/ca.pem", "tls/server.pem")
+    ]
     before = {path: path.read_bytes() for path in kept}
     account, token = server.account("demo-openai"), server.token()
     assert server.stop() == 0
@@ -168,7 +172,11 @@ def test_the_example_settings_change_nothing(configured: Settings) -> None:
 def test_the_example_settings_are_right_once_uncommented(tmp_path: Path) -> None:
     """Every example of the file, all at once, with the comments taken off."""
     lines = first_start.EXAMPLE_SETTINGS.splitlines()
-    shown = [line[2:] for line in lines if line.startswith("# ") and (line[2:3] == "[" or " = " in line) and "Then" not in line]
+    shown = [
+        line[2:]
+        for line in lines
+        if line.startswith("# ") and (line[2:3] == "[" or " = " in line) and "Then" not in line
+    ]
     assert any(line.startswith("[[models]]") for line in shown)
     (tmp_path / "settings.toml").write_text("\n".join(_tables_last(shown)))
     found = configuration.load(tmp_path, environment={})

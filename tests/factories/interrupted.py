@@ -75,7 +75,9 @@ def state(configured: Settings) -> dict[str, Any]:
             "secret works": SecretDigester(base.root_key).digest(admin.client_id, admin.client_secret) in digests,
             "assignments": len(owners),
             "account": reader.get(account) is not None,
-            "deployments": sorted(document.name for document in reader.below(account) if "deployments" in document.type),
+            "deployments": sorted(
+                document.name for document in reader.below(account) if "deployments" in document.type
+            ),
             "machines": sum(document.body["kind"] == "machine" for document in principals),
         }
     base.database.close()
