@@ -12,7 +12,7 @@ import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import platformdirs
@@ -80,6 +80,11 @@ class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tenant_id: str = ""
     """The tenant its principals are counted to; empty: this platform's."""
     ca_file: str = ""
+    """The authority of its https certificate, PEM; empty: the system's."""
+    refresh_s: Annotated[float, msgspec.Meta(ge=1)] = 300.0
+    """How often its keys are fetched. A token with an unknown key brings the next fetch forward, to half a minute after the last."""
+    keys_max_age_s: Annotated[float, msgspec.Meta(ge=4)] = 24 * 3600.0
+    """How long its keys are trusted while it does not answer; after that its tokens are refused."""
 
 
 class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -148,8 +153,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def socket_dir(self) -> Path:
-        """Where UNIX sockets lie: the run folder, or where its path is too long for a socket's address (108 bytes), a private folder
-        of this user and data directory among the temporary files. `serve/files.py` makes it and checks its owner."""
+        """Where UNIX sockets lie: the run folder, unless its path is too long for a socket's address (108 bytes).
+
+        Then a private folder of this user and data directory among the temporary files; `serve/files.py` makes it and checks its owner.
+        """
         if len(os.fsencode(self.run_dir)) <= MAX_SOCKET_DIR_BYTES:
             return self.run_dir
         name = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:16]
@@ -224,7 +231,9 @@ def default_data_dir(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def load(
-    data_dir: Path | None = None, overrides: Mapping[str, Any] | None = None, environment: Mapping[str, str] = os.environ
+    data_dir: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] = os.environ,
 ) -> Settings:
     """Read the settings: file, then environment, then flags.
 

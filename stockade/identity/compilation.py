@@ -15,6 +15,6 @@ def compilers(settings: Settings) -> dict[str, Compile]:
         tenant.TYPE: partial(tenant.compile_tenant, authority=settings.authority),
         directory.PRINCIPAL_TYPE: directory.compile_principal,
         directory.GROUP_TYPE: directory.compile_group,
-        issuers.TYPE: issuers.compile_issuer,
+        issuers.TYPE: partial(issuers.compile_issuer, configured=settings.issuers),
         signing_keys.TYPE: partial(signing_keys.compile_signing_key, authority=settings.authority),
     }

@@ -1,9 +1,10 @@
 """Further issuers whose tokens are accepted: a real Entra tenant, Keycloak, any OpenID Connect provider.
 
 A background task of the control plane fetches their keys and stores them as documents, so that every worker learns of
-them through the snapshot and the request path never waits for a stranger's server. Keys not confirmed for a day are
-no longer trusted. A worker that meets an unknown key id says so through a shared counter, which brings the next fetch
-forward, but never below a minimum interval.
+them through the snapshot and the request path never waits for a stranger's server. What an issuer is trusted for is
+taken from the settings alone, so that a change of them is in force after a restart even while the issuer is away. Keys
+that were not confirmed for a day, or as long as the settings say, are no longer trusted. A worker that meets an unknown
+key id says so through a shared counter, which brings the next fetch forward, but never below a minimum interval.
 Source: OpenID Connect Discovery 1.0 sections 4 and 7, RFC 7517, RFC 8414 section 3.3 (the issuer must name itself
 exactly).
 """
@@ -36,15 +37,11 @@ from stockade.storage.generation import GenerationCell
 TYPE: Final = "stockade.identity/issuers"
 PREFIX: Final = "/providers/stockade.identity/issuers/"
 
-REFRESH_S: Final = 300.0
-"""Keycloak signs with a new key the moment it has one, so an hour would be too long to wait."""
 MIN_INTERVAL_S: Final = 30.0
 POLL_S: Final = 1.0
 MAX_BACK_OFF_S: Final = 900.0
-TRUST_S: Final = 24 * 3600.0
-"""How long fetched keys are trusted without being confirmed."""
 STORE_AGAIN_S: Final = 3600.0
-"""Unchanged keys are written again, with a later end, this often; every write makes each worker look at the database."""
+"""Unchanged keys are confirmed in the database this often; every write makes each worker look at the database."""
 TIMEOUT_S: Final = 5.0
 MAX_BYTES: Final = 256 * 1024
 MAX_KEYS: Final = 64
@@ -82,6 +79,8 @@ class _Progress:
     """Where the fetching of one issuer stands, in monotonic seconds."""
 
     due: float
+    shortest_s: float
+    """Between a fetch and one that is wanted earlier than the next, or tried again."""
     failures: int = 0
     last: float = float("-inf")
     served: int = 0
@@ -95,7 +94,10 @@ class IssuerKeys:
         self._services = services
         self._issuers = {issuer.issuer: issuer for issuer in services.settings.issuers}
         now = services.clock.monotonic()
-        self._progress = {name: _Progress(due=now) for name in self._issuers}
+        self._progress = {
+            name: _Progress(due=now, shortest_s=min(MIN_INTERVAL_S, refresh_s(issuer)))
+            for name, issuer in self._issuers.items()
+        }
         self._wanted = KeysWanted(services.settings.run_dir)
 
     async def run(self) -> None:
@@ -135,7 +137,7 @@ class IssuerKeys:
     def _is_due(self, progress: _Progress, now: float, wanted: int) -> bool:
         if now >= progress.due:
             return True
-        return progress.failures == 0 and wanted > progress.served and now - progress.last >= MIN_INTERVAL_S
+        return progress.failures == 0 and wanted > progress.served and now - progress.last >= progress.shortest_s
 
     async def _refresh(self, issuer: Issuer, wanted: int) -> None:
         progress = self._progress[issuer.issuer]
@@ -144,7 +146,7 @@ class IssuerKeys:
             keys = await fetch_keys(issuer)
             await to_thread.run_sync(self._store, issuer, keys)
             progress.failures, progress.served = 0, wanted
-            progress.due = self._services.clock.monotonic() + REFRESH_S
+            progress.due = self._services.clock.monotonic() + refresh_s(issuer)
             return
         except (FetchFailed, Fault) as failure:
             log.warning("the keys of %s could not be fetched: %s", issuer.issuer, failure)
@@ -152,7 +154,7 @@ class IssuerKeys:
             # One issuer's surprise must not end the task that serves the others.
             log.exception("fetching the keys of %s failed", issuer.issuer)
         progress.failures += 1
-        wait_s = min(MAX_BACK_OFF_S, MIN_INTERVAL_S * 2 ** min(progress.failures - 1, 10))
+        wait_s = min(MAX_BACK_OFF_S, progress.shortest_s * 2 ** min(progress.failures - 1, 10))
         progress.due = self._services.clock.monotonic() + wait_s
 
     def _store(self, issuer: Issuer, keys: Sequence[Mapping[str, Any]]) -> None:
@@ -166,16 +168,19 @@ class IssuerKeys:
             "name": issuer.issuer,
             "issuer": issuer.issuer,
             "tenantId": issuer.tenant_id or tenant_id,
-            "audiences": sorted(audience.rstrip("/") for audience in issuer.audiences),
-            "objectIdClaim": issuer.object_id_claim,
-            "appIdClaim": issuer.app_id_claim,
             "keys": list(keys),
         }
         unchanged = current is not None and {**current.body, **body} == current.body
-        if unchanged and current is not None and current.body["keysExpireAt"] > now + TRUST_S - STORE_AGAIN_S:
+        again_s = min(STORE_AGAIN_S, issuer.keys_max_age_s / 4)
+        if unchanged and current is not None and now - current.body["confirmedAt"] < again_s:
             return
         with self._services.database.write() as writer:
-            writer.put(document_id(issuer.issuer), TYPE, {**body, "keysExpireAt": now + TRUST_S})
+            writer.put(document_id(issuer.issuer), TYPE, {**body, "confirmedAt": now})
+
+
+def refresh_s(issuer: Issuer) -> float:
+    """Return how often an issuer's keys are fetched: often enough that they do not end in between."""
+    return min(issuer.refresh_s, issuer.keys_max_age_s / 4)
 
 
 def document_id(issuer: str) -> str:
@@ -183,18 +188,21 @@ def document_id(issuer: str) -> str:
     return PREFIX + sha256(issuer.encode()).hexdigest()[:32]
 
 
-def compile_issuer(document: Document) -> Iterable[Entry]:
-    """Yield the issuer's policy and its keys."""
+def compile_issuer(document: Document, configured: Iterable[Issuer]) -> Iterable[Entry]:
+    """Yield the issuer's policy and its keys; nothing when the settings do not name it."""
     body = document.body
     name = str(body["issuer"])
+    issuer = next((entry for entry in configured if entry.issuer == name), None)
+    if issuer is None:
+        return
     policy = IssuerPolicy(
         issuer=name,
         tenant_id=str(body["tenantId"]),
-        audiences=frozenset(body["audiences"]),
+        audiences=frozenset(audience.rstrip("/") for audience in issuer.audiences),
         local=False,
-        keys_expire_at=float(body["keysExpireAt"]),
-        object_id_claim=str(body["objectIdClaim"]),
-        app_id_claim=str(body["appIdClaim"]),
+        keys_expire_at=float(body["confirmedAt"]) + issuer.keys_max_age_s,
+        object_id_claim=issuer.object_id_claim,
+        app_id_claim=issuer.app_id_claim,
     )
     yield ("issuer", name, policy)
     for key in body["keys"]:

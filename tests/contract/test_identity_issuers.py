@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from joserfc.jwk import RSAKey
 from starlette.applications import Starlette
@@ -15,11 +16,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from stockade.identity import issuers
+from stockade.identity import compilation, issuers
 from stockade.identity.issuers import (
     MAX_BYTES,
     MAX_KEYS,
-    TRUST_S,
     FetchFailed,
     IssuerKeys,
     KeysWanted,
@@ -29,9 +29,13 @@ from stockade.identity.issuers import (
 from stockade.identity.verify import verify
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import RejectedCredential
+from stockade.policy.compile import Compiler
+from stockade.policy.snapshot import Snapshot
 from stockade.settings import Issuer, Settings
 from tests.factories.identity import AI, World, listener, server_certificate, serving
 from tests.factories.jose import OBJECT_ID, P256, RSA, claims, sign
+
+REFRESH_S, TRUST_S = Issuer("").refresh_s, Issuer("").keys_max_age_s
 
 
 class Provider:
@@ -140,7 +144,7 @@ async def test_a_key_the_provider_takes_back_is_refused(platform: Platform, idp:
     assert platform.outcome(token) == "accepted"
     idp.keys.clear()
     idp.rotate("two")
-    platform.world.manual.advance(issuers.REFRESH_S)
+    platform.world.manual.advance(REFRESH_S)
     await platform.keys.refresh_due()
     assert platform.outcome(token) == "unknown_key"
 
@@ -187,12 +191,12 @@ async def test_unchanged_keys_are_not_written_again_each_time(platform: Platform
     await platform.keys.refresh_due()
     before = generation()
     for _ in range(11):
-        platform.world.manual.advance(issuers.REFRESH_S)
+        platform.world.manual.advance(REFRESH_S)
         await platform.keys.refresh_due()
     assert generation() == before
-    platform.world.manual.advance(issuers.REFRESH_S)
+    platform.world.manual.advance(REFRESH_S)
     await platform.keys.refresh_due()
-    platform.world.manual.advance(issuers.REFRESH_S)
+    platform.world.manual.advance(REFRESH_S)
     await platform.keys.refresh_due()
     assert generation() == before + 1
 
@@ -208,6 +212,26 @@ async def test_an_issuer_taken_out_of_the_settings_is_forgotten(platform: Platfo
     )
     await restarted.run()
     assert platform.outcome(token) == "unknown_issuer"
+
+
+async def test_settings_are_in_force_while_the_issuer_is_away(
+    platform: Platform, idp: Provider, configured: Issuer
+) -> None:
+    await platform.keys.refresh_due()
+    now = platform.world.clock.now()
+    token = idp.token("one", now)
+    with platform.world.database.read() as reader:
+        everything = list(reader.changed_since(0))
+    for change, reason in (
+        ({}, "accepted"),
+        ({"audiences": ("another",)}, "wrong_audience"),
+        ({"object_id_claim": "nothing"}, "no_object_id"),
+        ({"issuer": "https://elsewhere.example"}, "unknown_issuer"),
+    ):
+        settings = Settings(issuers=(msgspec.structs.replace(configured, **change),))
+        restarted = Compiler(compilation.compilers(settings)).apply(Snapshot(), 1, everything)
+        found = verify(restarted, token, now, frozenset({AI}))
+        assert (found.reason if isinstance(found, RejectedCredential) else "accepted") == reason
 
 
 async def test_the_task_survives_a_database_that_is_away_at_start(

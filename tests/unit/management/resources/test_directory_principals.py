@@ -138,7 +138,7 @@ def test_a_certificate_comes_and_goes(arm: Arm, application: str, tmp_path: Path
     entry = added.body["certificate"]
     from cryptography.hazmat.primitives.hashes import SHA1
 
-    expected = x509.load_pem_x509_certificate(file.read_bytes()).fingerprint(SHA1()).hex().upper()  # noqa: S303
+    expected = x509.load_pem_x509_certificate(file.read_bytes()).fingerprint(SHA1()).hex().upper()
     assert entry["thumbprint"] == expected
     assert arm.ok("GET", path)["certificates"] == [entry]
     arm.fails(409, "Conflict", "POST", f"{path}/certificates", {"certificate": file.read_text()})
