@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,17 +16,16 @@ import msgspec
 import typer
 
 from stockade.audit.log import FILE_NAME
-from stockade.cli.context import DataDir, out, read_settings
+from stockade.cli.account import OutputFormat
+from stockade.cli.context import DataDir, out, print_columns, read_settings
 from stockade.kernel.faults import Fault, FaultKind
 
 app = typer.Typer(help="The audit log.", no_args_is_help=True)
 
 POLL_S = 0.3
-
-
-@app.callback()
-def group() -> None:
-    """Be a group even with one command in it."""
+WRITTEN_WITHIN_S = 2.0
+"""Workers write their records a few times a second, so the newest may still be on its way."""
+MAX_ID = 128
 
 
 @app.command("tail")
@@ -44,6 +45,73 @@ def tail(
         raise Fault(FaultKind.NOT_FOUND, f"There is no audit log at {path} yet.")
     for line in records(path, lines, follow=follow):
         out.print(line.decode() if as_json else describe(line), markup=False)
+
+
+@app.command("show")
+def show(
+    decision: Annotated[str, typer.Argument(help="What a reply's x-stockade-decision or apim-request-id says.", show_default=False)],
+    form: OutputFormat = "table",
+    data_dir: DataDir = None,
+) -> None:
+    """Show one decision: the rule that made it, the facts it was made on, and every record of the same request."""
+    directory = read_settings().audit_dir
+    deadline = time.monotonic() + WRITTEN_WITHIN_S
+    found = find(directory, decision)
+    while not found and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+        found = find(directory, decision)
+    if not found:
+        raise Fault(FaultKind.NOT_FOUND, f"No record of '{decision[:MAX_ID]}' in {directory}; old ones are dropped as the log rotates.")
+    if form == "json":
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        return
+    for number, record in enumerate(found):
+        if number:
+            out.print()
+        print_columns(("", ""), explain(record))
+
+
+def find(directory: Path, decision: str) -> list[dict[str, Any]]:
+    """Return the records with this id, oldest first, from the present file and the rotated ones."""
+    wanted = decision.strip().lower()
+    if not wanted or len(wanted) > MAX_ID:
+        return []
+    needle = wanted.encode()
+    found = []
+    for path in [*sorted(directory.glob("audit-*.jsonl")), directory / FILE_NAME]:
+        try:
+            file = path.open("rb")
+        except FileNotFoundError:  # rotated, or dropped, between listing and opening
+            continue
+        with file:
+            found += [_decoded(line) for line in file if needle in line]
+    return [record for record in found if record.get("id") == wanted]
+
+
+def explain(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what a record says, in the order in which one asks: what was decided, why, about whom and what."""
+    yield "Time", datetime.fromtimestamp(record["time"], UTC).isoformat(sep=" ", timespec="milliseconds")
+    named = {
+        "Decision": "decision",
+        "Rule": "rule",
+        "Reason": "reason",
+        "Status": "status",
+        "Outcome": "outcome",
+        "Phase": "phase",
+        "Operation": "operation",
+        "Resource": "resource",
+        "Credential": "credential",
+        "Principal": "principal",
+        "Application": "application",
+        "Caller": "callerAddress",
+        "Client": "client",
+        "Took ms": "durationMs",
+    }
+    for heading, member in named.items():
+        if record.get(member) not in (None, "", 0):
+            yield heading, str(record[member])
+    for name, value in (record.get("because") or {}).items():
+        yield f"  {name}", str(value)
 
 
 def records(path: Path, count: int, *, follow: bool, pause: Callable[[float], None] = time.sleep) -> Iterator[bytes]:
@@ -78,6 +146,14 @@ def describe(line: bytes) -> str:
     place = record.get("resource", "").rsplit("/", 1)[-1] or "-"
     why = record.get("rule") or record.get("reason") or ""
     return f"{when}  {what[0]:<8} {what[1]:<4} {what[2]}  on {place}  by {who} from {record.get('callerAddress') or '-'}  {why}".rstrip()
+
+
+def _decoded(line: bytes) -> dict[str, Any]:
+    try:
+        record = msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return {}
+    return record if isinstance(record, dict) and isinstance(record.get("time"), int | float) else {}
 
 
 def _new_lines(file: BinaryIO) -> Iterator[bytes]:

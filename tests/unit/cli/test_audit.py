@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stockade.audit.log import FILE_NAME, AuditLog
-from stockade.cli.audit import describe, records
+from stockade.cli.audit import describe, explain, find, records
 from stockade.kernel.record import AuditRecord
 
 
@@ -70,3 +70,29 @@ def test_a_record_is_one_readable_line() -> None:
     )
     for strange in (b"no json", b"[]", b"{}", b'{"time":"x"}', b'{"time":1e300}', b"\xff"):
         assert describe(strange)
+
+
+def test_every_record_of_a_decision_is_found_across_rotated_files(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path, rotate_bytes=300)
+    for number in (1, 2, 1, 12, 3, 1):
+        log.commit(record(number))
+    with (tmp_path / FILE_NAME).open("ab") as file:
+        file.write(b'no record, though it says "id":"1"\n{"id":"1","time":"soon"}\n{"id":"1"')
+    assert len(list(tmp_path.glob("audit-*.jsonl"))) > 0
+    assert [found["operation"] for found in find(tmp_path, "1")] == ["op1"] * 3
+    assert find(tmp_path, "4") == find(tmp_path, "") == find(tmp_path, "1" * 1000) == []
+
+
+def test_a_decision_is_explained_with_its_rule_and_facts() -> None:
+    shown = list(
+        explain(
+            {"time": 0, "id": "1", "decision": "deny", "rule": "role", "status": 401, "because": {"principal": "p"}}
+        )
+    )
+    assert shown == [
+        ("Time", "1970-01-01 00:00:00.000+00:00"),
+        ("Decision", "deny"),
+        ("Rule", "role"),
+        ("Status", "401"),
+        ("  principal", "p"),
+    ]
