@@ -219,6 +219,8 @@ class Gateway:
             scope.path,
             exchange.method,
         )
+        if account.outbound is not None:
+            facts.uris = route.service.uris(call)
         self._count_facts(facts, call)
         match decide(snapshot, facts, "body"):
             case Deny() as denied:
@@ -326,7 +328,7 @@ class Gateway:
         body = (
             exchange.route.service.refuse(fault, status)
             if inside and exchange.route is not None
-            else gateway_body(fault)
+            else gateway_body(fault, exchange.id)
         )
         extra = [("x-stockade-decision", exchange.id), *refusal_headers(fault)]
         head = self._heads.build(exchange.id, exchange.client_request_id, "application/json", extra)

@@ -21,6 +21,7 @@ BY_KIND: Final[Mapping[FaultKind, tuple[int, str, str]]] = {
     FaultKind.KEY_REJECTED: (401, "invalid_client", "7000215"),
     FaultKind.LOCAL_AUTH_DISABLED: (401, "invalid_client", "7000112"),
     FaultKind.SUBDOMAIN_REQUIRED: (400, "invalid_request", "90023"),
+    FaultKind.OUTBOUND_DENIED: (400, "invalid_request", "90023"),
     FaultKind.PERMISSION_DENIED: (403, "unauthorized_client", "50105"),
     FaultKind.AUTHORIZATION_FAILED: (403, "unauthorized_client", "50105"),
     FaultKind.NETWORK_DENIED: (403, "access_denied", "53003"),

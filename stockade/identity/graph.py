@@ -48,6 +48,7 @@ BY_KIND: Final[Mapping[FaultKind, tuple[int, str]]] = {
     FaultKind.KEY_REJECTED: (401, "InvalidAuthenticationToken"),
     FaultKind.LOCAL_AUTH_DISABLED: (403, "Authorization_RequestDenied"),
     FaultKind.SUBDOMAIN_REQUIRED: (400, "Request_BadRequest"),
+    FaultKind.OUTBOUND_DENIED: (400, "Request_BadRequest"),
     FaultKind.PERMISSION_DENIED: (403, "Authorization_RequestDenied"),
     FaultKind.AUTHORIZATION_FAILED: (403, "Authorization_RequestDenied"),
     FaultKind.NETWORK_DENIED: (403, "Authorization_RequestDenied"),

@@ -34,6 +34,8 @@ class FaultKind(StrEnum):
     """The caller's address is not admitted."""
     PUBLIC_ACCESS_DISABLED = "PublicAccessDisabled"
     """The account answers on private endpoints only."""
+    OUTBOUND_DENIED = "OutboundDenied"
+    """The request carries a URI that the account does not allow requests to carry."""
     NOT_FOUND = "NotFound"
     """No such address, account, operation or resource, as far as this caller may know."""
     DEPLOYMENT_NOT_FOUND = "DeploymentNotFound"

@@ -29,6 +29,7 @@ STATUS: Mapping[FaultKind, tuple[int, str]] = {
     FaultKind.KEY_REJECTED: (401, "AuthenticationFailed"),
     FaultKind.LOCAL_AUTH_DISABLED: (403, "AuthenticationTypeDisabled"),
     FaultKind.SUBDOMAIN_REQUIRED: (400, "BadRequest"),
+    FaultKind.OUTBOUND_DENIED: (400, "BadRequest"),
     FaultKind.PERMISSION_DENIED: (403, "AuthorizationFailed"),
     FaultKind.AUTHORIZATION_FAILED: (403, "AuthorizationFailed"),
     FaultKind.NETWORK_DENIED: (403, "Forbidden"),

@@ -31,7 +31,9 @@ class Compiler:
             return ()
         try:
             entries = tuple(compile_(document))
-            hash(tuple((index, key) for index, key, _ in entries))  # a key that no index can hold is found here, not by every request
+            hash(
+                tuple((index, key) for index, key, _ in entries)
+            )  # a key that no index can hold is found here, not by every request
             return entries
         except Exception:
             log.exception("document does not compile and is not in force", extra={"document": document.id})

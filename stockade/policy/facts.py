@@ -29,6 +29,8 @@ class Facts:
     path: str
     method: str
     deployment: DeploymentPolicy | None = None
+    uris: tuple[tuple[str, str], ...] = ()
+    """The URIs the body carries, each with the JSON path it stands at; gathered for accounts that restrict them."""
     calls_this_minute: int = 0
     deployment_calls_this_minute: int = 0
     seconds_to_next_minute: float = 60.0

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Literal, TypeAlias
 
+from stockade.policy.outbound import OutboundPolicy
+
 Entry: TypeAlias = tuple[str, Hashable, Any]
 Index: TypeAlias = Mapping[Hashable, Mapping[str, Any]]
 
@@ -38,6 +40,8 @@ class AccountPolicy:
     admitted: tuple[IPv4Network | IPv6Network, ...]
     calls_per_minute: int | None
     ordinal: int
+    outbound: OutboundPolicy | None = None
+    """Which URIs requests may carry; None when any."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ STATUS: Mapping[FaultKind, tuple[int, str]] = {
     FaultKind.AUTHORIZATION_FAILED: (403, "AuthorizationFailed"),
     FaultKind.NETWORK_DENIED: (403, "403"),
     FaultKind.PUBLIC_ACCESS_DISABLED: (403, "403"),
+    FaultKind.OUTBOUND_DENIED: (400, "400"),
     FaultKind.NOT_FOUND: (404, "404"),
     FaultKind.DEPLOYMENT_NOT_FOUND: (404, "DeploymentNotFound"),
     FaultKind.METHOD_NOT_ALLOWED: (405, "MethodNotAllowed"),
@@ -46,11 +47,17 @@ def status_of(fault: Fault) -> int:
     return STATUS[fault.kind][0]
 
 
-def gateway_body(fault: Fault) -> Mapping[str, Any]:
-    """Return the body the gateway itself refuses with: shape A for a missing or bad token, shape G for the rest."""
+def gateway_body(fault: Fault, request_id: str = "") -> Mapping[str, Any]:
+    """Return the body the gateway itself refuses with: shape A for a missing or bad token, shape G for the rest.
+
+    A refused URI has a shape of its own, with a number for a code (choices.md, row "URI not allowed").
+    """
     status, code = STATUS[fault.kind]
     if fault.kind is FaultKind.UNAUTHENTICATED:
         return {"statusCode": status, "message": fault.message}
+    if fault.kind is FaultKind.OUTBOUND_DENIED:
+        inner = {"code": "OutboundUriNotAllowed", "path": fault.target}
+        return {"error": {"requestid": request_id, "code": status, "message": fault.message, "innererror": inner}}
     error: dict[str, Any] = {"code": fault.code or code, "message": fault.message}
     if fault.target is not None:
         error["target"] = fault.target

@@ -79,6 +79,13 @@ class Service(Protocol):
         """
         ...
 
+    def uris(self, call: Call) -> tuple[tuple[str, str], ...]:
+        """Return every URI the operation's declared fields carry, each with its JSON path. Pure, apart from `call.parsed`.
+
+        Called after `read`, for accounts that restrict them; what is dispatched afterwards is exactly what was looked at.
+        """
+        ...
+
     async def answer(self, call: Call) -> Reply | Stream:
         """Do the work. Raises Fault for whatever the engine cannot do."""
         ...

@@ -12,6 +12,7 @@ from stockade.kernel.operation import MiB, Operation
 
 _CHAT_URIS = (
     "messages[*].content[*].image_url.url",
+    "messages[*].content[*].image_url",
     "data_sources[*].parameters.endpoint",
     "data_sources[*].parameters.embedding_dependency.endpoint",
 )

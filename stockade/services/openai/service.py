@@ -19,6 +19,7 @@ from stockade.services.openai.catalogue import catalogue, is_built_in, label
 from stockade.services.openai.engines.engine import Engine, engine_for
 from stockade.services.openai.operations import OPERATIONS
 from stockade.services.service import Call, Reply, Stream
+from stockade.services.uris import extract
 from stockade.settings import Model, Settings
 from stockade.upstream.connection import UpstreamReply
 
@@ -102,6 +103,19 @@ class OpenAIService:
         stream = members.get("stream")
         call.deployment = deployment
         call.parsed = _Parsed(members, stream is not None and _boolean(stream, "stream"), served)
+
+    def uris(self, call: Call) -> tuple[tuple[str, str], ...]:
+        """Look into the members that may carry URIs, and write them anew as they were read."""
+        parsed: _Parsed | None = call.parsed
+        if parsed is None:
+            return ()
+        looked_at: dict[str, Any] = {}
+        for name in {path.partition("[")[0].partition(".")[0] for path in call.operation.uris}:
+            raw = parsed.members.get(name)
+            if raw is not None:
+                looked_at[name] = _value(raw, name)
+                parsed.members[name] = msgspec.Raw(_encode(looked_at[name]))
+        return tuple(extract(call.operation.uris, looked_at))
 
     async def answer(self, call: Call) -> Reply | Stream:
         """Dispatch to the engine, or answer a question about models ourselves."""
@@ -214,6 +228,13 @@ def _members(body: bytes) -> dict[str, msgspec.Raw]:
         raise Fault(FaultKind.INVALID, f"The request body is not a valid JSON object: {failure}.") from failure
     except RecursionError as failure:
         raise Fault(FaultKind.INVALID, "The request body is nested too deeply.") from failure
+
+
+def _value(raw: msgspec.Raw, name: str) -> Any:
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as failure:
+        raise Fault(FaultKind.INVALID, f"'{name}' cannot be read: {failure}.", target=name) from failure
 
 
 def _text(members: Mapping[str, msgspec.Raw], name: str) -> str | None:

@@ -45,6 +45,9 @@ class SessionTokenService:
         if not isinstance(call.credential, KeyCredential) or call.credential.via_token:
             raise Fault(FaultKind.KEY_REJECTED, "A token is issued for a subscription key only.")
 
+    def uris(self, call: Call) -> tuple[tuple[str, str], ...]:
+        return ()
+
     async def answer(self, call: Call) -> Reply | Stream:
         assert isinstance(call.credential, KeyCredential)
         credential, location = call.credential, call.account.location

@@ -17,6 +17,7 @@ from stockade.management.resources.cognitive_services_accounts import (
     view,
 )
 from stockade.management.resources.cognitive_services_accounts.network import admitted
+from stockade.policy.outbound import compile_outbound
 from stockade.policy.snapshot import AccountPolicy, Entry
 from stockade.services.openai.catalogue import catalogue
 from stockade.storage.database import Reader, Writer
@@ -98,6 +99,11 @@ class Accounts(ResourceType):
                 admitted=admitted(acls),
                 calls_per_minute=sku.calls_per_minute,
                 ordinal=document.ordinal,
+                outbound=(
+                    compile_outbound(properties.get("allowedFqdnList") or ())
+                    if properties.get("restrictOutboundNetworkAccess") is True
+                    else None
+                ),
             ),
         )
         if subdomain is not None:

@@ -52,9 +52,13 @@ class UpstreamEngine:
             try:
                 target = Target.from_url(self._upstream.url, ca_file=self._upstream.ca_file, credential=credential)
             except (ValueError, OSError) as failure:
-                raise Fault(FaultKind.UNAVAILABLE, "The model server's address or CA file in the settings is not usable.") from failure
+                raise Fault(
+                    FaultKind.UNAVAILABLE, "The model server's address or CA file in the settings is not usable."
+                ) from failure
             self._pool = UpstreamPool(
-                target, connect_timeout_s=self._limits.upstream_connect_timeout_s, reply_timeout_s=self._upstream.timeout_s
+                target,
+                connect_timeout_s=self._limits.upstream_connect_timeout_s,
+                reply_timeout_s=self._upstream.timeout_s,
             )
         return self._pool.request("POST", path, body)
 
@@ -121,7 +125,9 @@ class BuiltInEngine:
             self._pool.close()
         target = Target("localhost", 80, unix_socket=str(answer["socket"]))
         self._pool = UpstreamPool(
-            target, connect_timeout_s=self._limits.upstream_connect_timeout_s, reply_timeout_s=self._limits.request_timeout_s
+            target,
+            connect_timeout_s=self._limits.upstream_connect_timeout_s,
+            reply_timeout_s=self._limits.request_timeout_s,
         )
         return self._pool
 

@@ -1,0 +1,89 @@
+"""An account that restricts where its requests may point to (`restrictOutboundNetworkAccess`, `allowedFqdnList`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockade.gateway.app import Gateway
+from tests.factories.data_plane import CHAT, Account, Answer, DataPlane, ask
+from tests.factories.engine import Engine, answers, engine, reply
+
+OK = reply(b'{"choices":[]}')
+
+
+class Restricted:
+    def __init__(self, folder: Path, running: Engine) -> None:
+        self.running = running
+        self.plane = DataPlane(folder, f"http://127.0.0.1:{running.port}/v1")
+        self.account: Account = self.plane.account(
+            restrictOutboundNetworkAccess=True, allowedFqdnList=["images.example.com"]
+        )
+        self.gateway: Gateway = self.plane.gateway()
+
+    async def chat(self, *content: Any, **more: Any) -> Answer:
+        body = json.dumps({"messages": [{"role": "user", "content": list(content)}], **more}).encode()
+        return await ask(self.gateway, self.account.path(CHAT), ("api-key", self.account.key), body=body)
+
+
+@pytest.fixture
+async def restricted(tmp_path: Path) -> AsyncIterator[Restricted]:
+    async with engine(answers(OK)) as running:
+        yield Restricted(tmp_path, running)
+
+
+def image(url: Any) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+async def test_uri_off_the_list_is_refused_as_azure_words_it_and_reaches_no_engine(restricted: Restricted) -> None:
+    answer = await restricted.chat(image("https://evil.example/steal?secret=s3cr3t"))
+    assert answer.status == 400
+    assert answer.json["error"] == {
+        "requestid": answer.headers["apim-request-id"],
+        "code": 400,
+        "message": "Outbound network access is restricted. The hostname 'evil.example' for parameter 'url' is not in the allowed FQDN "
+        "list for this resource.",
+        "innererror": {"code": "OutboundUriNotAllowed", "path": "messages[0].content[0].image_url.url"},
+    }
+    assert "s3cr3t" not in answer.body.decode()
+    assert "s3cr3t" not in json.dumps(restricted.plane.audit_lines(restricted.gateway))
+    assert restricted.running.requests == []
+
+
+@pytest.mark.parametrize("url", ["https://images.example.com/a.png", "data:image/png;base64,AAAA"])
+async def test_uri_on_the_list_and_content_pass(restricted: Restricted, url: str) -> None:
+    assert (await restricted.chat(image(url))).status == 200
+
+
+async def test_uri_in_the_short_form_is_found_too(restricted: Restricted) -> None:
+    assert (await restricted.chat({"type": "image_url", "image_url": "https://evil.example/"})).status == 400
+
+
+async def test_data_source_is_checked(restricted: Restricted) -> None:
+    source = {"type": "azure_search", "parameters": {"endpoint": "https://evil.search.example"}}
+    answer = await restricted.chat({"type": "text", "text": "hi"}, data_sources=[source])
+    assert "'evil.search.example' for parameter 'endpoint'" in answer.json["error"]["message"]
+
+
+async def test_member_said_twice_is_dispatched_as_it_was_checked(restricted: Restricted) -> None:
+    inner = '{"url":"https://evil.example/","url":"https://images.example.com/"}'
+    body = f'{{"messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{inner}}}]}}]}}'.encode()
+    answer = await ask(
+        restricted.gateway, restricted.account.path(CHAT), ("api-key", restricted.account.key), body=body
+    )
+    assert answer.status == 200
+    assert b"evil.example" not in restricted.running.requests[0].body
+
+
+async def test_change_of_the_list_is_in_force_for_the_next_request(restricted: Restricted) -> None:
+    assert (await restricted.chat(image("https://new.example/"))).status == 400
+    restricted.plane.change(restricted.account, allowedFqdnList=["new.example"])
+    assert (await restricted.chat(image("https://new.example/"))).status == 200
+    assert (await restricted.chat(image("https://images.example.com/"))).status == 400
+    restricted.plane.change(restricted.account, restrictOutboundNetworkAccess=False)
+    assert (await restricted.chat(image("https://anything.example/"))).status == 200
