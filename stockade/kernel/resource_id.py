@@ -64,7 +64,7 @@ class ResourceId:
 
     def within(self, scope: str) -> bool:
         """Say whether this id is the scope or lies below it (scope in lower case)."""
-        return scope == "/" or self.key == scope or self.key.startswith(scope + "/")
+        return scope in ("/", self.key) or self.key.startswith(scope + "/")
 
 
 def scope_chain(key: str) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ class RootKey:
                 os.fsync(file.fileno())
             os.link(draft, path)  # unlike a rename it replaces nothing
         finally:
-            os.unlink(draft)
+            Path(draft).unlink()
         return cls(Secret(value))
 
     def derive(self, purpose: str, length: int = 32) -> Secret:

@@ -7,8 +7,8 @@ import pytest
 from stockade.kernel.ids import new_guid
 from stockade.policy.builtin_roles import OWNER, roles
 from tests.factories.control_plane import ACCESS_ADMIN, AUTH, READER, RG, SUB, ControlPlane, S
-from tests.unit.management.test_role_assignments import at as assignment_at
-from tests.unit.management.test_role_assignments import body as assignment_body
+from tests.unit.management.resources.test_role_assignments import at as assignment_at
+from tests.unit.management.resources.test_role_assignments import body as assignment_body
 
 
 def at(scope: str, name: str | None = None) -> str:
