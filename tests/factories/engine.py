@@ -89,7 +89,7 @@ class Engine:
 
 @contextlib.asynccontextmanager
 async def engine(
-    *conversations: Conversation, tls: ssl.SSLContext | None = None, unix_socket: Path | None = None
+    *conversations: Conversation, tls: ssl.SSLContext | None = None, unix_socket: Path | None = None, port: int = 0
 ) -> AsyncIterator[Engine]:
     """Serve the first connection with the first conversation and so on; the last one serves all that follow."""
     running = Engine(unix_socket=str(unix_socket) if unix_socket else None)
@@ -111,7 +111,7 @@ async def engine(
     if unix_socket is not None:
         server = await asyncio.start_unix_server(serve, unix_socket)
     else:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls, backlog=512)
+        server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=tls, backlog=512)
         running.port = server.sockets[0].getsockname()[1]
     try:
         yield running
