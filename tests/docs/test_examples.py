@@ -4,12 +4,15 @@ Above each fenced `bash`, `console` or `python` block stands one comment:
 
     <!-- test: quickstart -->                               run it; blocks of one page with the same name are one session, in order
     <!-- test: quickstart; needs: account demo-openai -->   the same, with the account's endpoint and key in the environment
+    <!-- test: sign-in; needs: az -->                       the same, where the az command line is installed (make test-all)
+    <!-- test: deploy; needs: az signed in -->              the same, after `az login` as the administrator
     <!-- not run: needs root -->                            leave it alone, for this reason
 
 A session runs against the server of this test run (the fixture `live` of tests/live.py) with the environment of `stockade env`, in an
-empty folder where `.venv` is the environment of the tests, so that `.venv/bin/stockade` is what it is to a reader. It ends at the first
-command that fails. `console` blocks hold commands after `$ ` (continued after `> `) and what they print; `...` stands for anything,
-within a line or for whole lines. A `python` block is one program.
+empty home folder where `.venv` is the environment of the tests, so that `.venv/bin/stockade` is what it is to a reader. It ends at the
+first command that fails. `console` blocks hold commands after `$ ` (continued after `> `) and what they print; `...` stands for anything,
+within a line or for whole lines. A `python` block is one program. `toml` blocks are settings: each must be read as such, and with a comment
+too a session runs against a server of its own that has them. Commands named in prose must exist.
 """
 
 from __future__ import annotations
@@ -24,15 +27,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import typer
+from typer.core import TyperGroup
 
-from tests.live import Live
-from tests.outside import ROOT
+from stockade import settings
+from stockade.cli.root import app
+from stockade.services.openai.catalogue import catalogue
+from tests.live import StartServer
+from tests.outside import PROGRAMS, ROOT
 
 LIMIT_S = 100
 RUNNABLE = {"bash", "console", "python"}
 FENCE = re.compile(r"^(?P<indent>\s*)(?P<fence>`{3,}|~{3,})\s*(?P<language>[\w+-]*)")
-TEST = re.compile(r"<!-- test: (?P<name>[a-z0-9-]+)(?:; needs: account (?P<account>[\w-]+))? -->")
+TEST = re.compile(
+    r"<!-- test: (?P<name>[a-z0-9-]+)(?:; needs: (?:account (?P<account>[\w-]+)|(?P<program>az)(?P<signed_in> signed in)?))? -->"
+)
 NOT_RUN = re.compile(r"<!-- not run: \S.* -->")
+SIGN_IN = """\
+export AZURE_CORE_INSTANCE_DISCOVERY=false AZURE_CORE_COLLECT_TELEMETRY=false
+az cloud register --name stockade --endpoint-resource-manager "$STOCKADE_ARM"
+az cloud set --name stockade
+az login --service-principal --username "$AZURE_CLIENT_ID" --password "$AZURE_CLIENT_SECRET" --tenant "$AZURE_TENANT_ID"
+"""
 STEP = "--- stockade example step ---"
 
 
@@ -80,7 +96,9 @@ def blocks(text: str, page: str = "page") -> Iterator[Block]:
 
 
 def steps(block: Block) -> Iterator[Step]:
-    """Yield the commands of a block."""
+    """Yield the commands of a block; settings are none."""
+    if block.language == "toml":
+        return
     if block.language == "bash":
         yield Step(block.text)
     elif block.language == "python":
@@ -115,9 +133,11 @@ def play(session: Iterable[Step], folder: Path, variables: Mapping[str, str]) ->
     session = list(session)
     script = "set -euo pipefail\n" + "".join(f"echo {shlex.quote(STEP)}\n{step.command}" for step in session)
     (folder / ".venv").symlink_to(sys.prefix)
+    programs = [sys.prefix + "/bin", *(str(path.parent) for program in PROGRAMS.values() if (path := program.find()))]
     environment = {
         **os.environ,
-        "PATH": f"{sys.prefix}/bin{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join([*programs, os.environ["PATH"]]),
+        "HOME": str(folder),
         "NO_COLOR": "1",
         "COLUMNS": "120",
         **variables,
@@ -156,20 +176,77 @@ def test_every_example_is_run_or_says_why_not() -> None:
     wrong += [
         f"{block.page}:{block.line}: `{block.mark}` stands above a block of {block.language or 'no language'}"
         for block in PAGES
-        if TEST.fullmatch(block.mark) and block.language not in RUNNABLE
+        if TEST.fullmatch(block.mark) and block.language not in {*RUNNABLE, "toml"}
     ]
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("name", SESSIONS)
-def test_example(name: str, live: Live, tmp_path: Path) -> None:
+def needed(name: str) -> list[pytest.MarkDecorator]:
+    """Return the markers of the programs that a session needs."""
+    marks = [TEST.fullmatch(block.mark) for block in SESSIONS[name]]
+    return [getattr(pytest.mark, program) for program in {mark["program"] for mark in marks if mark} if program]
+
+
+def has_commands(name: str) -> bool:
+    return any(block.language != "toml" for block in SESSIONS[name])
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=needed(name)) for name in SESSIONS if has_commands(name)])
+def test_example(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     session = SESSIONS[name]
-    variables = dict(live.environment)
+    own_settings = "".join(block.text for block in session if block.language == "toml")
+    if own_settings:
+        start: StartServer = request.getfixturevalue("live_server")
+        server = start(settings=own_settings)
+    else:
+        server = request.getfixturevalue("live")
+    variables, before = dict(server.environment), list[Step]()
     for block in session:
         mark = TEST.fullmatch(block.mark)
         if mark and mark["account"]:
-            variables |= live.account(mark["account"])
-    play([step for block in session for step in steps(block)], tmp_path, variables)
+            variables |= server.account(mark["account"])
+        if mark and mark["signed_in"]:
+            before = [Step(SIGN_IN)]
+    home = tmp_path / "home"
+    home.mkdir()
+    play([*before, *(step for block in session for step in steps(block))], home, variables)
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in PAGES if block.language == "toml"], ids=lambda block: f"{block.page}:{block.line}"
+)
+def test_settings_in_examples_are_settings(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text(block.text)
+    read = settings.load(tmp_path, environment={})
+    assert read != settings.load(tmp_path / "nothing", environment={}), "it sets nothing"
+    assert set(read.models) <= set(catalogue(read))
+
+
+COMMANDS = [
+    (f"{path.relative_to(ROOT)}:{number}", words)
+    for path in pages()
+    for number, line in enumerate(path.read_text().splitlines(), 1)
+    for words in re.findall(r"(?:^|`|\$\(|\$ )(?:\.venv/bin/)?(stockade [a-z][^`)|]*|make [a-z-]+)", line)
+]
+
+
+def check_exists(words: str) -> None:
+    """Raise AssertionError when there is no such command, or it has no such option."""
+    program, *rest = words.split(" -- ", maxsplit=1)[0].split()
+    if program == "make":
+        assert re.search(rf"^{rest[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        return
+    command = typer.main.get_command(app)
+    while rest and isinstance(command, TyperGroup):
+        assert rest[0] in command.commands, f"there is no `stockade ... {rest[0]}`"
+        command = command.commands[rest.pop(0)]
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in rest if word.startswith("-")} <= known
+
+
+@pytest.mark.parametrize(("place", "words"), COMMANDS, ids=[f"{place} {words}" for place, words in COMMANDS])
+def test_a_command_that_a_page_names_exists(place: str, words: str) -> None:
+    check_exists(words)
 
 
 # The mechanism itself: an example that is wrong must fail.
@@ -255,3 +332,11 @@ def test_an_example_sees_the_variables_it_was_given(tmp_path: Path) -> None:
 )
 def test_dots_stand_for_anything(expected: str, printed: str, same: bool) -> None:
     assert matches(expected, printed) is same
+
+
+@pytest.mark.parametrize(
+    "words", ["stockade nothing", "stockade keys nothing x", "stockade keys show x --no-such-option", "make nothing"]
+)
+def test_a_command_that_does_not_exist_is_found_out(words: str) -> None:
+    with pytest.raises(AssertionError):
+        check_exists(words)
