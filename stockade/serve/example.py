@@ -57,7 +57,8 @@ EXAMPLE_SETTINGS = """\
 # --- Trust the tokens of another identity provider -------------------------------------------------------------------------------------
 # [[issuers]]
 # issuer = "https://login.microsoftonline.com/YOUR-TENANT-ID/v2.0"
-# audiences = ["https://cognitiveservices.azure.com"]
+# audiences = ["api://stockade"]    # one of your own; a token for https://cognitiveservices.azure.com is good at the real Azure too
+# app_id_claim = "azp"              # more, also for Keycloak: docs/identities.md
 
 # --- Bounds --------------------------------------------------------------------------------------------------------------------------------
 # [limits]
