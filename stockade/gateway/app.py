@@ -80,11 +80,11 @@ class Exchange:
     ended_by: EndedBy = ""
     watch: asyncio.Task[None] | None = None
 
-    def __init__(self, proto: Any, method: str, now: float) -> None:
+    def __init__(self, proto: Any, method: str, now: float, loop: asyncio.AbstractEventLoop) -> None:
         self.id = new_guid()
         self.proto, self.method, self.now = proto, method, now
-        self.task = task = asyncio.current_task()
-        self.began = task.get_loop().time() if task is not None else 0.0
+        self.task = asyncio.current_task(loop)
+        self.began = loop.time()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +119,12 @@ class Gateway:
         self._credentials, self._counters, self._usage, self._audit = credentials, counters, usage, audit
         self._heads, self._limits, self._clock = heads, limits, clock
         self._running = Running(limits.body_timeout_s, limits.request_timeout_s)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Kept from the start: asking for it is a system call, see `upstream/deadlines.py`."""
         self._queries: dict[str, Mapping[str, str]] = {}
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self._audit.start()
         self._usage.start()
         self._source.current()
@@ -143,8 +146,9 @@ class Gateway:
             head = self._heads.build(new_guid(), "", "text/plain", [])
             proto.response_str(200 if healthy else 503, head, "ok" if healthy else "audit log unavailable")
             return
-        exchange = Exchange(proto, scope.method, self._clock.now())
-        self._running.enter(exchange)
+        loop = self._loop or asyncio.get_running_loop()
+        exchange = Exchange(proto, scope.method, self._clock.now(), loop)
+        self._running.enter(exchange, loop)
         try:
             await self._serve(exchange, scope, proto)
         except Fault as fault:
@@ -163,7 +167,7 @@ class Gateway:
             self._refuse(exchange, proto, Fault(FaultKind.INTERNAL, _INTERNAL), failure)
         finally:
             self._running.leave(exchange)
-            self._record(exchange)
+            self._record(exchange, (loop.time() - exchange.began) * 1000)
 
     async def _serve(self, exchange: Exchange, scope: Any, proto: Any) -> None:
         host, forwarded_for, presented = self._read_head(exchange, scope)
@@ -420,7 +424,7 @@ class Gateway:
         if call.deployment is not None and call.deployment.calls_per_minute is not None:
             self._counters.count(call.deployment.ordinal, minute)
 
-    def _record(self, exchange: Exchange) -> None:
+    def _record(self, exchange: Exchange, lasted_ms: float) -> None:
         denied = exchange.denied
         allowed = denied is None and exchange.route is not None and exchange.account is not None
         credential = exchange.credential
@@ -442,14 +446,10 @@ class Gateway:
                 reason=denied.fault.kind.value if denied is not None else "",
                 status=exchange.status,
                 outcome=exchange.outcome,
-                duration_ms=_lasted_ms(exchange),
+                duration_ms=round(lasted_ms, 3),
                 because={name: str(value) for name, value in denied.because.items()} if denied is not None else None,
             )
         )
-
-
-def _lasted_ms(exchange: Exchange) -> float:
-    return round((asyncio.get_running_loop().time() - exchange.began) * 1000, 3)
 
 
 def _too_slow() -> Fault:

@@ -33,11 +33,11 @@ class Running:
         self._requests: set[Request] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def enter(self, request: Request) -> None:
+    def enter(self, request: Request, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to look after a request."""
         self._requests.add(request)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+            self._timer = loop.call_later(LOOK_S, self._look)
 
     def leave(self, request: Request) -> None:
         """Stop looking after it."""

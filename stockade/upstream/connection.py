@@ -14,7 +14,7 @@ from typing import Any
 import httptools
 
 from stockade.kernel.faults import Fault, FaultKind
-from stockade.upstream.deadlines import deadlines
+from stockade.upstream.deadlines import Deadlines
 
 MAX_HEAD_BYTES = 64 * 1024
 """Names and values of one reply, interim replies and trailers included."""
@@ -27,9 +27,21 @@ HIGH_WATER_BYTES = 256 * 1024
 class UpstreamReply:
     """A reply's head, and its body as it arrives. Read it to the end or `close` it."""
 
-    __slots__ = ("_buffer", "_connection", "_done", "_failure", "_paused", "_size", "_waiter", "headers", "status")
+    __slots__ = (
+        "_buffer",
+        "_connection",
+        "_done",
+        "_failure",
+        "_limits",
+        "_paused",
+        "_size",
+        "_waiter",
+        "headers",
+        "status",
+    )
 
-    def __init__(self, connection: UpstreamConnection) -> None:
+    def __init__(self, connection: UpstreamConnection, limits: Deadlines) -> None:
+        self._limits = limits
         self.status = 0
         self.headers: dict[str, str] = {}
         self._connection: UpstreamConnection | None = connection
@@ -76,7 +88,7 @@ class UpstreamReply:
                 raise self._failure
             if self._done:
                 return b""
-            limits = deadlines()
+            limits = self._limits
             self._waiter = waiter = limits.loop.create_future()
             number = limits.after(idle_timeout_s, _expire, waiter)
             try:
@@ -128,9 +140,12 @@ class UpstreamConnection(asyncio.Protocol):
     """The socket's side. `exchange` sends one request and waits for the reply's head (or for all of a small reply)."""
 
     def __init__(
-        self, released: Callable[[UpstreamConnection], None], lost: Callable[[UpstreamConnection], None]
+        self,
+        released: Callable[[UpstreamConnection], None],
+        lost: Callable[[UpstreamConnection], None],
+        limits: Deadlines,
     ) -> None:
-        self._released, self._lost = released, lost
+        self._released, self._lost, self._limits = released, lost, limits
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._reply: UpstreamReply | None = None
@@ -146,6 +161,10 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether any byte of a reply to the current request has arrived."""
         self.idle_since = 0.0
 
+    def now(self) -> float:
+        """Return the loop's time."""
+        return self._limits.loop.time()
+
     @property
     def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
@@ -156,9 +175,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.answered = False
         if self._transport is None:
             raise Fault(FaultKind.UPSTREAM_FAILED, "The model server closed the connection before it was used.")
-        limits = deadlines()
+        limits = self._limits
         self._parser = httptools.HttpResponseParser(self)
-        self._reply = UpstreamReply(self)
+        self._reply = UpstreamReply(self, limits)
         future: asyncio.Future[UpstreamReply] = limits.loop.create_future()
         self._head = future
         self._head_bytes = self._header_bytes = 0

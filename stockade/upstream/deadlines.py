@@ -3,6 +3,9 @@
 A timer of the event loop costs 1.7 microseconds to set and cancel, and a request needs three: for its body, its engine and its client. Here
 a limit is an entry in a dictionary, and one timer looks them through four times a second, only while there are any. Limits are late by up to
 `TICK_S`, which none of them minds.
+
+Whoever needs the loop keeps it: `asyncio.get_running_loop` and `current_task` ask the system for the process's number each time (Python 3.11),
+which costs more than everything else here together.
 """
 
 from __future__ import annotations
@@ -45,15 +48,3 @@ class Deadlines:
             entry = self._due.pop(number, None)  # one callback may have cancelled the next
             if entry is not None:
                 entry[1](*entry[2])
-
-
-_current: Deadlines | None = None
-
-
-def deadlines() -> Deadlines:
-    """Return the running loop's limits. A process has one loop; tests have one after the other."""
-    global _current  # noqa: PLW0603 - a look-up by loop would cost as much as the timer it saves
-    loop = asyncio.get_running_loop()
-    if _current is None or _current.loop is not loop:
-        _current = Deadlines(loop)
-    return _current

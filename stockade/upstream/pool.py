@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
 from stockade.upstream.connection import UpstreamConnection, UpstreamReply
+from stockade.upstream.deadlines import Deadlines
 
 MAX_CONNECTIONS = 256
 MAX_WAITING = 1024
@@ -68,6 +69,7 @@ class UpstreamPool:
         self._opening = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._heads: dict[tuple[str, str, str, str], bytes] = {}
+        self._limits: Deadlines | None = None
 
     async def request(
         self, method: str, path: str, body: bytes, *, content_type: str = "application/json", accept: str = "*/*"
@@ -111,7 +113,9 @@ class UpstreamPool:
 
     async def _acquire(self, *, fresh: bool = False) -> UpstreamConnection:
         """Return a connection. fresh: one just opened; whatever made one idle connection useless did so to the others."""
-        loop = asyncio.get_running_loop()
+        if self._limits is None:
+            self._limits = Deadlines(asyncio.get_running_loop())
+        loop = self._limits.loop
         deadline = loop.time() + self._connect_timeout_s
         while True:
             while self._idle:
@@ -121,18 +125,18 @@ class UpstreamPool:
                     return connection
                 connection.abort()
             if len(self._open) + self._opening < MAX_CONNECTIONS:
-                return await self._connect()
+                return await self._connect(self._limits)
             if len(self._waiting) >= MAX_WAITING:
                 raise Fault(
                     FaultKind.UNAVAILABLE,
                     "The model server is busy; too many requests are waiting for it.",
                     retry_after_s=1,
                 )
-            await self._wait(deadline)
+            await self._wait(loop, deadline)
 
-    async def _wait(self, deadline: float) -> None:
+    async def _wait(self, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
         """Wait until a connection may have become free; Fault(UNAVAILABLE) when none has by then."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[None] = loop.create_future()
         self._waiting.append(waiter)
         try:
             async with asyncio.timeout_at(deadline):
@@ -147,16 +151,20 @@ class UpstreamPool:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
 
-    async def _connect(self) -> UpstreamConnection:
-        loop = asyncio.get_running_loop()
+    async def _connect(self, limits: Deadlines) -> UpstreamConnection:
+        loop = limits.loop
+
+        def make() -> UpstreamConnection:
+            return UpstreamConnection(self._released, self._lost, limits)
+
         self._opening += 1
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 if self.target.unix_socket is not None:
-                    _, connection = await loop.create_unix_connection(self._make, self.target.unix_socket)
+                    _, connection = await loop.create_unix_connection(make, self.target.unix_socket)
                 else:
                     _, connection = await loop.create_connection(
-                        self._make,
+                        make,
                         self.target.host,
                         self.target.port,
                         ssl=self.target.tls,
@@ -173,11 +181,8 @@ class UpstreamPool:
             if len(self._open) + self._opening < MAX_CONNECTIONS:
                 self._wake()
 
-    def _make(self) -> UpstreamConnection:
-        return UpstreamConnection(self._released, self._lost)
-
     def _released(self, connection: UpstreamConnection) -> None:
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.idle_since = connection.now()
         self._idle.append(connection)
         self._wake()
 
