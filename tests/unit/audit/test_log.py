@@ -26,7 +26,7 @@ def record(number: int = 1, **changes: Any) -> AuditRecord:
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
-    files = sorted(folder.glob("audit-*.jsonl")) + [folder / "audit.jsonl"]
+    files = [*sorted(folder.glob("audit-*.jsonl")), folder / "audit.jsonl"]
     return [json.loads(line) for file in files if file.exists() for line in file.read_bytes().split(b"\n") if line]
 
 
@@ -49,7 +49,7 @@ def test_closing_writes_what_was_taken_without_a_thread(tmp_path: Path) -> None:
 def test_line_is_camel_case_json_without_empty_members(tmp_path: Path) -> None:
     AuditLog(tmp_path).commit(record(caller_address="::1", decision="deny", because={"a": 'x"\n'}))
     assert lines(tmp_path) == [
-        {"time": 1.5, "id": "1", "category": "RequestResponse", "phase": "decision", "operation": "Op", "callerAddress": "::1", "decision": "deny", "because": {"a": 'x"\n'}}
+        {"time": 1.5, "id": "1", "category": "RequestResponse", "phase": "decision", "operation": "Op", "callerAddress": "::1", "decision": "deny", "because": {"a": 'x"\n'}}  # noqa: E501
     ]  # fmt: skip
     assert (tmp_path / "audit.jsonl").read_bytes().count(b"\n") == 1
 

@@ -22,7 +22,7 @@ def test_fault_carries_what_the_caller_may_know() -> None:
 
 
 def test_cause_stays_out_of_the_message() -> None:
-    with pytest.raises(Fault) as caught:
+    with pytest.raises(Fault) as caught:  # noqa: PT012
         try:
             raise OSError("/internal/path")
         except OSError as failure:

@@ -31,7 +31,7 @@ def test_no_text_form_shows_the_value() -> None:
         f"{secret}",
         f"{secret:>50}",
         f"{secret!r}",
-        "%s %r" % (secret, secret),
+        "%s %r" % (secret, secret),  # noqa: UP031
         format(secret, "s"),
     ]
     shown += [repr(Holder(secret)), repr([secret]), repr({"a": secret}), str(dir(secret)), repr(Secret.__slots__)]
@@ -54,7 +54,7 @@ def test_no_log_line_and_no_traceback_shows_the_value(caplog: pytest.LogCaptureF
         lambda s: s == Secret(VALUE),
         lambda s: s != VALUE,
         lambda s: VALUE.encode() == s,
-        lambda s: s in [Secret(VALUE)],
+        lambda s: s in [Secret(VALUE)],  # noqa: FURB171
         hash,
         lambda s: {s},
         pickle.dumps,
