@@ -12,7 +12,7 @@ import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 import platformdirs
@@ -25,14 +25,20 @@ MAX_SOCKET_DIR_BYTES = 60
 """Leaves room for a file name below the 100 bytes that every system takes."""
 
 
+Port: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+Size: TypeAlias = Annotated[int, msgspec.Meta(gt=0)]
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
+
+
 class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the listeners stand. Plain HTTP exists on the metadata port alone, and only on loopback."""
 
     host: str = "127.0.0.1"
-    data_port: int = 8443
-    control_port: int = 8444
-    metadata_port: int = 8445
-    workers: int = 0
+    data_port: Port = 8443
+    control_port: Port = 8444
+    metadata_port: Port = 8445
+    workers: Count = 0
     """Data-plane worker processes; 0 means one per core, at most 4."""
 
 
@@ -55,15 +61,15 @@ class Names(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds on what callers may send and how long they may take. Bytes and seconds."""
 
-    max_body_bytes: int = 32 * 1024 * 1024
-    max_header_bytes: int = 64 * 1024
-    header_timeout_s: float = 10.0
-    body_timeout_s: float = 30.0
-    request_timeout_s: float = 600.0
-    upstream_connect_timeout_s: float = 5.0
-    drain_timeout_s: int = 30
-    soft_delete_hours: int = 48
-    key_rotation_guard_minutes: int = 0
+    max_body_bytes: Size = 32 * 1024 * 1024
+    max_header_bytes: Size = 64 * 1024
+    header_timeout_s: Seconds = 10.0
+    body_timeout_s: Seconds = 30.0
+    request_timeout_s: Seconds = 600.0
+    upstream_connect_timeout_s: Seconds = 5.0
+    drain_timeout_s: Size = 30
+    soft_delete_hours: Count = 48
+    key_rotation_guard_minutes: Count = 0
     """Refuse, unless forced, to regenerate a key used within so many minutes; 0 leaves Azure's behaviour to ARM callers."""
 
 
@@ -98,7 +104,7 @@ class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     credential_header: str = "Authorization"
     """`Authorization` sends `Bearer <credential>`; any other header sends the bare value (`api-key` for real Azure OpenAI)."""
     ca_file: str = ""
-    timeout_s: float = 300.0
+    timeout_s: Seconds = 300.0
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,8 +122,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The audit log: JSON lines, rotated by size."""
 
-    rotate_bytes: int = 64 * 1024 * 1024
-    keep_files: int = 20
+    rotate_bytes: Size = 64 * 1024 * 1024
+    keep_files: Size = 20
 
 
 class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -91,8 +91,8 @@ class BuiltInEngine:
         try:
             return await pool.request("POST", path, body)
         except Fault as fault:
-            if fault.kind is not FaultKind.UNAVAILABLE:
-                raise
+            if fault.kind is not FaultKind.UNAVAILABLE or not isinstance(fault.__cause__, OSError):
+                raise  # busy is not gone: a new pool would end the requests that keep it busy
         # Nobody listens there any more: it was stopped for idleness or has crashed. Ask for a new one, once.
         pool = await self._started()
         return await pool.request("POST", path, body)

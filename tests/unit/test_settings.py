@@ -1,0 +1,100 @@
+"""Settings: file, then environment, then flags; what is misspelt or of the wrong type is an error that names it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stockade import settings
+from stockade.settings import DATA_DIR_VARIABLE, OVERRIDES_VARIABLE, Names, Settings, default_data_dir, load
+
+
+def write(folder: Path, text: str) -> None:
+    (folder / "settings.toml").write_text(text)
+
+
+def test_without_a_file_everything_has_a_safe_default(tmp_path: Path) -> None:
+    loaded = load(tmp_path, environment={})
+    assert loaded == Settings(data_dir=tmp_path)
+    assert loaded.listen.host == "127.0.0.1"
+    assert loaded.database == f"sqlite:///{tmp_path / 'stockade.db'}"
+
+
+def test_flags_win_over_the_environment_and_it_over_the_file(tmp_path: Path) -> None:
+    write(tmp_path, 'database_url = "file"\n[listen]\ndata_port = 1\ncontrol_port = 1\nmetadata_port = 1\n')
+    environment = {
+        "STOCKADE_DATABASE_URL": "environment",
+        OVERRIDES_VARIABLE: json.dumps({"listen": {"control_port": 2, "metadata_port": 2}}),
+    }
+    loaded = load(tmp_path, {"listen": {"metadata_port": 3, "host": None}, "strict_parity": None}, environment)
+    assert loaded.database_url == "environment"
+    assert (loaded.listen.data_port, loaded.listen.control_port, loaded.listen.metadata_port) == (1, 2, 3)
+    assert loaded.listen.host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("databse_url = 'x'", "databse_url"),
+        ("[listen]\nport = 1", "port"),
+        ("[listen]\ndata_port = 'x'", "data_port"),
+        ("[limits]\nmax_body_bytes = 1.5", "max_body_bytes"),
+        ("trusted_proxies = '10.0.0.0/8'", "trusted_proxies"),
+        ("[[models]]\nname = 'x'\n[models.upstream]\nurl = 5", "url"),
+        ("[[models]]\nversion = 'x'", "name"),
+        ("listen = 5", "listen"),
+        ("not toml", "settings.toml"),
+        ("strict_parity = 1", "strict_parity"),
+        ("[listen]\ndata_port = 70000", "data_port"),
+        ("[listen]\nworkers = -1", "workers"),
+        ("[limits]\nmax_body_bytes = -5", "max_body_bytes"),
+        ("[limits]\nbody_timeout_s = 0", "body_timeout_s"),
+        ("[audit]\nrotate_bytes = 0", "rotate_bytes"),
+        ("[audit]\nkeep_files = 0", "keep_files"),
+    ],
+)
+def test_mistake_in_the_file_names_the_file_and_the_field(tmp_path: Path, text: str, said: str) -> None:
+    write(tmp_path, text)
+    with pytest.raises(ValueError, match=said) as caught:
+        load(tmp_path, environment={})
+    assert "settings.toml" in str(caught.value)
+
+
+def test_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"settings\.toml"):
+        load(tmp_path, environment={})
+
+
+def test_data_directory_is_the_environments_or_the_users(tmp_path: Path) -> None:
+    assert default_data_dir({DATA_DIR_VARIABLE: str(tmp_path)}) == tmp_path
+    assert default_data_dir({}).name == "stockade"
+    assert default_data_dir({DATA_DIR_VARIABLE: "relative"}).is_absolute()
+
+
+def test_addresses_are_paths_on_localhost_until_there_is_a_domain() -> None:
+    bare, named = Settings(), Settings(names=Names(domain="example.test", location="lab"))
+    assert bare.account_endpoint("a1") == "https://localhost:8443/a1/"
+    assert bare.account_endpoint(None) == "https://localhost:8443/"
+    assert bare.arm_endpoint == bare.authority == "https://localhost:8444"
+    assert named.account_endpoint("a1") == "https://a1.ai.example.test:8443/"
+    assert named.account_endpoint(None) == "https://lab.api.example.test:8443/"
+    assert (named.arm_endpoint, named.authority) == (
+        "https://management.example.test:8444",
+        "https://login.example.test:8444",
+    )
+
+
+def test_sockets_of_a_deep_directory_lie_where_their_addresses_fit() -> None:
+    deep = Settings(data_dir=Path("/" + "x" * 200))
+    assert len(str(deep.supervisor_socket).encode()) < 100
+    assert deep.socket_dir != Settings(data_dir=Path("/" + "y" * 200)).socket_dir
+    assert Settings(data_dir=Path("/data")).socket_dir == Path("/data/run")
+
+
+def test_settings_hold_no_secret_of_an_upstream() -> None:
+    names = set(settings.Upstream.__struct_fields__)
+    assert {"credential_env", "credential_file"} <= names
+    assert not names & {"key", "credential", "password", "token", "api_key"}
