@@ -42,20 +42,6 @@ def token_provider(azure: Azure, account: Account) -> Callable[[], str]:
     return get_bearer_token_provider(azure.credential(principal.client_id, principal.client_secret), DATA_SCOPE)
 
 
-class Clients:
-    """One client of each sort for the whole file: making one reads every authority of the machine."""
-
-    def __init__(self, account: Account, token_provider: Callable[[], str]) -> None:
-        base_url = f"{account.endpoint}openai/v1/"
-        bounds = {"max_retries": 0, "timeout": TIMEOUT_S}
-        self.known: dict[str, OpenAI] = {
-            "AzureOpenAI": AzureOpenAI(**options(account, api_key=account.key1)),
-            "AzureOpenAI with a token": AzureOpenAI(**options(account, azure_ad_token_provider=token_provider)),
-            "OpenAI": OpenAI(base_url=base_url, api_key=account.key1, **bounds),
-            "OpenAI with a token": OpenAI(base_url=base_url, api_key=token_provider, **bounds),
-        }
-
-
 def options(account: Account, **more: object) -> dict[str, object]:
     return {
         "azure_endpoint": account.endpoint,
@@ -68,10 +54,20 @@ def options(account: Account, **more: object) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def clients(account: Account, token_provider: Callable[[], str]) -> Iterator[Mapping[str, OpenAI]]:
-    found = Clients(account, token_provider).known
-    yield found
-    for client in found.values():
-        client.close()
+    """One client of each sort for the whole file: making one reads every authority of the machine."""
+    own = {"base_url": f"{account.endpoint}openai/v1/", "max_retries": 0, "timeout": TIMEOUT_S}
+    with (
+        AzureOpenAI(**options(account, api_key=account.key1)) as azure_key,
+        AzureOpenAI(**options(account, azure_ad_token_provider=token_provider)) as azure_token,
+        OpenAI(**own, api_key=account.key1) as own_key,
+        OpenAI(**own, api_key=token_provider) as own_token,
+    ):
+        yield {
+            "AzureOpenAI": azure_key,
+            "AzureOpenAI with a token": azure_token,
+            "OpenAI": own_key,
+            "OpenAI with a token": own_token,
+        }
 
 
 @pytest.fixture
@@ -334,7 +330,9 @@ def test_an_engine_that_dies_in_a_stream_ends_it_with_an_error_and_is_started_ag
     os.kill(before, signal.SIGKILL)
     with pytest.raises(openai.APIError):
         list(stream)
-    assert client.chat.completions.create(model="chat", messages=HELLO, **DETERMINED).choices
+    # A request that meets the dying engine gets a 503, which the client by default tries again.
+    patient = client.with_options(max_retries=openai.DEFAULT_MAX_RETRIES)
+    assert patient.chat.completions.create(model="chat", messages=HELLO, **DETERMINED).choices
     assert engine_pid(live, "smollm2-135m-instruct") != before
 
 
@@ -342,6 +340,7 @@ def test_an_engine_that_dies_at_work_is_a_clean_503_at_worst_and_is_started_agai
     callers = 12
     client.embeddings.create(model="embed", input="a cat")
     before = engine_pid(live, "all-minilm-l6-v2")
+    idle = connections_of(before)
 
     def call(_: int) -> openai.APIStatusError | None:
         try:
@@ -354,7 +353,8 @@ def test_an_engine_that_dies_at_work_is_a_clean_503_at_worst_and_is_started_agai
         os.kill(before, signal.SIGSTOP)
         try:
             results = pool.map(call, range(callers))
-            wait_for(lambda: connections_of(before) >= callers, "the requests reached the engine")
+            # More than the idle ones: at least one request is on a connection that cannot have been closed for its age.
+            wait_for(lambda: connections_of(before) > idle, "requests have reached the engine")
         finally:
             os.kill(before, signal.SIGKILL)
         failures = [failure for failure in results if failure is not None]
@@ -362,7 +362,8 @@ def test_an_engine_that_dies_at_work_is_a_clean_503_at_worst_and_is_started_agai
         assert isinstance(failure, openai.InternalServerError)
         assert (failure.status_code, failure.code) == (503, "ServiceUnavailable")
         assert 1 <= int(failure.response.headers["retry-after"]) <= 60
-    assert len(client.embeddings.create(model="embed", input="a cat").data[0].embedding) == SIZE
+    patient = client.with_options(max_retries=openai.DEFAULT_MAX_RETRIES)
+    assert len(patient.embeddings.create(model="embed", input="a cat").data[0].embedding) == SIZE
     assert engine_pid(live, "all-minilm-l6-v2") != before
 
 
