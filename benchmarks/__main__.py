@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     cache = Cache(CHECKOUT / ".bench")
     not_measured: dict[str, str] = {}
     versions = _install(contenders, cache, not_measured)
-    server_core, load_core = _cores()
+    server_core, load_core = cores()
     machine = report.machine(server_core, load_core)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stockade-benchmark-")))
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
             return 2
         pinned = ["taskset", "--cpu-list", str(load_core), str(wrk.path)]
         generator = Generator(pinned, wrk.environment)
-        backend_port = stack.enter_context(_backend(folder, load_core))
+        backend_port = stack.enter_context(backend(folder, load_core))
         cells: list[Cell] = []
         for contender in (one for one in contenders if one.name in versions):
             own = folder / f"contender-{len(cells)}"
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str]) -> int:
                 continue
             wanted = [request for request in running.requests if request.workload.name in options.workload]
             cells += [Cell(contender.name, running, request) for request in wanted]
-        wrong = _measure(cells, generator, rounds, window_s, warm_s, deadline, not_measured)
+        wrong = measure(cells, generator, rounds, window_s, warm_s, deadline, not_measured)
         memory = {cell.contender: memory_bytes(cell.running.roots) for cell in cells}
     measured = [cell for cell in cells if cell.samples]
     done = report.Report(
@@ -126,7 +126,7 @@ def _wanted(name: str, only: Sequence[str]) -> bool:
     return not only or any(part.lower() in name.lower() for part in only)
 
 
-def _cores() -> tuple[int, int]:
+def cores() -> tuple[int, int]:
     """Pick one core for the server under test, another for load generator and backend; a lone core has to do for both."""
     ours = sorted(os.sched_getaffinity(0))
     return ours[0], ours[1 % len(ours)]
@@ -143,7 +143,7 @@ def _install(contenders: Sequence[Contender], cache: Cache, not_measured: dict[s
 
 
 @contextmanager
-def _backend(folder: Path, core: int) -> Iterator[int]:
+def backend(folder: Path, core: int) -> Iterator[int]:
     command = [sys.executable, "-m", "benchmarks.backend"]
     log, environment = folder / "backend.log", {"PYTHONPATH": str(CHECKOUT)}
     with started(command, core=core, log=log, environment=environment, stdout=subprocess.PIPE) as process:
@@ -151,7 +151,7 @@ def _backend(folder: Path, core: int) -> Iterator[int]:
         yield int(process.stdout.readline())
 
 
-def _measure(
+def measure(
     cells: Sequence[Cell],
     generator: Generator,
     rounds: int,
