@@ -29,6 +29,7 @@ from stockade.gateway.address import AddressBook, ClientAddresses
 from stockade.gateway.app import Gateway
 from stockade.gateway.counters import RateCounters
 from stockade.gateway.credential import Credentials
+from stockade.gateway.idle import IdleConnections
 from stockade.gateway.reply import ReplyHeaders
 from stockade.gateway.routing import Router
 from stockade.gateway.usage import KeyUsage
@@ -65,6 +66,7 @@ from stockade.storage.generation import GenerationCell
 GENERATION_FILE = "generation"
 UPKEEP_S = 60.0
 METADATA_CONNECTIONS = 256
+CONTROL_IDLE_S = 120.0
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +135,7 @@ def data_plane() -> Gateway:
         heads=ReplyHeaders(configured.names.location),
         limits=configured.limits,
         clock=base.clock,
+        port=configured.listen.data_port,
     )
 
 
@@ -145,13 +148,20 @@ def control_plane() -> Starlette:
     services, platform = identity_services(base), management_platform(base)
     arm = ArmApp(management_pipeline(base, platform), base.settings, _client_address(base.settings))
 
+    # Management answers within seconds, so here a connection that is still for long enough has nobody working for it.
+    idle = IdleConnections(
+        base.settings.listen.control_port, max(CONTROL_IDLE_S, base.settings.limits.header_timeout_s), frozenset
+    )
+
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         base.audit.start()
+        idle.start()
         try:
             async with _metadata_endpoint(services), _in_background(services, platform, base):
                 yield
         finally:
+            idle.close()
             base.audit.close()
             base.database.close()
 

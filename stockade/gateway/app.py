@@ -29,6 +29,7 @@ from stockade.gateway import body as request_body
 from stockade.gateway.address import AddressBook, ClientAddresses, Located
 from stockade.gateway.counters import RateCounters
 from stockade.gateway.credential import KEY_HEADERS, Credentials, Presented
+from stockade.gateway.idle import IdleConnections
 from stockade.gateway.reply import ReplyHeaders
 from stockade.gateway.routing import Route, Router, is_api_version
 from stockade.gateway.running import EndedBy, Running
@@ -80,9 +81,9 @@ class Exchange:
     ended_by: EndedBy = ""
     watch: asyncio.Task[None] | None = None
 
-    def __init__(self, proto: Any, method: str, now: float, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, proto: Any, scope: Any, now: float, loop: asyncio.AbstractEventLoop) -> None:
         self.id = new_guid()
-        self.proto, self.method, self.now = proto, method, now
+        self.proto, self.method, self.peer, self.now = proto, scope.method, scope.client, now
         self.task = asyncio.current_task(loop)
         self.began = loop.time()
 
@@ -114,11 +115,13 @@ class Gateway:
         heads: ReplyHeaders,
         limits: Limits,
         clock: Clock,
+        port: int,
     ) -> None:
         self._source, self._book, self._router, self._clients = source, book, router, clients
         self._credentials, self._counters, self._usage, self._audit = credentials, counters, usage, audit
         self._heads, self._limits, self._clock = heads, limits, clock
         self._running = Running(limits.body_timeout_s, limits.request_timeout_s)
+        self._idle = IdleConnections(port, limits.header_timeout_s, self._running.peers)
         self._loop: asyncio.AbstractEventLoop | None = None
         """Kept from the start: asking for it is a system call, see `upstream/deadlines.py`."""
         self._queries: dict[str, Mapping[str, str]] = {}
@@ -127,6 +130,7 @@ class Gateway:
         self._loop = loop
         self._audit.start()
         self._usage.start()
+        self._idle.start()
         self._source.current()
         # Policy is large and lives long; requests are small and die by reference count. Without this, collections cost a tenth of the CPU
         # with ten thousand accounts loaded.
@@ -134,6 +138,7 @@ class Gateway:
         gc.set_threshold(50_000, 20, 50)
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._idle.close()
         self._usage.close()
         self._audit.close()
 
@@ -147,7 +152,7 @@ class Gateway:
             proto.response_str(200 if healthy else 503, head, "ok" if healthy else "audit log unavailable")
             return
         loop = self._loop or asyncio.get_running_loop()
-        exchange = Exchange(proto, scope.method, self._clock.now(), loop)
+        exchange = Exchange(proto, scope, self._clock.now(), loop)
         self._running.enter(exchange, loop)
         try:
             await self._serve(exchange, scope, proto)
@@ -177,7 +182,7 @@ class Gateway:
                 "The audit log cannot be written; requests are refused until it can.",
                 retry_after_s=5,
             )
-        exchange.address = self._clients.client(scope.client, forwarded_for)
+        exchange.address = self._clients.client(exchange.peer, forwarded_for)
         query = self._query(scope.query_string, presented)
         snapshot = self._source.current()
 

@@ -17,6 +17,7 @@ EndedBy: TypeAlias = Literal["", "slow-body", "disconnect", "deadline"]
 class Request(Protocol):
     """What is looked at. Times are the loop's."""
 
+    peer: str
     task: asyncio.Task[Any] | None
     proto: Any
     began: float
@@ -44,6 +45,10 @@ class Running:
         self._requests.discard(request)
         if request.watch is not None:
             request.watch.cancel()
+
+    def peers(self) -> frozenset[str]:
+        """Return the peers with a request under way. May be asked from another thread."""
+        return frozenset(request.peer for request in self._requests.copy())
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()

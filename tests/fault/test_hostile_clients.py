@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
+import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,7 +16,7 @@ import pytest
 from stockade.settings import Limits, Listen
 from tests.factories.data_plane import CHAT, HELLO, VERSION, Account, DataPlane
 from tests.factories.engine import Peer, chunked, engine
-from tests.factories.listener import Listener, Reply
+from tests.factories.listener import PATIENCE_S, Listener, Reply
 from tests.live import free_ports
 
 MiB = 1024 * 1024
@@ -254,8 +257,13 @@ def test_no_two_workers_give_the_same_decision_id(listener: Listener, account: A
     assert len(ids) == len(set(ids)) == 60
 
 
+def engine_port(listener: Listener) -> int:
+    upstream = listener.plane.settings.models[0].upstream
+    assert upstream is not None
+    return int(upstream.url.rsplit(":", 1)[1].split("/")[0])
+
+
 async def test_client_who_hangs_up_ends_the_engines_work(listener: Listener, account: Account) -> None:
-    port = int(listener.plane.settings.models[0].upstream.url.rsplit(":", 1)[1].split("/")[0])  # type: ignore[union-attr]
     asked = threading.Event()
 
     async def talk(peer: Peer) -> None:
@@ -271,12 +279,76 @@ async def test_client_who_hangs_up_ends_the_engines_work(listener: Listener, acc
             wire.send(head(account, "content-type: application/json", f"content-length: {len(stream)}") + stream)
             return wire.until(b"data: 1\n\n")
 
-    async with engine(talk, port=port) as running:
+    async with engine(talk, port=engine_port(listener)) as running:
         said = await asyncio.to_thread(begin_and_leave)
         assert said.startswith(b"HTTP/1.1 200 ")
         await asyncio.wait_for(running.seen_closed.wait(), 30)
     assert asked.is_set()
     assert CHAT in account.path()
+
+
+def _says_nothing(listener: Listener) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", listener.port), PATIENCE_S)
+
+
+def _stops_within_its_handshake(listener: Listener) -> socket.socket:
+    connection = _says_nothing(listener)
+    connection.sendall(b"\x16\x03\x01\x02\x00\x01")
+    return connection
+
+
+def _says_nothing_after_its_handshake(listener: Listener) -> ssl.SSLSocket:
+    context = ssl.create_default_context(cafile=listener.plane.settings.ca_file)
+    return context.wrap_socket(_says_nothing(listener), server_hostname="localhost")
+
+
+def _sends_half_an_http2_preface(listener: Listener) -> ssl.SSLSocket:
+    context = ssl.create_default_context(cafile=listener.plane.settings.ca_file)
+    context.set_alpn_protocols(["h2"])
+    connection = context.wrap_socket(_says_nothing(listener), server_hostname="localhost")
+    connection.sendall(b"PRI * HTTP/2.0\r\n")
+    return connection
+
+
+@pytest.mark.parametrize(
+    "client",
+    [_says_nothing, _stops_within_its_handshake, _says_nothing_after_its_handshake, _sends_half_an_http2_preface],
+)
+def test_connection_on_which_nothing_happens_is_closed(
+    listener: Listener, client: Callable[[Listener], socket.socket]
+) -> None:
+    with client(listener) as connection:
+        heard = b"?"
+        with contextlib.suppress(
+            ConnectionError, ssl.SSLError
+        ):  # how it ends is the server's business, that it ends is ours
+            while heard:
+                heard = connection.recv(4096)
+
+
+async def test_stream_longer_than_the_limit_is_not_idle(listener: Listener, account: Account) -> None:
+    """The engine is silent for longer than any connection may be, and the client still gets its reply."""
+    go_on = asyncio.Event()
+
+    async def slow(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(chunked(b"data: one\n\n", headers=b"content-type: text/event-stream\r\n", end=b""))
+        await go_on.wait()
+        await peer.send(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
+
+    def closes_meanwhile() -> None:
+        with _says_nothing(listener) as other:  # closed only after the limit: by then the stream has been still as long
+            while other.recv(1):
+                pass
+
+    async with engine(slow, port=engine_port(listener)):
+        body = HELLO[:-1] + b',"stream":true}'
+        with listener.wire() as wire:
+            wire.send(head(account, "content-type: application/json", f"content-length: {len(body)}") + body)
+            assert b"data: one" in await asyncio.to_thread(wire.until, b"data: one\n\n")
+            await asyncio.to_thread(closes_meanwhile)
+            go_on.set()
+            assert b"[DONE]" in await asyncio.to_thread(wire.until, b"0\r\n\r\n")
 
 
 def test_nothing_of_all_this_was_an_error_of_ours(listener: Listener) -> None:
