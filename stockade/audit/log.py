@@ -96,7 +96,9 @@ class AuditLog:
         try:
             self._append([record], durable=True)
         except OSError as failure:
-            raise Fault(FaultKind.UNAVAILABLE, "The audit log cannot be written, so nothing was changed.", retry_after_s=5) from failure
+            raise Fault(
+                FaultKind.UNAVAILABLE, "The audit log cannot be written, so nothing was changed.", retry_after_s=5
+            ) from failure
 
     def _run(self) -> None:
         while not self._stopping:
@@ -119,7 +121,9 @@ class AuditLog:
                 log.warning("the audit log can be written again")
             if self._unwritten:
                 lost, self._unwritten = self._unwritten, 0
-                log.warning("refusals were not recorded because too many records were waiting", extra={"refusals": lost})
+                log.warning(
+                    "refusals were not recorded because too many records were waiting", extra={"refusals": lost}
+                )
             self._failed = False
 
     def _append(self, records: Sequence[AuditRecord], *, durable: bool) -> None:
@@ -141,7 +145,9 @@ class AuditLog:
     def _line(self, record: AuditRecord) -> bytes:
         try:
             return self._encode.encode(record) + b"\n"
-        except UnicodeEncodeError:  # a lone surrogate in what a caller sent; escaped it is still JSON, and still evidence
+        except (
+            UnicodeEncodeError
+        ):  # a lone surrogate in what a caller sent; escaped it is still JSON, and still evidence
             return json.dumps(msgspec.to_builtins(record), separators=(",", ":")).encode() + b"\n"
 
     def _rotate_if_full(self) -> None:

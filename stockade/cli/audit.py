@@ -49,7 +49,9 @@ def tail(
 
 @app.command("show")
 def show(
-    decision: Annotated[str, typer.Argument(help="What a reply's x-stockade-decision or apim-request-id says.", show_default=False)],
+    decision: Annotated[
+        str, typer.Argument(help="What a reply's x-stockade-decision or apim-request-id says.", show_default=False)
+    ],
     form: OutputFormat = "table",
     data_dir: DataDir = None,
 ) -> None:
@@ -61,7 +63,10 @@ def show(
         time.sleep(POLL_S)
         found = find(directory, decision)
     if not found:
-        raise Fault(FaultKind.NOT_FOUND, f"No record of '{decision[:MAX_ID]}' in {directory}; old ones are dropped as the log rotates.")
+        raise Fault(
+            FaultKind.NOT_FOUND,
+            f"No record of '{decision[:MAX_ID]}' in {directory}; old ones are dropped as the log rotates.",
+        )
     if form == "json":
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
         return

@@ -53,12 +53,18 @@ class ResourceId:
     def parse(cls, text: str) -> ResourceId:
         """Parse an id or scope; Fault(INVALID) when it is not one."""
         if len(text) > MAX_LENGTH:
-            raise Fault(FaultKind.INVALID, f"The resource id is longer than {MAX_LENGTH} characters.", code="InvalidResourceId")
+            raise Fault(
+                FaultKind.INVALID, f"The resource id is longer than {MAX_LENGTH} characters.", code="InvalidResourceId"
+            )
         trimmed = "/" + text.strip("/") if text.startswith("/") else text
         if trimmed == "/":
             return cls("/", None, None, None, (), "/")
         parts = trimmed.split("/")
-        if parts[0] != "" or len(parts) < 2 or any(not _SEGMENT.fullmatch(part) or part in {".", ".."} for part in parts[1:]):
+        if (
+            parts[0] != ""
+            or len(parts) < 2
+            or any(not _SEGMENT.fullmatch(part) or part in {".", ".."} for part in parts[1:])
+        ):
             raise _malformed(text)
         return _Parser(trimmed, parts[1:]).parse()
 

@@ -37,7 +37,10 @@ class RootKey:
         try:
             mode = path.stat().st_mode
             if mode & 0o077:
-                raise Fault(FaultKind.UNAVAILABLE, f"{path} can be read by others (mode {mode & 0o777:03o}); run chmod 600 on it.")
+                raise Fault(
+                    FaultKind.UNAVAILABLE,
+                    f"{path} can be read by others (mode {mode & 0o777:03o}); run chmod 600 on it.",
+                )
             data = path.read_bytes()
         except FileNotFoundError as missing:
             raise Fault(FaultKind.UNAVAILABLE, f"There is no root key at {path}.") from missing

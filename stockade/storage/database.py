@@ -68,18 +68,26 @@ class Reader:
     def below(self, prefix_id: str, state: State = State.LIVE) -> builtins.list[Document]:
         """Return every document of one state strictly below an id, whatever its type (for cascading deletes and restores)."""
         prefix = prefix_id.lower().rstrip("/") + "/"
-        query = select(documents).where(documents.c.id >= prefix, documents.c.id < prefix[:-1] + "0", documents.c.state == state.value)
+        query = select(documents).where(
+            documents.c.id >= prefix, documents.c.id < prefix[:-1] + "0", documents.c.state == state.value
+        )
         return [_document(row) for row in self.connection.execute(query.order_by(documents.c.id))]
 
     def changed_since(self, generation: int) -> Iterator[Document]:
         """Yield every document of whatever state with a later generation, in generation order."""
-        query = select(documents).where(documents.c.generation > generation).order_by(documents.c.generation, documents.c.ordinal)
+        query = (
+            select(documents)
+            .where(documents.c.generation > generation)
+            .order_by(documents.c.generation, documents.c.ordinal)
+        )
         for row in self.connection.execution_options(yield_per=PAGE).execute(query):
             yield _document(row)
 
     def generation(self) -> int:
         """Return the newest committed generation."""
-        return int(self.connection.execute(select(counters.c.value).where(counters.c.name == "generation")).scalar_one())
+        return int(
+            self.connection.execute(select(counters.c.value).where(counters.c.name == "generation")).scalar_one()
+        )
 
 
 class Writer(Reader):
@@ -114,7 +122,9 @@ class Writer(Reader):
         current = _document(row) if row is not None else None
         existing = current if current is not None and current.state is not State.GONE else None
         if if_match is not None and (existing is None or if_match not in ("*", existing.etag)):
-            raise Fault(FaultKind.PRECONDITION_FAILED, "The resource was changed by someone else; read it again and retry.")
+            raise Fault(
+                FaultKind.PRECONDITION_FAILED, "The resource was changed by someone else; read it again and retry."
+            )
         values: dict[str, Any] = {
             "id": key,
             "type": document_type.lower(),
@@ -208,7 +218,9 @@ class Database:
 
     def migrate(self) -> None:
         """Bring the schema to the newest version; safe to call at every start and from several processes."""
-        from alembic import command  # only here: the data plane's workers never migrate, and the import takes a quarter second
+        from alembic import (
+            command,  # only here: the data plane's workers never migrate, and the import takes a quarter second
+        )
         from alembic.config import Config
 
         config = Config()
@@ -217,7 +229,9 @@ class Database:
             if self.is_sqlite:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
-                connection.execute(text("SELECT pg_advisory_xact_lock(7263112)"))  # any fixed number; ours alone in this database
+                connection.execute(
+                    text("SELECT pg_advisory_xact_lock(7263112)")
+                )  # any fixed number; ours alone in this database
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             connection.commit()
@@ -238,7 +252,11 @@ def _reachable() -> Iterator[None]:
         yield
     except (DBAPIError, PoolTimeoutError) as failure:
         # DatabaseError itself, none of its kinds, is how SQLite says that the file is damaged or no database.
-        if isinstance(failure, OperationalError | PoolTimeoutError) or failure.connection_invalidated or type(failure) is DatabaseError:
+        if (
+            isinstance(failure, OperationalError | PoolTimeoutError)
+            or failure.connection_invalidated
+            or type(failure) is DatabaseError
+        ):
             raise Fault(FaultKind.UNAVAILABLE, "The database cannot be reached.", retry_after_s=1) from failure
         raise
 
@@ -249,10 +267,17 @@ def _sqlite(url: str) -> Engine:
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _: object) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves: the driver's implicit one is too late for BEGIN IMMEDIATE
+        connection.isolation_level = (
+            None  # we say BEGIN ourselves: the driver's implicit one is too late for BEGIN IMMEDIATE
+        )
         cursor = connection.cursor()
         # FULL, not NORMAL: what was answered survives a power cut as well as a kill.
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={int(BUSY_TIMEOUT_S * 1000)}"):
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"busy_timeout={int(BUSY_TIMEOUT_S * 1000)}",
+        ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
@@ -268,4 +293,3 @@ def _postgres(url: str) -> Engine:
         pool_pre_ping=True,
         connect_args={"connect_timeout": 5, "options": "-c statement_timeout=10000 -c lock_timeout=10000"},
     )
-

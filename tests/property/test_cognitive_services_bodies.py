@@ -16,11 +16,41 @@ from stockade.management.resources.cognitive_services_accounts.network import no
 from tests.factories.arm import ACCOUNTS, Arm
 
 ACCOUNT = f"{ACCOUNTS}/fuzzed"
-MEMBERS = (
-    "customSubDomainName publicNetworkAccess networkAcls disableLocalAuth restrictOutboundNetworkAccess allowedFqdnList encryption "
-    "userOwnedStorage apiProperties restore defaultAction bypass ipRules virtualNetworkRules value id keySource resourceId model format name "
-    "version scaleSettings capacity sku tier kind location identity type userAssignedIdentities tags properties"
-).split()  # noqa: SIM905 - readable
+MEMBERS = [
+    "customSubDomainName",
+    "publicNetworkAccess",
+    "networkAcls",
+    "disableLocalAuth",
+    "restrictOutboundNetworkAccess",
+    "allowedFqdnList",
+    "encryption",
+    "userOwnedStorage",
+    "apiProperties",
+    "restore",
+    "defaultAction",
+    "bypass",
+    "ipRules",
+    "virtualNetworkRules",
+    "value",
+    "id",
+    "keySource",
+    "resourceId",
+    "model",
+    "format",
+    "name",
+    "version",
+    "scaleSettings",
+    "capacity",
+    "sku",
+    "tier",
+    "kind",
+    "location",
+    "identity",
+    "type",
+    "userAssignedIdentities",
+    "tags",
+    "properties",
+]
 WORDS = st.sampled_from(
     [
         *KINDS,
