@@ -20,7 +20,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -28,17 +27,18 @@ from stockade.audit.log import AuditLog
 from stockade.gateway import body as request_body
 from stockade.gateway.address import AddressBook, ClientAddresses, Located
 from stockade.gateway.counters import RateCounters
-from stockade.gateway.credential import KEY_HEADERS, Credentials, Presented
+from stockade.gateway.credential import Credentials, Presented
+from stockade.gateway.exchange import Exchange
+from stockade.gateway.head import Queries, read_head
 from stockade.gateway.idle import IdleConnections
 from stockade.gateway.reply import ReplyHeaders
 from stockade.gateway.routing import Route, Router, is_api_version
-from stockade.gateway.running import EndedBy, Running
+from stockade.gateway.running import Running
 from stockade.gateway.usage import KeyUsage
 from stockade.kernel.clock import Clock
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
-from stockade.kernel.principal import Credential, KeyCredential, RejectedCredential, TokenCredential
-from stockade.kernel.record import AuditRecord
+from stockade.kernel.principal import Credential, KeyCredential
 from stockade.kernel.verdict import Deny
 from stockade.policy.decide import decide
 from stockade.policy.facts import Facts
@@ -50,42 +50,10 @@ from stockade.settings import Limits
 
 log = logging.getLogger(__name__)
 
-_KEY_QUERY = "subscription-key"
 _encode = msgspec.json.Encoder().encode
-MAX_QUERY = 8 * 1024
 MAX_REMEMBERED_PLACE = 256
 """Longer addresses are looked up every time: what is remembered is chosen by callers, and its size must not be."""
-_QUERY_CACHE = 1024
 _INTERNAL = "The request could not be completed. Quote the request id to the operator."
-
-
-class Exchange:
-    """What is known of a request while it runs, for the reply's head, the audit record and those who may have to end it.
-
-    Defaults stand in the class: an instance sets only what differs, which is most of the cost of making one.
-    """
-
-    address: str = ""
-    agent: str = ""
-    client_request_id: str = ""
-    content_type: str = ""
-    content_length: str = ""
-    content_encoding: str = ""
-    account: AccountPolicy | None = None
-    credential: Credential | None = None
-    route: Route | None = None
-    denied: Deny | None = None
-    status: int = 0
-    outcome: str = "success"
-    reads_body: bool = False
-    ended_by: EndedBy = ""
-    watch: asyncio.Task[None] | None = None
-
-    def __init__(self, proto: Any, scope: Any, now: float, loop: asyncio.AbstractEventLoop) -> None:
-        self.id = new_guid()
-        self.proto, self.method, self.peer, self.now = proto, scope.method, scope.client, now
-        self.task = asyncio.current_task(loop)
-        self.began = loop.time()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +92,7 @@ class Gateway:
         self._idle = IdleConnections(port, limits.header_timeout_s, self._running.peers)
         self._loop: asyncio.AbstractEventLoop | None = None
         """Kept from the start: asking for it is a system call, see `upstream/deadlines.py`."""
-        self._queries: dict[str, Mapping[str, str]] = {}
+        self._queries = Queries()
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -172,10 +140,10 @@ class Gateway:
             self._refuse(exchange, proto, Fault(FaultKind.INTERNAL, _INTERNAL), failure)
         finally:
             self._running.leave(exchange)
-            self._record(exchange, (loop.time() - exchange.began) * 1000)
+            self._audit.record(exchange.record((loop.time() - exchange.began) * 1000))
 
     async def _serve(self, exchange: Exchange, scope: Any, proto: Any) -> None:
-        host, forwarded_for, presented = self._read_head(exchange, scope)
+        host, forwarded_for, presented = read_head(exchange, scope)
         if not self._audit.healthy:
             raise Fault(
                 FaultKind.UNAVAILABLE,
@@ -183,8 +151,8 @@ class Gateway:
                 retry_after_s=5,
             )
         exchange.address = self._clients.client(exchange.peer, forwarded_for)
-        query = self._query(scope.query_string, presented)
-        snapshot = self._source.current()
+        query = self._queries.read(scope.query_string, presented)
+        exchange.snapshot = snapshot = self._source.current()
 
         # 1-3: who is addressed, by whom, and may they
         admitted = self._admit(
@@ -343,63 +311,6 @@ class Gateway:
         head = self._heads.build(exchange.id, exchange.client_request_id, "application/json", extra)
         proto.response_bytes(status, head, _encode(body))
 
-    def _read_head(self, exchange: Exchange, scope: Any) -> tuple[str, str, Presented]:  # noqa: C901 - one branch a header
-        presented = Presented()
-        host, forwarded_for, coded = scope.authority or "", "", False
-        for name, value in scope.headers.items():
-            if name in KEY_HEADERS:
-                presented.add_key(value)
-            elif name == "authorization":
-                presented.add_authorization(value)
-            elif name == "content-type":
-                exchange.content_type = value
-            elif name == "content-length":
-                exchange.content_length = value
-            elif name == "transfer-encoding":
-                coded = True
-            elif name == "host":
-                host = host or value
-            elif name == "user-agent":
-                exchange.agent = value[:120]
-            elif name == "x-ms-client-request-id":
-                exchange.client_request_id = value
-            elif name == "content-encoding":
-                exchange.content_encoding = value
-            elif name == "x-forwarded-for":
-                forwarded_for = f"{forwarded_for},{value}" if forwarded_for else value
-        if coded:
-            exchange.content_length = (
-                ""  # then it says nothing (RFC 9112 section 6.3), and the body is counted as it arrives
-            )
-        return host, forwarded_for, presented
-
-    def _query(self, text: str, presented: Presented) -> Mapping[str, str]:
-        """Parse the query. A key in it is moved out before anything can log it; a doubled parameter is refused."""
-        known = self._queries.get(text)
-        if known is not None:
-            return known
-        if len(text) > MAX_QUERY:
-            raise Fault(FaultKind.TOO_LARGE, "The query string is too long.")
-        try:
-            pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=64, errors="strict")
-        except ValueError as failure:
-            raise Fault(FaultKind.INVALID, "The query string cannot be read.") from failure
-        values: dict[str, str] = {}
-        for name, value in pairs:
-            lowered = name.lower()
-            if lowered == _KEY_QUERY:
-                presented.add_key(value)
-                presented.in_query = True
-            elif values.setdefault(lowered, value) != value:
-                raise Fault(
-                    FaultKind.INVALID, f"The query parameter '{lowered[:60]}' is given twice.", target=lowered[:60]
-                )
-        if not presented.in_query and len(text) < 256:
-            if len(self._queries) >= _QUERY_CACHE:
-                self._queries.clear()
-            self._queries[text] = values
-        return values
-
     def _find(
         self, snapshot: Snapshot, method: str, host: str, path: str, query: Mapping[str, str]
     ) -> tuple[Located, Route | None]:
@@ -429,44 +340,6 @@ class Gateway:
         if call.deployment is not None and call.deployment.calls_per_minute is not None:
             self._counters.count(call.deployment.ordinal, minute)
 
-    def _record(self, exchange: Exchange, lasted_ms: float) -> None:
-        denied = exchange.denied
-        allowed = denied is None and exchange.route is not None and exchange.account is not None
-        credential = exchange.credential
-        self._audit.record(
-            AuditRecord(
-                time=exchange.now,
-                id=exchange.id,
-                category="RequestResponse",
-                phase="decision",
-                operation=exchange.route.operation.name if exchange.route is not None else "",
-                resource=exchange.account.arm_id if exchange.account is not None else "",
-                caller_address=exchange.address,
-                client=exchange.agent,
-                credential=_credential_name(credential),
-                principal=credential.object_id if isinstance(credential, TokenCredential) else "",
-                application=(credential.app_id or "") if isinstance(credential, TokenCredential) else "",
-                decision="allow" if allowed else "deny",
-                rule=denied.rule if denied is not None else "",
-                reason=denied.fault.kind.value if denied is not None else "",
-                status=exchange.status,
-                outcome=exchange.outcome,
-                duration_ms=round(lasted_ms, 3),
-                because={name: str(value) for name, value in denied.because.items()} if denied is not None else None,
-            )
-        )
-
 
 def _too_slow() -> Fault:
     return Fault(FaultKind.UPSTREAM_TIMEOUT, "The model server did not finish in time.")
-
-
-def _credential_name(credential: Credential | None) -> str:
-    match credential:
-        case KeyCredential(slot=slot, via_token=via_token):
-            return f"sts:{slot}" if via_token else slot
-        case TokenCredential():
-            return "token"
-        case RejectedCredential(reason=reason):
-            return f"rejected:{reason}"
-    return "none"

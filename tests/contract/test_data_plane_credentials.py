@@ -7,7 +7,7 @@ import pytest
 from stockade.gateway.app import Gateway
 from stockade.keys import subscription
 from stockade.policy.rules.credential import KEY_REJECTED, SUBDOMAIN_REQUIRED, UNAUTHORIZED
-from tests.factories.data_plane import HELLO, VERSION, Account, Answer, DataPlane, ask
+from tests.factories.data_plane import HELLO, OPENAI_USER, VERSION, Account, Answer, DataPlane, ask
 
 KEY_NAMES = ["api-key", "Ocp-Apim-Subscription-Key"]
 MODELS = "/openai/v1/models"
@@ -156,6 +156,16 @@ async def test_key_while_local_authentication_is_off_is_refused_and_a_token_is_n
     assert "retry-after" not in answer.headers
     assert is_wrong_key(await ground.models(("api-key", ground.one.key), account=ground.keyless))
     assert (await ground.models(bearer(ground.token), account=ground.keyless)).status == 200
+
+
+async def test_record_of_an_admitted_token_names_the_role_that_admitted_it(ground: Ground) -> None:
+    answer = await ground.models(bearer(ground.token))
+    assert answer.status == 200
+    record = next(
+        line for line in ground.plane.audit_lines(ground.gateway) if line["id"] == answer.headers["apim-request-id"]
+    )
+    assert (record["decision"], record["credential"]) == ("allow", "token")
+    assert record["rule"].startswith(f"{OPENAI_USER} at /subscriptions/")
 
 
 @pytest.mark.parametrize("scheme", ["Basic", "Digest", "Negotiate", "AWS4-HMAC-SHA256", "aad#"])

@@ -1,0 +1,92 @@
+"""One request while it runs: what is known of it, and the record that is left of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from stockade.gateway.routing import Route
+from stockade.gateway.running import EndedBy
+from stockade.kernel.ids import new_guid
+from stockade.kernel.principal import Credential, KeyCredential, RejectedCredential, TokenCredential
+from stockade.kernel.record import AuditRecord
+from stockade.kernel.verdict import Deny
+from stockade.policy import rbac
+from stockade.policy.rules.role import DATA_ACTION_PREFIX
+from stockade.policy.snapshot import AccountPolicy, Snapshot
+
+
+class Exchange:
+    """What is known of a request while it runs, for the reply's head, the audit record and those who may have to end it.
+
+    Defaults stand in the class: an instance sets only what differs, which is most of the cost of making one.
+    """
+
+    address: str = ""
+    agent: str = ""
+    client_request_id: str = ""
+    content_type: str = ""
+    content_length: str = ""
+    content_encoding: str = ""
+    account: AccountPolicy | None = None
+    credential: Credential | None = None
+    route: Route | None = None
+    snapshot: Snapshot | None = None
+    denied: Deny | None = None
+    status: int = 0
+    outcome: str = "success"
+    reads_body: bool = False
+    ended_by: EndedBy = ""
+    watch: asyncio.Task[None] | None = None
+
+    def __init__(self, proto: Any, scope: Any, now: float, loop: asyncio.AbstractEventLoop) -> None:
+        self.id = new_guid()
+        self.proto, self.method, self.peer, self.now = proto, scope.method, scope.client, now
+        self.task = asyncio.current_task(loop)
+        self.began = loop.time()
+
+    def record(self, lasted_ms: float) -> AuditRecord:
+        """Return the audit record: who, from where, what, on which resource, the decision and its outcome."""
+        denied, credential = self.denied, self.credential
+        allowed = denied is None and self.route is not None and self.account is not None
+        token = credential if isinstance(credential, TokenCredential) else None
+        return AuditRecord(
+            time=self.now,
+            id=self.id,
+            category="RequestResponse",
+            phase="decision",
+            operation=self.route.operation.name if self.route is not None else "",
+            resource=self.account.arm_id if self.account is not None else "",
+            caller_address=self.address,
+            client=self.agent,
+            credential=_credential_name(credential),
+            principal=token.object_id if token is not None else "",
+            application=(token.app_id or "") if token is not None else "",
+            decision="allow" if allowed else "deny",
+            rule=denied.rule if denied is not None else self._role(token) if token is not None and allowed else "",
+            reason=denied.fault.kind.value if denied is not None else "",
+            status=self.status,
+            outcome=self.outcome,
+            duration_ms=round(lasted_ms, 3),
+            because={name: str(value) for name, value in denied.because.items()} if denied is not None else None,
+        )
+
+    def _role(self, token: TokenCredential) -> str:
+        """Return what admitted a token: its role and where that is assigned. The snapshot remembers the answer."""
+        route, account, snapshot = self.route, self.account, self.snapshot
+        if route is None or account is None or snapshot is None or route.operation.data_action is None:
+            return ""
+        action = DATA_ACTION_PREFIX + route.operation.data_action
+        access = rbac.check(snapshot, token.object_id, token.groups, action, account.id, data=True)
+        return f"{access.role_name} at {access.assignment.scope}" if isinstance(access, rbac.Granted) else ""
+
+
+def _credential_name(credential: Credential | None) -> str:
+    match credential:
+        case KeyCredential(slot=slot, via_token=via_token):
+            return f"sts:{slot}" if via_token else slot
+        case TokenCredential():
+            return "token"
+        case RejectedCredential(reason=reason):
+            return f"rejected:{reason}"
+    return "none"
