@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from stockade.kernel.faults import Fault, FaultKind
 
 MAX_LENGTH = 2048
-_GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 # Names of resources, groups and providers. Control characters, slashes, query and fragment marks and backslashes never belong to a name.
 _SEGMENT = re.compile(r"[^\x00-\x20\x7f/\\?#%&<>\"]+(?: [^\x00-\x20\x7f/\\?#%&<>\"]+)*")
 
 
 def is_guid(text: str) -> bool:
     """Say whether the text is a GUID in the 8-4-4-4-12 form."""
-    return _GUID.fullmatch(text) is not None
+    return GUID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)

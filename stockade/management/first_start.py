@@ -1,4 +1,4 @@
-"""What ARM needs before anyone can call it: a subscription, a resource group, and an Owner. Written once, by the first start."""
+"""What ARM needs before anyone can call it: a subscription and an Owner. Written once, by the first start."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from stockade.kernel.ids import new_guid
 from stockade.kernel.principal import PrincipalType
 from stockade.kernel.resource_id import ResourceId
 from stockade.management.authorization_scopes import ROLE_ASSIGNMENTS, authorship, role_definition_id
-from stockade.management.locations import normalised
 from stockade.management.resources.subscriptions import TYPE as SUBSCRIPTIONS
 from stockade.management.resources.subscriptions import subscription_body
-from stockade.management.routing import RESOURCE_GROUPS
 from stockade.storage.database import Writer
 from stockade.storage.documents import Document
 
@@ -19,19 +17,6 @@ def create_subscription(writer: Writer, subscription_id: str, tenant_id: str, di
     """Create a subscription. There is no ARM call for it, as in Azure."""
     body = subscription_body(subscription_id, tenant_id, display_name)
     return writer.put(body["id"], SUBSCRIPTIONS, body, subscription=subscription_id)
-
-
-def create_resource_group(writer: Writer, subscription_id: str, name: str, location: str) -> Document:
-    """Create an empty resource group."""
-    arm_id = f"/subscriptions/{subscription_id}/resourceGroups/{name}"
-    body = {
-        "id": arm_id,
-        "name": name,
-        "type": RESOURCE_GROUPS,
-        "location": normalised(location),
-        "properties": {"provisioningState": "Succeeded"},
-    }
-    return writer.put(arm_id, RESOURCE_GROUPS, body, subscription=subscription_id, resource_group=name)
 
 
 def assign_role(

@@ -19,16 +19,17 @@ from stockade.kernel.clock import ManualClock
 from stockade.kernel.principal import RejectedCredential, TokenCredential
 from stockade.keys.root import RootKey
 from stockade.management.app import ArmApp
-from stockade.management.first_start import assign_role, create_resource_group, create_subscription
+from stockade.management.first_start import assign_role, create_subscription
 from stockade.management.pipeline import Pipeline
 from stockade.management.resource_type import Platform
-from stockade.management.routing import Registry
+from stockade.management.routing import RESOURCE_GROUPS, Registry
 from stockade.policy.builtin_roles import OWNER, builtin_roles
 from stockade.policy.compile import Compiler
 from stockade.policy.snapshot import Snapshot
 from stockade.policy.source import SnapshotSource
 from stockade.settings import Limits, Settings
-from stockade.storage.database import Database
+from stockade.storage.database import Database, Writer
+from stockade.storage.documents import Document
 from stockade.storage.generation import GenerationCell
 from tests.factories.identity import RecordingAudit
 
@@ -52,6 +53,19 @@ def verify(
     if principal is None:
         return RejectedCredential("token", "unknown_principal")
     return TokenCredential("t", token, principal.app_id, "https://management.azure.com", "i", now + 3600)
+
+
+def create_resource_group(writer: Writer, subscription_id: str, name: str, location: str) -> Document:
+    """Create an empty resource group."""
+    arm_id = f"/subscriptions/{subscription_id}/resourceGroups/{name}"
+    body = {
+        "id": arm_id,
+        "name": name,
+        "type": RESOURCE_GROUPS,
+        "location": location,
+        "properties": {"provisioningState": "Succeeded"},
+    }
+    return writer.put(arm_id, RESOURCE_GROUPS, body, subscription=subscription_id, resource_group=name)
 
 
 class ControlPlane:

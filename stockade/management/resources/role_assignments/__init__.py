@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from stockade.kernel.clock import iso
 from stockade.kernel.faults import Fault, FaultKind
-from stockade.kernel.resource_id import ResourceId, is_guid
+from stockade.kernel.resource_id import GUID, ResourceId, is_guid
 from stockade.management.authorization_scopes import (
     ROLE_ASSIGNMENTS,
     at_above_or_below,
@@ -33,7 +32,7 @@ class RoleAssignments(ResourceType):
 
     name = type = ROLE_ASSIGNMENTS
     methods = frozenset({"GET", "PUT", "DELETE"})
-    name_pattern = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+    name_pattern = GUID
     extension = True
     has_etag = has_system_data = False
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from stockade.kernel.faults import Fault, FaultKind
-from stockade.kernel.resource_id import ResourceId, scope_chain
+from stockade.kernel.resource_id import GUID, ResourceId, scope_chain
 from stockade.management.authorization_scopes import ROLE_ASSIGNMENTS, ROLE_DEFINITIONS, role_definition_id, role_id_of
 from stockade.management.odata import Term, invalid_filter, parse_filter
 from stockade.management.resource_type import Call, Planned, Reply, ResourceType
-from stockade.management.resources.role_definitions.plan import NAME, assignable_scopes, plan_role, require_everywhere
+from stockade.management.resources.role_definitions.plan import assignable_scopes, plan_role, require_everywhere
 from stockade.policy.builtin_roles import BuiltInRole, permission_sets, permissions_body, roles
 from stockade.policy.snapshot import Entry, RoleDefinition
 from stockade.storage.database import Reader, Writer
@@ -21,7 +21,7 @@ class RoleDefinitions(ResourceType):
 
     name = type = ROLE_DEFINITIONS
     methods = frozenset({"GET", "PUT", "DELETE"})
-    name_pattern = NAME
+    name_pattern = GUID
     extension = True
     has_etag = has_system_data = False
     replaced_status = 201  # azure-mgmt-authorization takes nothing else as an answer to PUT

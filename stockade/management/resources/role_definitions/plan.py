@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,7 +18,6 @@ from stockade.storage.documents import Document
 
 MAX_CUSTOM_ROLES = 5000
 MAX_SCOPES = 2000
-NAME = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _MANAGEMENT_GROUP = "/providers/microsoft.management/managementgroups/"
 
 
