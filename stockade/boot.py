@@ -26,10 +26,13 @@ from starlette.routing import Mount, Route
 from stockade import settings
 from stockade.audit.log import AuditLog
 from stockade.gateway.address import AddressBook, ClientAddresses
+from stockade.gateway.admission import Admission
 from stockade.gateway.app import Gateway
 from stockade.gateway.counters import RateCounters
 from stockade.gateway.credential import Credentials
+from stockade.gateway.http import HttpRequests
 from stockade.gateway.idle import IdleConnections
+from stockade.gateway.quota import Quota
 from stockade.gateway.reply import ReplyHeaders
 from stockade.gateway.routing import Router
 from stockade.gateway.usage import KeyUsage
@@ -121,18 +124,18 @@ def data_plane() -> Gateway:
             wanted.note(credential, now)
         return credential
 
+    credentials = Credentials(
+        KeyDigester(root_key.derive(DIGEST_PURPOSE)), SessionTokens(root_key.derive(SESSION_PURPOSE)), verify_token
+    )
+    usage, heads = KeyUsage(base.database), ReplyHeaders(configured.names.location)
     return Gateway(
         source=base.source,
-        book=AddressBook(configured, router.roots),
-        router=router,
+        admission=Admission(AddressBook(configured, router.roots), router, credentials),
+        requests=HttpRequests(Quota(RateCounters(configured.run_dir)), usage, heads, configured.limits.max_body_bytes),
         clients=ClientAddresses(configured.trusted_proxies),
-        credentials=Credentials(
-            KeyDigester(root_key.derive(DIGEST_PURPOSE)), SessionTokens(root_key.derive(SESSION_PURPOSE)), verify_token
-        ),
-        counters=RateCounters(configured.run_dir),
-        usage=KeyUsage(base.database),
+        usage=usage,
         audit=base.audit,
-        heads=ReplyHeaders(configured.names.location),
+        heads=heads,
         limits=configured.limits,
         clock=base.clock,
         port=configured.listen.data_port,

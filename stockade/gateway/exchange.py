@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stockade.gateway.routing import Route
 from stockade.gateway.running import EndedBy
+from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
 from stockade.kernel.principal import Credential, KeyCredential, RejectedCredential, TokenCredential
 from stockade.kernel.record import AuditRecord
@@ -14,6 +15,10 @@ from stockade.kernel.verdict import Deny
 from stockade.policy import rbac
 from stockade.policy.rules.role import DATA_ACTION_PREFIX
 from stockade.policy.snapshot import AccountPolicy, Snapshot
+from stockade.policy.uris.found import FoundUri
+
+if TYPE_CHECKING:
+    from stockade.gateway.admission import Admitted
 
 
 class Exchange:
@@ -32,7 +37,11 @@ class Exchange:
     credential: Credential | None = None
     route: Route | None = None
     snapshot: Snapshot | None = None
+    private_endpoint: str | None = None
+    admitted: Admitted | None = None
     denied: Deny | None = None
+    reported: tuple[Deny, ...] = ()
+    uris: tuple[FoundUri, ...] = ()
     status: int = 0
     outcome: str = "success"
     reads_body: bool = False
@@ -44,6 +53,17 @@ class Exchange:
         self.proto, self.method, self.peer, self.now = proto, scope.method, scope.client, now
         self.task = asyncio.current_task(loop)
         self.began = loop.time()
+
+    def ending(self) -> Fault | None:
+        """Return what a request that was ended from outside is told; None when nobody is there to be told."""
+        match self.ended_by:
+            case "slow-body":
+                return Fault(FaultKind.TIMEOUT, "The request body did not arrive in time.")
+            case "deadline":
+                return Fault(FaultKind.UPSTREAM_TIMEOUT, "The model server did not finish in time.")
+            case "policy" if self.denied is not None:
+                return self.denied.fault
+        return None
 
     def record(self, lasted_ms: float) -> AuditRecord:
         """Return the audit record: who, from where, what, on which resource, the decision and its outcome."""
@@ -69,6 +89,7 @@ class Exchange:
             outcome=self.outcome,
             duration_ms=round(lasted_ms, 3),
             because={name: str(value) for name, value in denied.because.items()} if denied is not None else None,
+            reported=[_told(one) for one in self.reported] or None,
         )
 
     def _role(self, token: TokenCredential) -> str:
@@ -79,6 +100,11 @@ class Exchange:
         action = DATA_ACTION_PREFIX + route.operation.data_action
         access = rbac.check(snapshot, token.object_id, token.groups, action, account.id, data=True)
         return f"{access.role_name} at {access.assignment.scope}" if isinstance(access, rbac.Granted) else ""
+
+
+def _told(denied: Deny) -> dict[str, str]:
+    because = {name: str(value) for name, value in denied.because.items()}
+    return {**because, "rule": denied.rule, "reason": denied.fault.kind.value}
 
 
 def _credential_name(credential: Credential | None) -> str:

@@ -1,4 +1,6 @@
-"""The requests of one worker that are under way, and what ends them from outside: a slow sender, a client that has gone, a deadline.
+"""The requests of one worker that are under way, and what ends them from outside.
+
+A slow sender, a client that has gone, a deadline, and a policy that would no longer admit them.
 
 Four times a second all of them are looked at by one timer. A request costs a set entry; only one that lasts longer than a look gets a watch on
 its client's connection.
@@ -7,11 +9,19 @@ its client's connection.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Literal, Protocol, TypeAlias
+import logging
+from collections.abc import Callable
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
+
+from stockade.kernel.faults import Fault
+from stockade.kernel.verdict import Deny
+from stockade.policy.snapshot import Snapshot
 
 LOOK_S = 0.25
 
-EndedBy: TypeAlias = Literal["", "slow-body", "disconnect", "deadline"]
+EndedBy: TypeAlias = Literal["", "slow-body", "disconnect", "deadline", "policy"]
+
+log = logging.getLogger(__name__)
 
 
 class Request(Protocol):
@@ -24,23 +34,38 @@ class Request(Protocol):
     reads_body: bool
     ended_by: EndedBy
     watch: asyncio.Task[None] | None
+    snapshot: Snapshot | None
+    denied: Deny | None
 
 
-class Running:
-    """Ends requests by cancelling their tasks; `ended_by` says why, and the gateway turns that into a reply."""
+R = TypeVar("R", bound=Request)
 
-    def __init__(self, body_timeout_s: float, request_timeout_s: float) -> None:
+
+class Running(Generic[R]):
+    """Ends requests by cancelling their tasks; `ended_by` says why, and the gateway turns that into a reply.
+
+    policy: returns the snapshot in force. again: returns why a request would not be admitted under it, None when it would.
+    """
+
+    def __init__(
+        self,
+        body_timeout_s: float,
+        request_timeout_s: float,
+        policy: Callable[[], Snapshot],
+        again: Callable[[R, Snapshot], Deny | None],
+    ) -> None:
         self._body_timeout_s, self._request_timeout_s = body_timeout_s, request_timeout_s
-        self._requests: set[Request] = set()
+        self._policy, self._again = policy, again
+        self._requests: set[R] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def enter(self, request: Request, loop: asyncio.AbstractEventLoop) -> None:
+    def enter(self, request: R, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to look after a request."""
         self._requests.add(request)
         if self._timer is None:
             self._timer = loop.call_later(LOOK_S, self._look)
 
-    def leave(self, request: Request) -> None:
+    def leave(self, request: R) -> None:
         """Stop looking after it."""
         self._requests.discard(request)
         if request.watch is not None:
@@ -53,7 +78,10 @@ class Running:
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
+        snapshot = self._in_force()
         for request in tuple(self._requests):
+            if snapshot is not None and request.snapshot is not snapshot:
+                self._judge(request, snapshot)
             lasted = now - request.began
             if request.reads_body and lasted >= self._body_timeout_s:
                 self._end(request, "slow-body")
@@ -63,11 +91,31 @@ class Running:
                 request.watch = loop.create_task(self._disconnected(request))
         self._timer = loop.call_later(LOOK_S, self._look) if self._requests else None
 
-    async def _disconnected(self, request: Request) -> None:
+    def _in_force(self) -> Snapshot | None:
+        try:
+            return self._policy()
+        except Fault:
+            return None  # new requests are refused while policy cannot be read; what was admitted under the last one goes on
+
+    def _judge(self, request: R, snapshot: Snapshot) -> None:
+        if request.snapshot is None:
+            return  # not admitted yet
+        try:
+            denied = self._again(request, snapshot)
+        except Exception:
+            log.exception("a request under way could not be decided on again")
+            return
+        if denied is None:
+            request.snapshot = snapshot
+        elif not request.ended_by:
+            request.denied = denied
+            self._end(request, "policy")
+
+    async def _disconnected(self, request: R) -> None:
         await request.proto.client_disconnect()
         self._end(request, "disconnect")
 
-    def _end(self, request: Request, reason: EndedBy) -> None:
+    def _end(self, request: R, reason: EndedBy) -> None:
         if not request.ended_by and request.task is not None and not request.task.done():
             request.ended_by = reason
             request.task.cancel()

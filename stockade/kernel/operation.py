@@ -10,6 +10,21 @@ MiB = 1024 * KiB
 
 
 @dataclass(frozen=True, slots=True)
+class UriField:
+    """A field of a request that carries a URI.
+
+    at:     where: a JSON path (`messages[*].content[*].image_url.url`), `query:NAME`, `header:NAME`, `form:NAME`, `xml:ELEMENT@ATTRIBUTE` (in an
+            XML or SSML body, at any depth), or `lines:PATH` (a JSON path within each line of an uploaded JSON-lines file).
+    use:    what an engine does with it: `fetch` from there, `send` data there, or only `name` something by it.
+    inline: what is fetched from there may stand in its place as a `data:` URI.
+    """
+
+    at: str
+    use: Literal["fetch", "send", "name"] = "fetch"
+    inline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One row of a service's table.
 
@@ -21,7 +36,7 @@ class Operation:
     max_body_bytes: bodies above it are refused with 413 before they are read to the end.
     streams:        whether the reply may be a stream of server-sent events.
     stores:         what customer content the operation leaves on this platform.
-    uris:           paths of the request fields that carry URIs, for loss prevention.
+    uris:           the request fields that carry URIs, for loss prevention.
     versioned:      whether a well-formed `api-version` query parameter is required.
     bearer_key:     whether a bearer value that is no JWT is tried as a subscription key (OpenAI's own client on `/openai/v1`).
     """
@@ -34,6 +49,6 @@ class Operation:
     max_body_bytes: int = 4 * MiB
     streams: bool = False
     stores: Literal["nothing", "customer-content"] = "nothing"
-    uris: tuple[str, ...] = ()
+    uris: tuple[UriField, ...] = ()
     bearer_key: bool = False
     versioned: bool = True

@@ -40,3 +40,5 @@ class AuditRecord(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel
     """`success`, `failed:<kind>`, `cancelled`."""
     duration_ms: float = 0.0
     because: dict[str, str] | None = None
+    reported: list[dict[str, str]] | None = None
+    """What controls in `report` would have refused: rule, reason and what else `because` says, one object each."""

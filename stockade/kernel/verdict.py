@@ -13,8 +13,8 @@ from stockade.kernel.faults import Fault
 class Allow:
     """Every rule let the request pass."""
 
-    because: str = ""
-    """What admitted it, for the audit record: a key slot, or a role and its scope."""
+    reported: tuple[Deny, ...] = ()
+    """What the account's controls in `report` would have refused."""
 
     def __bool__(self) -> NoReturn:
         raise TypeError("match a Verdict, do not test its truth")
@@ -28,6 +28,8 @@ class Deny:
     fault: Fault
     because: Mapping[str, object] = field(default_factory=dict)
     """What an explanation shows: addresses, ids, actions. Never a secret, never a body."""
+    reported: tuple[Deny, ...] = ()
+    """What controls in `report` would have refused before this one did."""
 
     def __bool__(self) -> NoReturn:
         raise TypeError("match a Verdict, do not test its truth")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
+from stockade.kernel.control import Control
 from stockade.kernel.operation import Operation
 from stockade.kernel.principal import Credential
 from stockade.kernel.verdict import Deny
 from stockade.policy.snapshot import AccountPolicy, DeploymentPolicy, Snapshot
+from stockade.policy.uris.found import FoundUri
 
 Point: TypeAlias = Literal["head", "body"]
 """When a rule is asked: before the body is read, or after."""
@@ -29,8 +31,10 @@ class Facts:
     path: str
     method: str
     deployment: DeploymentPolicy | None = None
-    uris: tuple[tuple[str, str], ...] = ()
-    """The URIs the body carries, each with the JSON path it stands at; gathered for accounts that restrict them."""
+    private_endpoint: str | None = None
+    """The private endpoint connection whose listener took the request, lower-case id; None on the public listener."""
+    uris: tuple[FoundUri, ...] = ()
+    """The URIs the request carries; gathered for accounts that restrict them."""
     calls_this_minute: int = 0
     deployment_calls_this_minute: int = 0
     seconds_to_next_minute: float = 60.0
@@ -41,5 +45,7 @@ class Rule(Protocol):
 
     NAME: str
     POINT: Point
+    CONTROL: Control | None
+    """Whose mode on the account decides what a refusal does; None: always enforced."""
 
     def decide(self, snapshot: Snapshot, facts: Facts) -> Deny | None: ...

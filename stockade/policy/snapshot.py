@@ -9,11 +9,13 @@ subdomain, a key's digest) a collision resolves to nothing, whatever the order i
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Literal, TypeAlias
 
-from stockade.policy.outbound import OutboundPolicy
+from stockade.kernel.control import Control, Mode
+from stockade.policy.uris.allowed import AllowedHosts
+from stockade.policy.uris.loss_prevention import LossPrevention
 
 Entry: TypeAlias = tuple[str, Hashable, Any]
 Index: TypeAlias = Mapping[Hashable, Mapping[str, Any]]
@@ -40,8 +42,16 @@ class AccountPolicy:
     admitted: tuple[IPv4Network | IPv6Network, ...]
     calls_per_minute: int | None
     ordinal: int
-    outbound: OutboundPolicy | None = None
+    outbound: LossPrevention | None = None
     """Which URIs requests may carry; None when any."""
+    output: AllowedHosts | None = None
+    """Which URIs replies may carry; None when nobody looks."""
+    modes: Mapping[Control, Mode] = field(default_factory=dict)
+    """How each control stands; one that is not named is enforced."""
+
+    def mode(self, control: Control) -> Mode:
+        """Say what a refusal of this control does on this account."""
+        return self.modes.get(control, "enforce")
 
 
 @dataclass(frozen=True, slots=True)

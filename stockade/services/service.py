@@ -10,6 +10,7 @@ from stockade.kernel.faults import Fault
 from stockade.kernel.operation import Operation
 from stockade.kernel.principal import Credential
 from stockade.policy.snapshot import AccountPolicy, DeploymentPolicy, Snapshot
+from stockade.policy.uris.found import FoundUri
 
 Headers: TypeAlias = list[tuple[str, str]]
 
@@ -79,8 +80,8 @@ class Service(Protocol):
         """
         ...
 
-    def uris(self, call: Call) -> tuple[tuple[str, str], ...]:
-        """Return every URI the operation's declared fields carry, each with its JSON path. Pure, apart from `call.parsed`.
+    def uris(self, call: Call, *, deep: bool) -> tuple[FoundUri, ...]:
+        """Return every URI the operation's declared fields carry; deep: those in any other string of the request too. Pure, apart from `call.parsed`.
 
         Called after `read`, for accounts that restrict them; what is dispatched afterwards is exactly what was looked at.
         """

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from stockade.gateway.app import Gateway
+from stockade.gateway.credential import Credentials
 from stockade.kernel.faults import FaultKind
 from stockade.services import dialect
 from stockade.settings import Limits
@@ -425,7 +426,7 @@ async def test_bug_of_ours_is_a_500_that_shows_nothing(
     def broken(*_: object, **__: object) -> None:
         raise KeyError("internal detail")
 
-    monkeypatch.setattr(type(ground.gateway._credentials), "read", broken)
+    monkeypatch.setattr(Credentials, "read", broken)
     answer = await ask(ground.gateway, ground.account.path(), ("api-key", "x"))
     assert (answer.status, answer.code) == (500, "InternalServerError")
     assert "internal detail" not in answer.body.decode()

@@ -21,27 +21,33 @@ ARROWS: dict[str, set[str]] = {
     "keys": {"kernel", "settings"},
     "audit": {"kernel", "settings"},
     "policy": {"kernel", "settings", "storage"},
-    "upstream": {"kernel", "settings"},
+    "decisions": {"kernel", "settings", "storage", "audit", "policy"},
+    # The one way out, and the connections to engines that are opened through it.
+    "egress": {"kernel", "settings", "policy"},
+    "upstream": {"kernel", "settings", "egress"},
     # What knows Azure's services and principals.
-    "services": {"kernel", "settings", "storage", "keys", "audit", "policy", "upstream"},
+    "services": {"kernel", "settings", "storage", "keys", "audit", "policy", "egress", "upstream"},
     "identity": {"kernel", "settings", "storage", "keys", "audit", "policy"},
     # The rim. Its packages do not import one another: they meet in boot.
-    "gateway": {"kernel", "settings", "storage", "keys", "audit", "policy", "upstream", "services", "identity"},
-    "management": {"kernel", "settings", "storage", "keys", "audit", "policy", "services", "identity"},
+    "gateway": {
+        "kernel", "settings", "storage", "keys", "audit", "policy", "decisions", "egress", "upstream", "services", "identity",
+    },
+    "management": {"kernel", "settings", "storage", "keys", "audit", "policy", "decisions", "services", "identity"},
     "console": {"kernel", "settings", "storage", "keys", "audit", "policy", "services", "identity"},
     # The one place that knows how everything is joined.
     "boot": {
-        "kernel", "settings", "storage", "keys", "audit", "policy", "upstream", "services", "identity",
+        "kernel", "settings", "storage", "keys", "audit", "policy", "decisions", "egress", "upstream", "services", "identity",
         "gateway", "management", "console",
     },
     # Processes: a supervisor, and children that call boot's factories. Management is for the first start alone, which makes the
     # demonstration resources through the same pipeline as any client.
     "serve": {
-        "kernel", "settings", "storage", "keys", "audit", "policy", "upstream", "services", "identity", "management", "boot",
+        "kernel", "settings", "storage", "keys", "audit", "policy", "decisions", "egress", "upstream", "services", "identity",
+        "management", "boot",
     },
     # A user's commands. They start and find servers, hence serve.
     "cli": {
-        "kernel", "settings", "storage", "keys", "audit", "policy", "services", "identity", "serve", "boot",
+        "kernel", "settings", "storage", "keys", "audit", "policy", "decisions", "egress", "services", "identity", "serve", "boot",
     },
     "__main__": {"cli"},
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stockade.kernel.control import Control
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.verdict import Deny
 from stockade.policy.facts import Facts, Point
@@ -9,6 +10,7 @@ from stockade.policy.snapshot import Snapshot
 
 NAME = "address"
 POINT: Point = "head"
+CONTROL: Control | None = None
 
 
 def decide(snapshot: Snapshot, facts: Facts) -> Deny | None:

@@ -1,10 +1,11 @@
-"""The credential must prove who is asking, and the account must take its kind.
+"""The credential must prove who is asking.
 
 Source: choices.md (credential rows) and contracts, data-plane sections 1.3 and 2.
 """
 
 from __future__ import annotations
 
+from stockade.kernel.control import Control
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import KeyCredential, RejectedCredential, TokenCredential
 from stockade.kernel.verdict import Deny
@@ -13,6 +14,7 @@ from stockade.policy.snapshot import Snapshot
 
 NAME = "credential"
 POINT: Point = "head"
+CONTROL: Control | None = None
 
 UNAUTHORIZED = "Unauthorized. Access token is missing, invalid, audience is incorrect (https://cognitiveservices.azure.com), or have expired."
 KEY_REJECTED = (
@@ -21,7 +23,6 @@ KEY_REJECTED = (
 )
 SUBDOMAIN_REQUIRED = "Please provide a custom subdomain for token authentication, otherwise API key is required."
 SEVERAL = "The request carries more than one credential and they disagree. Send exactly one."
-LOCAL_AUTH_DISABLED = "Key based authentication is disabled for this resource."
 
 
 def decide(snapshot: Snapshot, facts: Facts) -> Deny | None:
@@ -30,11 +31,9 @@ def decide(snapshot: Snapshot, facts: Facts) -> Deny | None:
     if operation is not None and operation.data_action is None and account is not None:
         return None
     match facts.credential:
-        case KeyCredential(account_id=account_id, slot=slot):
+        case KeyCredential(account_id=account_id):
             if account is None or account_id != account.id:
                 return _deny(FaultKind.KEY_REJECTED, KEY_REJECTED, reason="key_of_another_account")
-            if not account.local_auth:
-                return _deny(FaultKind.LOCAL_AUTH_DISABLED, LOCAL_AUTH_DISABLED, slot=slot, disableLocalAuth="true")
             return None
         case TokenCredential() as token:
             if facts.regional or account is None or account.subdomain is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+from stockade.kernel.control import Control
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.verdict import Deny
 from stockade.policy.facts import Facts, Point
@@ -14,6 +15,7 @@ from stockade.policy.snapshot import Snapshot
 
 NAME = "network"
 POINT: Point = "head"
+CONTROL: Control | None = Control.NETWORK
 
 
 def decide(snapshot: Snapshot, facts: Facts) -> Deny | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from stockade.kernel.control import Control
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.verdict import Deny
 from stockade.policy.facts import Facts, Point
@@ -14,6 +15,7 @@ from stockade.policy.snapshot import Snapshot
 
 NAME = "outbound"
 POINT: Point = "body"
+CONTROL: Control | None = Control.DLP
 
 _LAST_NAME = re.compile(r"([^.\[\]]+)(?:\[\d+\])*$")
 
@@ -23,16 +25,21 @@ def decide(snapshot: Snapshot, facts: Facts) -> Deny | None:
     account = facts.account
     if account is None or account.outbound is None:
         return None
-    for path, uri in facts.uris:
-        host = account.outbound.refused_host(uri)
-        if host is not None:
-            found = _LAST_NAME.search(path)
-            parameter = found[1] if found is not None else path
-            named = f"The hostname '{host}'" if host else "The value, which cannot be read as a URI,"
+    for found in facts.uris:
+        refused = account.outbound.refuse(found)
+        if refused is not None:
+            last = _LAST_NAME.search(found.path)
+            parameter = last[1] if last is not None else found.path
+            named = f"The hostname '{refused.host}'" if refused.host else "The value, which cannot be read as a URI,"
             message = (
                 f"Outbound network access is restricted. {named} for parameter '{parameter}' "
                 "is not in the allowed FQDN list for this resource."
             )
-            because = {"path": path, "host": host, "allowedEntries": len(account.outbound.entries)}
-            return Deny(NAME, Fault(FaultKind.OUTBOUND_DENIED, message, target=path), because)
+            because = {
+                "path": found.path,
+                "host": refused.host,
+                "why": refused.reason,
+                "allowedEntries": len(account.outbound.allowed.entries),
+            }
+            return Deny(NAME, Fault(FaultKind.OUTBOUND_DENIED, message, target=found.path), because)
     return None

@@ -1,11 +1,11 @@
 """May this principal do this operation? Keys carry every data action, tokens need a role.
 
-Also the place where an operation that does not exist is refused: only callers whose credential held may learn that.
 Source: contracts, control-plane section 4 and choices.md (row "Token without the data action").
 """
 
 from __future__ import annotations
 
+from stockade.kernel.control import Control
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.operation import Operation
 from stockade.kernel.principal import TokenCredential
@@ -16,19 +16,17 @@ from stockade.policy.snapshot import AccountPolicy, Snapshot
 
 NAME = "role"
 POINT: Point = "head"
+CONTROL: Control | None = Control.RBAC
 
 DATA_ACTION_PREFIX = "Microsoft.CognitiveServices/accounts/"
 
 
 def decide(snapshot: Snapshot, facts: Facts) -> Deny | None:
-    """Refuse an unknown operation, and a token whose principal lacks the operation's data action on the account."""
-    operation, account = facts.operation, facts.account
-    if operation is None or account is None:
-        return Deny(
-            NAME, Fault(FaultKind.NOT_FOUND, "Resource not found"), {"path": facts.path, "method": facts.method}
-        )
-    credential = facts.credential
-    if operation.data_action is None or not isinstance(credential, TokenCredential):
+    """Refuse a token whose principal lacks the operation's data action on the account."""
+    operation, account, credential = facts.operation, facts.account, facts.credential
+    if operation is None or account is None or operation.data_action is None:
+        return None
+    if not isinstance(credential, TokenCredential):
         return None
     action = DATA_ACTION_PREFIX + operation.data_action
     match rbac.check(snapshot, credential.object_id, credential.groups, action, account.id, data=True):

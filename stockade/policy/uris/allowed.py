@@ -32,7 +32,7 @@ class _Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class OutboundPolicy:
+class AllowedHosts:
     """The compiled list. Empty: every URI is refused."""
 
     entries: tuple[_Entry, ...]
@@ -55,9 +55,9 @@ class OutboundPolicy:
         return None if any(_matches(entry, host, url.protocol, port) for entry in self.entries) else host
 
 
-def compile_outbound(entries: Iterable[str]) -> OutboundPolicy:
+def compile_allowed(entries: Iterable[str]) -> AllowedHosts:
     """Compile `allowedFqdnList`; ValueError for an entry that could match nothing (management refuses those before)."""
-    return OutboundPolicy(tuple(_entry(text.strip()) for text in entries))
+    return AllowedHosts(tuple(_entry(text.strip()) for text in entries))
 
 
 def _entry(text: str) -> _Entry:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stockade.kernel.operation import MiB, Operation
+from stockade.kernel.operation import MiB, Operation, UriField
 
 _CHAT_URIS = (
-    "messages[*].content[*].image_url.url",
-    "messages[*].content[*].image_url",
-    "data_sources[*].parameters.endpoint",
-    "data_sources[*].parameters.embedding_dependency.endpoint",
+    UriField("messages[*].content[*].image_url.url", inline=True),
+    UriField("messages[*].content[*].image_url", inline=True),
+    UriField("data_sources[*].parameters.endpoint", use="send"),
+    UriField("data_sources[*].parameters.embedding_dependency.endpoint", use="send"),
 )
 
 _DEPLOYMENT_OPERATIONS = (

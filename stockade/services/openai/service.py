@@ -14,6 +14,7 @@ import msgspec
 
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.policy.snapshot import AccountPolicy, DeploymentPolicy, Snapshot
+from stockade.policy.uris.found import FoundUri
 from stockade.services.dialect import STATUS
 from stockade.services.openai.catalogue import catalogue, is_built_in, label
 from stockade.services.openai.engines.engine import Engine, engine_for
@@ -104,18 +105,19 @@ class OpenAIService:
         call.deployment = deployment
         call.parsed = _Parsed(members, stream is not None and _boolean(stream, "stream"), served)
 
-    def uris(self, call: Call) -> tuple[tuple[str, str], ...]:
+    def uris(self, call: Call, *, deep: bool) -> tuple[FoundUri, ...]:
         """Look into the members that may carry URIs, and write them anew as they were read."""
         parsed: _Parsed | None = call.parsed
         if parsed is None:
             return ()
         looked_at: dict[str, Any] = {}
-        for name in {path.partition("[")[0].partition(".")[0] for path in call.operation.uris}:
+        paths = [field.at for field in call.operation.uris]
+        for name in {path.partition("[")[0].partition(".")[0] for path in paths}:
             raw = parsed.members.get(name)
             if raw is not None:
                 looked_at[name] = _value(raw, name)
                 parsed.members[name] = msgspec.Raw(_encode(looked_at[name]))
-        return tuple(extract(call.operation.uris, looked_at))
+        return tuple(FoundUri(path, uri) for path, uri in extract(paths, looked_at))
 
     async def answer(self, call: Call) -> Reply | Stream:
         """Dispatch to the engine, or answer a question about models ourselves."""

@@ -11,6 +11,7 @@ from stockade.kernel.operation import KiB, Operation
 from stockade.kernel.principal import KeyCredential
 from stockade.keys.root import RootKey
 from stockade.keys.session_token import SessionTokens
+from stockade.policy.uris.found import FoundUri
 from stockade.services.dialect import gateway_body
 from stockade.services.service import Call, Reply, Stream
 from stockade.settings import Settings
@@ -45,7 +46,7 @@ class SessionTokenService:
         if not isinstance(call.credential, KeyCredential) or call.credential.via_token:
             raise Fault(FaultKind.KEY_REJECTED, "A token is issued for a subscription key only.")
 
-    def uris(self, call: Call) -> tuple[tuple[str, str], ...]:
+    def uris(self, call: Call, *, deep: bool) -> tuple[FoundUri, ...]:
         return ()
 
     async def answer(self, call: Call) -> Reply | Stream:

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from stockade.gateway import running
 from stockade.gateway.running import EndedBy, Running
+from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.verdict import Deny
+from stockade.policy.snapshot import Snapshot
+
+NOW = Snapshot(1)
+CLOSED = Deny("network", Fault(FaultKind.NETWORK_DENIED, "closed"))
+
+
+def running_with(
+    body_timeout_s: float,
+    request_timeout_s: float,
+    policy: Callable[[], Snapshot] = lambda: NOW,
+    again: Callable[[Any, Snapshot], Deny | None] = lambda *_: None,
+) -> Running[Any]:
+    return Running(body_timeout_s, request_timeout_s, policy, again)
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +42,8 @@ class Proto:
 
 class Request:
     def __init__(self, *, reads_body: bool = False) -> None:
+        self.snapshot: Snapshot | None = NOW
+        self.denied: Deny | None = None
         self.peer = "127.0.0.1:1"
         self.proto: Any = Proto()
         self.reads_body = reads_body
@@ -42,20 +60,20 @@ class Request:
 
 
 async def test_slow_body_is_ended_although_the_request_has_time() -> None:
-    requests, slow = Running(0.01, 100), Request(reads_body=True)
+    requests, slow = running_with(0.01, 100), Request(reads_body=True)
     requests.enter(slow, asyncio.get_running_loop())
     assert await slow.end() == "slow-body"
 
 
 async def test_deadline_ends_what_takes_too_long() -> None:
-    requests, long = Running(100, 0.01), Request()
+    requests, long = running_with(100, 0.01), Request()
     requests.enter(long, asyncio.get_running_loop())
     assert await long.end() == "deadline"
     requests.leave(long)
 
 
 async def test_client_that_has_gone_ends_its_request_and_nobody_elses() -> None:
-    requests, left, stays = Running(100, 100), Request(), Request()
+    requests, left, stays = running_with(100, 100), Request(), Request()
     for request in (left, stays):
         requests.enter(request, asyncio.get_running_loop())
     left.proto.gone.set()
@@ -67,10 +85,52 @@ async def test_client_that_has_gone_ends_its_request_and_nobody_elses() -> None:
 
 
 async def test_peers_are_those_with_a_request_under_way() -> None:
-    requests, request = Running(100, 100), Request()
+    requests, request = running_with(100, 100), Request()
     requests.enter(request, asyncio.get_running_loop())
     assert requests.peers() == {"127.0.0.1:1"}
     requests.leave(request)
     assert requests.peers() == frozenset()
     assert request.task is not None
+    request.task.cancel()
+
+
+async def test_policy_that_would_not_admit_a_request_any_more_ends_it_and_nobody_elses() -> None:
+    now, looked = [NOW], asyncio.Event()
+
+    def policy() -> Snapshot:
+        looked.set()
+        return now[0]
+
+    requests = running_with(100, 100, policy, lambda request, _: CLOSED if request is shut_out else None)
+    shut_out, stays = Request(), Request()
+    for request in (shut_out, stays):
+        requests.enter(request, asyncio.get_running_loop())
+    await asyncio.wait_for(looked.wait(), 10)
+    assert shut_out.task is not None
+    assert stays.task is not None
+    assert not shut_out.task.done()
+    now[0] = Snapshot(2)
+    assert await shut_out.end() == "policy"
+    assert shut_out.denied is CLOSED
+    assert not stays.task.done()
+    assert stays.snapshot is now[0]
+    for request in (shut_out, stays):
+        requests.leave(request)
+    stays.task.cancel()
+
+
+async def test_request_goes_on_while_policy_cannot_be_read() -> None:
+    looks = asyncio.Semaphore(0)
+
+    def away() -> Snapshot:
+        looks.release()
+        raise Fault(FaultKind.UNAVAILABLE, "away")
+
+    requests, request = running_with(100, 100, away, lambda *_: CLOSED), Request()
+    requests.enter(request, asyncio.get_running_loop())
+    for _ in range(3):
+        await asyncio.wait_for(looks.acquire(), 10)
+    assert request.task is not None
+    assert not request.task.done()
+    requests.leave(request)
     request.task.cancel()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from stockade.kernel.control import Control
 from stockade.kernel.faults import FaultKind
 from stockade.kernel.principal import RejectedCredential
 from stockade.kernel.verdict import Allow, Deny
@@ -38,17 +39,47 @@ def test_request_with_everything_in_order_is_allowed_at_both_points() -> None:
 
 
 def test_first_refusal_in_the_documented_order_stands() -> None:
-    assert [rule.NAME for rule in rules.ORDER if rule.NAME in {"address", "network", "credential", "role", "quota"}] == [
-        "address", "network", "credential", "role", "quota",
+    assert [rule.NAME for rule in rules.ORDER] == [
+        "address", "network", "credential", "local-auth", "operation", "role", "outbound", "quota",
     ]  # fmt: skip
     wrong: dict[str, Any] = {"operation": None}
-    assert denied_by(policy.facts(**wrong)) == "role"
+    assert denied_by(policy.facts(**wrong)) == "operation"
     wrong["credential"] = WRONG_KEY
     assert denied_by(policy.facts(**wrong)) == "credential"
     wrong["account"] = policy.account(admit_by_default=False)
     assert denied_by(policy.facts(**wrong)) == "network"
     wrong["account"] = None
     assert denied_by(policy.facts(**wrong)) == "address"
+
+
+def test_control_in_report_lets_pass_and_says_what_it_would_have_refused() -> None:
+    closed = policy.account(admit_by_default=False, local_auth=False, modes={Control.NETWORK: "report"})
+    facts = policy.facts(account=closed)
+    match decide(policy.snapshot(), facts, "head"):
+        case Deny(rule="local-auth", reported=(Deny(rule="network"),)):
+            pass
+        case other:
+            pytest.fail(repr(other))
+    tried = dataclasses.replace(closed, modes={Control.NETWORK: "report", Control.LOCAL_AUTH: "report"})
+    match decide(policy.snapshot(), policy.facts(account=tried), "head"):
+        case Allow(reported=(Deny(rule="network"), Deny(rule="local-auth"))):
+            pass
+        case other:
+            pytest.fail(repr(other))
+
+
+def test_control_that_is_off_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stockade.policy.rules import network
+
+    monkeypatch.setattr(network, "decide", lambda *_: pytest.fail("asked"))
+    closed = policy.account(admit_by_default=False, modes={Control.NETWORK: "off"})
+    assert decide(policy.snapshot(), policy.facts(account=closed), "head") == Allow()
+
+
+def test_what_is_no_control_is_enforced_whatever_the_modes_say() -> None:
+    modes = dict.fromkeys(Control, "off")
+    assert denied_by(policy.facts(account=policy.account(modes=modes), credential=WRONG_KEY)) == "credential"
+    assert denied_by(policy.facts(account=policy.account(modes=modes), operation=None)) == "operation"
 
 
 def test_rules_have_names_of_their_own_and_a_point() -> None:

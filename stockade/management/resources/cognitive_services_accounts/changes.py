@@ -21,7 +21,14 @@ from stockade.kernel.secret import Secret
 from stockade.management.cognitive_services.kinds import KINDS, Kind
 from stockade.management.merge import merge_patch
 from stockade.management.resource_type import Call, Planned
-from stockade.management.resources.cognitive_services_accounts import identity, keys, offer, shape, subdomains
+from stockade.management.resources.cognitive_services_accounts import (
+    extension,
+    identity,
+    keys,
+    offer,
+    shape,
+    subdomains,
+)
 from stockade.management.resources.cognitive_services_accounts.fqdn import check_fqdn_list
 from stockade.management.resources.cognitive_services_accounts.network import planned_acls
 from stockade.management.resources.cognitive_services_accounts.soft_delete import is_expired
@@ -47,6 +54,7 @@ KEPT_CONTROLS = (
     "encryption",
 )
 CREATE_ONLY = ("customSubDomainName", "userOwnedStorage")
+ALWAYS_KEPT = (*CREATE_ONLY, extension.NAME)
 SECRET_API_PROPERTIES = ("qnaAzureSearchEndpointKey", "eventHubConnectionString", "storageAccountConnectionString")
 MAX_SECRET = 1000
 STORAGE_TYPE = "microsoft.storage/storageaccounts"
@@ -91,7 +99,7 @@ def _replacement(call: Call, before: Document | None, body: Json) -> Json:
     wanted = merge_patch({}, body, whole=frozenset({"properties"}))  # drops members sent as null
     if before is not None:
         stored = before.body["properties"]
-        kept = CREATE_ONLY if call.platform.settings.strict_parity else (*CREATE_ONLY, *KEPT_CONTROLS)
+        kept = ALWAYS_KEPT if call.platform.settings.strict_parity else (*ALWAYS_KEPT, *KEPT_CONTROLS)
         wanted["properties"] = {**{name: stored[name] for name in kept if name in stored}, **wanted["properties"]}
         for member in ("kind", "location", "sku", "identity"):
             if member not in body and member in before.body:
@@ -131,6 +139,9 @@ def _change(call: Call, before: Document | None, wanted: Json, reader: Reader, s
         check_fqdn_list(asked.allowed_fqdn_list, strict=strict)
     if asked.encryption is not None:
         properties["encryption"] = _encryption(asked.encryption, properties["encryption"])
+    if asked.stockade is not None:
+        stored = before.body["properties"].get(extension.NAME) if before is not None else None
+        properties[extension.NAME] = extension.planned_extension(call, asked.stockade, stored)
     current_identity = before.body.get("identity") if before is not None else None
     if account.identity is not None:
         body["identity"] = identity.planned_identity(call, account.identity, current_identity, reader)

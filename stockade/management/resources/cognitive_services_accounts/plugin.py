@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from stockade.kernel.control import Control
 from stockade.management.cognitive_services import models
 from stockade.management.cognitive_services.kinds import ACCOUNTS, KINDS
 from stockade.management.resource_type import Action, Call, Planned, Reply, ResourceType, bodies, display_id
 from stockade.management.resources.cognitive_services_accounts import (
     changes,
+    extension,
     identity,
     keys,
     soft_delete,
@@ -17,8 +19,9 @@ from stockade.management.resources.cognitive_services_accounts import (
     view,
 )
 from stockade.management.resources.cognitive_services_accounts.network import admitted
-from stockade.policy.outbound import compile_outbound
 from stockade.policy.snapshot import AccountPolicy, Entry
+from stockade.policy.uris.allowed import compile_allowed
+from stockade.policy.uris.loss_prevention import LossPrevention
 from stockade.services.openai.catalogue import catalogue
 from stockade.storage.database import Reader, Writer
 from stockade.storage.documents import Document, Json, State
@@ -81,6 +84,12 @@ class Accounts(ResourceType):
             raise ValueError(f"{kind.name} has no SKU {body['sku']['name']}")
         subdomain = properties.get("customSubDomainName")
         acls = properties.get("networkAcls")
+        restricted = properties.get("restrictOutboundNetworkAccess") is True
+        allowed, modes, dlp = (
+            compile_allowed(properties.get("allowedFqdnList") or ()),
+            extension.modes(properties),
+            extension.dlp(properties),
+        )
         yield (
             "account",
             document.id,
@@ -100,10 +109,14 @@ class Accounts(ResourceType):
                 calls_per_minute=sku.calls_per_minute,
                 ordinal=document.ordinal,
                 outbound=(
-                    compile_outbound(properties.get("allowedFqdnList") or ())
-                    if properties.get("restrictOutboundNetworkAccess") is True
+                    LossPrevention(
+                        allowed, deep_scan=dlp.deep_scan is not False, inline=dlp.inline_content is not False
+                    )
+                    if restricted and modes.get(Control.DLP) != "off"
                     else None
                 ),
+                output=allowed if modes.get(Control.OUTPUT) != "off" else None,
+                modes=modes,
             ),
         )
         if subdomain is not None:

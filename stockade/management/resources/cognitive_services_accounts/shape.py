@@ -74,6 +74,8 @@ class Properties(Struct, rename="camel"):
     dynamic_throttling_enabled: bool | None = None
     stored_completions_disabled: bool | None = None
     allow_project_management: bool | None = None
+    stockade: dict[str, object] | None = None
+    """Ours; `extension.py` reads it."""
 
 
 class Sku(Struct, rename="camel"):

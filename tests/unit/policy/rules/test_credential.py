@@ -38,13 +38,6 @@ def test_each_credential_gets_its_answer(presented: Credential | None, kind: Fau
     assert refusal(presented) is kind
 
 
-def test_account_without_local_authentication_takes_tokens_only() -> None:
-    closed = policy.account(local_auth=False)
-    assert refusal(policy.KEY, account=closed) is FaultKind.LOCAL_AUTH_DISABLED
-    assert refusal(dataclasses.replace(policy.KEY, via_token=True), account=closed) is FaultKind.LOCAL_AUTH_DISABLED
-    assert refusal(policy.TOKEN, account=closed) is None
-
-
 def test_token_needs_an_address_of_the_account() -> None:
     assert refusal(policy.TOKEN, account=None, regional=True) is FaultKind.SUBDOMAIN_REQUIRED
     assert refusal(policy.TOKEN, account=policy.account(subdomain=None)) is FaultKind.SUBDOMAIN_REQUIRED

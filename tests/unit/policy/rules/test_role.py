@@ -41,9 +41,3 @@ def test_deny_assignment_takes_what_a_role_gives_and_is_named() -> None:
         assert "Freeze" in denied.fault.message
         assert "smallestRole" not in denied.because
         assert role.decide(policy.snapshot(("deny", scope, deny)), policy.facts()) is None, "keys have no principal"
-
-
-def test_operation_that_does_not_exist_is_not_found_for_anyone() -> None:
-    for credential in (policy.KEY, policy.TOKEN):
-        denied = role.decide(policy.snapshot(), policy.facts(credential=credential, operation=None))
-        assert denied is not None and denied.fault.kind is FaultKind.NOT_FOUND

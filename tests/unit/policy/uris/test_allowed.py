@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockade.policy.outbound import compile_outbound
+from stockade.policy.uris.allowed import compile_allowed
 
-LIST = compile_outbound(
+LIST = compile_allowed(
     [
         "images.example.com",
         "*.wild.example",
@@ -73,7 +73,7 @@ def test_uri_off_the_list_is_refused_and_its_host_named(uri: str, host: str) -> 
 
 
 def test_empty_list_refuses_every_uri_but_content() -> None:
-    nothing = compile_outbound([])
+    nothing = compile_allowed([])
     assert nothing.refused_host("https://images.example.com/") == "images.example.com"
     assert nothing.refused_host("data:,x") is None
 
@@ -91,4 +91,4 @@ def test_host_that_is_not_listed_is_never_allowed(uri: str) -> None:
 
 def test_entry_that_could_match_nothing_is_an_error() -> None:
     with pytest.raises(ValueError, match="not a host"):
-        compile_outbound(["not a host"])
+        compile_allowed(["not a host"])
