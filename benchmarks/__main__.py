@@ -21,7 +21,7 @@ from benchmarks.install import CHECKOUT, Cache, NotMeasuredError
 from benchmarks.load import Generator, WrongAnswerError
 from benchmarks.measure import Sample, cpu_s, memory_bytes, summarise
 from benchmarks.process import started
-from benchmarks.workload import WORKLOADS, Request
+from benchmarks.workload import ALL_WORKLOADS, Request
 
 _LIMIT_S = 600
 
@@ -110,7 +110,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="NAME",
         help="measure contenders whose name holds NAME (repeatable)",
     )
-    names = [workload.name for workload in WORKLOADS]
+    names = [workload.name for workload in ALL_WORKLOADS]
     parser.add_argument("--workload", action="append", choices=names, help="measure this workload alone (repeatable)")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default 3)")
     parser.add_argument(

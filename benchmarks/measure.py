@@ -143,13 +143,13 @@ def summarise(contender: str, workload: str, check: str, samples: Sequence[Sampl
 def ratios(
     results: Iterable[Result], baseline: str, metric: Callable[[Sample], float]
 ) -> Mapping[tuple[str, str, str], float]:
-    """Compare every result with `baseline` on the same workload; nothing where the baseline was not measured.
+    """Compare every result with `baseline`, a contender or a check, on the same workload; nothing where that was not measured.
 
     Rounds are compared one by one and the median taken: samples of one round lie within minutes of each other, so noise that lasts longer
     falls out of their quotient.
     """
     everything = list(results)
-    bases = {result.workload: result.samples for result in everything if result.contender == baseline}
+    bases = {result.workload: result.samples for result in everything if baseline in (result.contender, result.check)}
     return {
         (result.contender, result.workload, result.check): statistics.median(
             metric(one) / metric(base) for one, base in zip(result.samples, bases[result.workload], strict=True)

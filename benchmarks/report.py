@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measure import Figure, Result, Sample, ratios
-from benchmarks.workload import WORKLOADS, Workload
-
-BASELINES = ("nginx", "Envoy")
+from benchmarks.workload import ALL_WORKLOADS, Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +80,13 @@ def table(report: Report, workload: Workload) -> list[list[str]]:
     """Lay out one workload: a heading, then a row per contender and check; every figure is followed by its ratios to the baselines."""
     heading = ["server", "check"]
     for metric in _METRICS:
-        heading += [metric.heading, *(f"× {name}" for name in BASELINES)]
+        heading += [metric.heading, *(f"× {name}" for name in workload.against)]
     if workload.streamed:
         heading.insert(3, "CPU µs/event")
     against = {
-        (metric.heading, name): ratios(report.results, name, metric.value) for metric in _METRICS for name in BASELINES
+        (metric.heading, name): ratios(report.results, name, metric.value)
+        for metric in _METRICS
+        for name in workload.against
     }
     rows = [heading]
     for result in report.results:
@@ -95,7 +95,7 @@ def table(report: Report, workload: Workload) -> list[list[str]]:
         row = [result.contender, result.check]
         for metric in _METRICS:
             row.append(_number(metric.figure(result), metric))
-            quotients = (against[metric.heading, name] for name in BASELINES)
+            quotients = (against[metric.heading, name] for name in workload.against)
             row += [_ratio(known.get((result.contender, result.workload, result.check))) for known in quotients]
         if workload.streamed:
             row.insert(3, f"{result.cpu_us.median / workload.markers:,.1f}")
@@ -119,7 +119,7 @@ def _ratio(value: float | None) -> str:
 def text(report: Report) -> str:
     """Write the report for a terminal."""
     parts = []
-    for workload in WORKLOADS:
+    for workload in ALL_WORKLOADS:
         rows = table(report, workload)
         if len(rows) > 1:
             widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -148,7 +148,7 @@ def markdown(report: Report) -> str:
         f"Machine: {facts}.",
         "",
     ]
-    for workload in WORKLOADS:
+    for workload in ALL_WORKLOADS:
         rows = table(report, workload)
         if len(rows) > 1:
             lines += [f"**{workload.name}**: {workload.about}; {workload.connections} connections", ""]

@@ -21,12 +21,17 @@ MARKER = "palisade"
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Describe one kind of traffic: a model name the backend understands, and how many connections ask for it."""
+    """Describe one kind of traffic: a model name the backend understands, and how many connections ask for it.
+
+    `against` names what its figures are compared with: contenders, or a check of the same contender. `question` is what is asked.
+    """
 
     name: str
     about: str
     connections: int
     streamed: bool
+    against: tuple[str, ...] = ("nginx", "Envoy")
+    question: str = field(default="What keeps a gate?", repr=False)
 
     @property
     def markers(self) -> int:
@@ -38,7 +43,7 @@ class Workload:
         """Build the JSON body of one request, the same bytes for every server."""
         request: dict[str, object] = {
             "model": self.name,
-            "messages": [{"role": "user", "content": "What keeps a gate?"}],
+            "messages": [{"role": "user", "content": self.question}],
         }
         if self.streamed:
             request["stream"] = True
@@ -49,6 +54,29 @@ CHAT = Workload("chat", "small JSON in, small JSON out", connections=32, streame
 STREAM = Workload("stream", f"{EVENTS} events, as fast as they are taken", connections=16, streamed=True)
 PACED = Workload("paced", f"{EVENTS} events, one every {PACE_S * 1000:.0f} ms", connections=32, streamed=True)
 WORKLOADS = (CHAT, STREAM, PACED)
+"""What every contender is asked."""
+
+NO_CONTROL = "no control"
+"""The check that the controls of one server are compared with: an account on which none is set."""
+LINK = "https://docs.example.com/gates/palings.html"
+"""Every asked text holds it once: loss prevention has something to find and to judge."""
+_SENTENCE = "Stakes are driven side by side into the ground, sharpened above, and held together by rails of split oak. "
+
+
+def _text(size: int) -> str:
+    return f"See {LINK} first. " + (_SENTENCE * (size // len(_SENTENCE) + 1))[:size]
+
+
+LETTER = Workload(
+    "letter", "1 KB of JSON in, small JSON out", 32, streamed=False, against=(NO_CONTROL,), question=_text(850)
+)
+DOCUMENT = Workload(
+    "document", "1 MB of JSON in, small JSON out", 4, streamed=False, against=(NO_CONTROL,), question=_text(2**20 - 180)
+)
+EVENTS_OUT = Workload("events", f"{EVENTS} events, as fast as they are taken", 16, streamed=True, against=(NO_CONTROL,))
+CONTROL_WORKLOADS = (LETTER, DOCUMENT, EVENTS_OUT)
+"""What Stockade alone is asked, with one control after the other."""
+ALL_WORKLOADS = (*WORKLOADS, *CONTROL_WORKLOADS)
 
 
 @dataclass(frozen=True, slots=True)

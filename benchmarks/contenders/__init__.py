@@ -55,6 +55,7 @@ class Contender(Protocol):
 
 def all_contenders() -> Sequence[Contender]:
     """List every contender in the order of the report."""
+    from benchmarks.contenders.controls import Controls
     from benchmarks.contenders.envoy import Envoy
     from benchmarks.contenders.litellm import LiteLLM
     from benchmarks.contenders.nginx import Nginx
@@ -67,6 +68,7 @@ def all_contenders() -> Sequence[Contender]:
         Envoy(authorised=True),
         Stockade(accounts=10),
         Stockade(accounts=10_000),
+        Controls(),
         Portkey(),
         LiteLLM(),
     )

@@ -50,41 +50,45 @@ class Stockade:
 
     @contextmanager
     def start(self, place: Place) -> Iterator[Running]:
-        data, port, control_port = place.folder / "data", free_port(), free_port()
-        data.mkdir(mode=0o700)
-        (data / "settings.toml").write_text(_settings(place))
-        command = [sys.executable, "-m", "stockade", "serve", "--data-dir", str(data), "--workers", "1"]
-        command += ["--data-port", str(port), "--control-port", str(control_port), "--metadata-port", str(free_port())]
-        log = place.folder / "stockade.log"
-        with started(
-            [*command, "--log-level", "warning"], core=place.core, log=log, environment=_ENVIRONMENT
-        ) as process:
-            wait_until_open([port, control_port], process, log, timeout_s=120)
-            installation = _Installation(place, control_port)
+        with serving(place, [workload.name for workload in WORKLOADS]) as (process, port, installation):
             requests = installation.prepare(port, self._accounts)
             for request in requests:
-                _expect(200, request)
+                expect(200, request)
             # Its key is known and the deployment is not: so the gateway did load the last of them.
-            _expect(404, installation.last(port, self._accounts))
+            expect(404, installation.last(port, self._accounts))
             if self._accounts > _CALLED:
                 # The pace of events has nothing to do with how many accounts there are.
                 requests = [request for request in requests if request.workload is not PACED]
             yield Running([process.pid], requests)
 
 
-def _settings(place: Place) -> str:
+@contextmanager
+def serving(place: Place, models: Sequence[str]) -> Iterator[tuple[subprocess.Popen[bytes], int, Installation]]:
+    """Run a server with one worker and these models for the length of the block; give its process, its data port and the way to fill it."""
+    data, port, control_port = place.folder / "data", free_port(), free_port()
+    data.mkdir(mode=0o700)
+    (data / "settings.toml").write_text(_settings(place, models))
+    command = [sys.executable, "-m", "stockade", "serve", "--data-dir", str(data), "--workers", "1"]
+    command += ["--data-port", str(port), "--control-port", str(control_port), "--metadata-port", str(free_port())]
+    log = place.folder / "stockade.log"
+    with started([*command, "--log-level", "warning"], core=place.core, log=log, environment=_ENVIRONMENT) as process:
+        wait_until_open([port, control_port], process, log, timeout_s=120)
+        yield process, port, Installation(place, control_port)
+
+
+def _settings(place: Place, models: Sequence[str]) -> str:
     lines = [
         "[tls]",
         f"certificate = {json.dumps(str(place.certificate.chain))}",
         f"key = {json.dumps(str(place.certificate.key))}",
     ]
-    for workload in WORKLOADS:
-        lines += ["[[models]]", f'name = "{workload.name}"', "[models.upstream]"]
+    for model in models:
+        lines += ["[[models]]", f'name = "{model}"', "[models.upstream]"]
         lines.append(f'url = "http://127.0.0.1:{place.backend_port}/v1"')
     return "\n".join(lines) + "\n"
 
 
-class _Installation:
+class Installation:
     """What a newly started server is filled with, as its administrator."""
 
     def __init__(self, place: Place, control_port: int) -> None:
@@ -115,7 +119,8 @@ class _Installation:
         """Create the accounts, what is called on some of them, and who calls; give the loads to be put on them."""
         called = [_name(number) for number in range(_CALLED)]
         self._create(called)
-        keys = {name: self._open(name) for name in called}
+        everything = {workload.name: workload.name for workload in WORKLOADS}
+        keys = {name: self._open(name, everything) for name in called}
         tokens = [self._caller() for _ in called]
         _multiply(self._data, self._account(called[0]).lower(), called[0], map(_name, range(_CALLED, accounts)))
         loads: list[tuple[Workload, str, list[Mapping[str, str]]]] = [
@@ -129,7 +134,7 @@ class _Installation:
                 workload,
                 check,
                 data_port,
-                tuple(_target(name, workload.name, head) for name, head in zip(called, headers, strict=True)),
+                tuple(target(name, workload.name, head) for name, head in zip(called, headers, strict=True)),
             )
             for workload, check, headers in loads
         ]
@@ -139,12 +144,17 @@ class _Installation:
         name, connection = _name(accounts - 1), self._connect()
         key = self._arm("POST", f"{self._account(name)}/listKeys", {}, connection)["key1"]
         connection.close()
-        return Request(CHAT, "key", data_port, (_target(name, "none", {"api-key": key}),))
+        return Request(CHAT, "key", data_port, (target(name, "none", {"api-key": key}),))
 
-    def _create(self, names: Sequence[str]) -> None:
+    def account(self, name: str, properties: Mapping[str, Any], deployments: Mapping[str, str]) -> str:
+        """Create an account with these properties and deployments (name to model); give its first key."""
+        self._create([name], properties)
+        return self._open(name, deployments)
+
+    def _create(self, names: Sequence[str], more: Mapping[str, Any] | None = None) -> None:
         connection = self._connect()
         for name in names:
-            properties = {"customSubDomainName": name}
+            properties = {"customSubDomainName": name, **(more or {})}
             body = {
                 "kind": "OpenAI",
                 "sku": {"name": "S0"},
@@ -154,13 +164,13 @@ class _Installation:
             self._arm("PUT", self._account(name), body, connection)
         connection.close()
 
-    def _open(self, name: str) -> str:
-        """Deploy every model on an account and give the account's first key."""
+    def _open(self, name: str, deployments: Mapping[str, str]) -> str:
+        """Deploy models on an account and give the account's first key."""
         connection = self._connect()
-        for workload in WORKLOADS:
-            model = {"format": "OpenAI", "name": workload.name, "version": "1"}
+        for deployment, deployed in deployments.items():
+            model = {"format": "OpenAI", "name": deployed, "version": "1"}
             body = {"sku": {"name": "Standard", "capacity": _CAPACITY}, "properties": {"model": model}}
-            self._arm("PUT", f"{self._account(name)}/deployments/{workload.name}", body, connection)
+            self._arm("PUT", f"{self._account(name)}/deployments/{deployment}", body, connection)
         key = self._arm("POST", f"{self._account(name)}/listKeys", {}, connection)["key1"]
         connection.close()
         return str(key)
@@ -205,11 +215,11 @@ class _Installation:
         return http.client.HTTPSConnection("localhost", self._port, timeout=60, context=self._context)
 
 
-def _target(account: str, deployment: str, headers: Mapping[str, str]) -> Target:
+def target(account: str, deployment: str, headers: Mapping[str, str]) -> Target:
     return Target(f"/{account}/openai/deployments/{deployment}/chat/completions?api-version={_DATA_VERSION}", headers)
 
 
-def _expect(status: int, request: Request) -> None:
+def expect(status: int, request: Request) -> None:
     got, body = ask(request)
     if got != status:
         raise NotMeasuredError(f"{request.check}: {got} instead of {status}: {body[:300]!r}")
