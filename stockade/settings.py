@@ -11,6 +11,7 @@ import os
 import tempfile
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -40,6 +41,10 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metadata_port: Port = 8445
     workers: Count = 0
     """Data-plane worker processes; 0 means one per core, at most 4."""
+    private_port: Port = 8446
+    """The port of every private endpoint, on an address of its own."""
+    private_networks: tuple[str, ...] = ("127.0.0.0/8",)
+    """The networks of this machine in which private endpoints may stand; an endpoint with another address is never listened for."""
 
 
 class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -261,9 +266,19 @@ def load(
     _merge(merged, overrides or {})
     merged["data_dir"] = str(directory)
     try:
-        return msgspec.convert(merged, Settings, strict=True, dec_hook=_decode)
+        found = msgspec.convert(merged, Settings, strict=True, dec_hook=_decode)
     except msgspec.ValidationError as failure:
         raise ValueError(f"{file}: {failure}") from failure
+    for name, networks in (
+        ("trusted_proxies", found.trusted_proxies),
+        ("listen.private_networks", found.listen.private_networks),
+    ):
+        for text in networks:
+            try:
+                ip_network(text, strict=False)
+            except ValueError as failure:
+                raise ValueError(f"{file}: {failure} - at `$.{name}`") from failure
+    return found
 
 
 def _decode(wanted: type, value: object) -> object:

@@ -7,17 +7,39 @@ account. Paths are compared after one decoding, as the server hands them over; a
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import TypeAlias
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
+from typing import Any, Final, TypeAlias
 
 from stockade.policy.snapshot import AccountPolicy, Snapshot
 from stockade.settings import Settings
 
 DEFAULT_DOMAIN = "stockade.localhost"
 MAX_PATH = 2048
+MAX_FORWARDED: Final = 2048
+"""Characters of `X-Forwarded-For` that are read, from its end."""
+MAX_HOPS: Final = 32
+MAX_ENTRY: Final = 64
+"""An IPv6 address in brackets with a port and some blanks."""
+ADDRESSES_KEPT: Final = 4096
+"""Texts whose address is remembered. Callers choose them, so their number is bounded, and so is their length."""
+
+PEER: Final = "peer address"
+PEER_NOT_TRUSTED: Final = "peer address; X-Forwarded-For ignored, the peer is no trusted proxy"
+UNREADABLE: Final = "address of the last trusted proxy; X-Forwarded-For cannot be read beyond it"
+ALL_TRUSTED: Final = "left-most address of X-Forwarded-For; all of them are trusted proxies"
+FORWARDED: Final = tuple(
+    f"right-most untrusted address of X-Forwarded-For; {count} trusted {'proxy' if count == 1 else 'proxies'}"
+    for count in range(MAX_HOPS + 1)
+)
 _AMBIGUOUS = re.compile(r"//|/\.{1,2}(?:/|$)|[\\\x00-\x1f\x7f]|;")
+
+_ENTRY = re.compile(
+    r"(?:\[(?P<bracketed>[0-9A-Fa-f:.]{2,45})\]|(?P<four>[0-9.]{7,15}))(?::[0-9]{1,5})?|(?P<bare>[0-9A-Fa-f:.]{2,45})"
+)
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -59,37 +81,102 @@ class ClientAddresses:
     """Works out who the client is. `X-Forwarded-For` is worth nothing unless the peer is a trusted proxy.
 
     Then it is the right-most address in the header that is not itself a trusted proxy. A header that cannot be read gives the address of
-    the proxy, which no rule admits by accident.
+    the proxy that sent it on. Every address comes out in one form, an IPv4-mapped IPv6 address as the IPv4 address it stands for, so that no
+    rule ever meets two spellings of one client. Source: choices.md, "Client address".
     """
 
     def __init__(self, trusted_proxies: Sequence[str]) -> None:
-        self._trusted: tuple[Network, ...] = tuple(ip_network(text, strict=False) for text in trusted_proxies)
+        self._trusted = AddressSet(ip_network(text, strict=False) for text in trusted_proxies)
+        self._is_trusted = lru_cache(ADDRESSES_KEPT)(self._trusted.__contains__)
 
     def client(self, peer: str, forwarded_for: str) -> str:
         """Return the client's address. peer: `127.0.0.1:50123` or `[::1]:50123` as the server gives it."""
-        address = peer.rpartition(":")[0].strip("[]")
-        if not self._trusted or not forwarded_for or not self._is_trusted(address):
-            return address
-        for candidate in reversed(forwarded_for[-2048:].split(",")):
-            text = candidate.strip()
-            try:
-                normal = str(ip_address(text))
-            except ValueError:
-                return address
-            if not self._is_trusted(normal):
-                return normal
-            address = normal
-        return address
+        return self.derive(peer, forwarded_for)[0]
 
-    def _is_trusted(self, text: str) -> bool:
+    def derive(self, peer: str, forwarded_for: str) -> tuple[str, str]:
+        """Return the client's address and, in words for whoever asks why, how it was worked out: one of a few constant texts."""
+        address = peer.rpartition(":")[0].strip("[]")
+        if ":" in address:
+            address = _peer_address(address)
+        if not forwarded_for:
+            return address, PEER
+        if not self._trusted or not self._is_trusted(address):
+            return address, PEER_NOT_TRUSTED
+        return self._forwarded(address, forwarded_for)
+
+    def _forwarded(self, address: str, forwarded_for: str) -> tuple[str, str]:
+        told = forwarded_for[-MAX_FORWARDED:].split(",")
+        if len(forwarded_for) > MAX_FORWARDED:
+            del told[0]  # the cut may have left half an address, which would read as another one
+        for proxies, entry in enumerate(reversed(told[-MAX_HOPS:]), 1):
+            found = _entry_address(entry) if len(entry) <= MAX_ENTRY else None
+            if found is None:
+                return address, UNREADABLE
+            if not self._is_trusted(found):
+                return found, FORWARDED[proxies]
+            address = found
+        cut = len(forwarded_for) > MAX_FORWARDED or len(told) > MAX_HOPS
+        return address, UNREADABLE if cut else ALL_TRUSTED
+
+
+class AddressSet:
+    """Networks as sorted ranges: asking costs the same for ten and for ten thousand."""
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        by_version: dict[int, list[Any]] = {4: [], 6: []}
+        for network in networks:
+            mapped = _mapped(network) if isinstance(network, IPv6Network) else None
+            by_version[4 if mapped is not None else network.version].append(mapped or network)
+        merged = {version: list(collapse_addresses(found)) for version, found in by_version.items()}
+        self._first = {version: [int(one.network_address) for one in found] for version, found in merged.items()}
+        self._last = {version: [int(one.broadcast_address) for one in found] for version, found in merged.items()}
+
+    def __bool__(self) -> bool:
+        return any(self._first.values())
+
+    def __contains__(self, text: object) -> bool:
         try:
-            address = ip_address(text)
+            address = ip_address(str(text))
         except ValueError:
             return False
-        mapped = getattr(address, "ipv4_mapped", None)  # a proxy's IPv4 address, as a listener on `::` sees it
-        if mapped is not None:
-            address = mapped
-        return any(address in network for network in self._trusted if network.version == address.version)
+        number, first = int(address), self._first[address.version]
+        place = bisect_right(first, number) - 1
+        return place >= 0 and number <= self._last[address.version][place]
+
+
+def _mapped(network: IPv6Network) -> IPv4Network | None:
+    """Return the IPv4 network that a network of IPv4-mapped addresses stands for."""
+    address = network.network_address.ipv4_mapped
+    return IPv4Network((address, network.prefixlen - 96)) if address is not None and network.prefixlen >= 96 else None
+
+
+@lru_cache(ADDRESSES_KEPT)
+def _peer_address(text: str) -> str:
+    """Return a peer's IPv6 address in its one form. A zone says which of our own interfaces it came by; it is no part of who it is."""
+    try:
+        address = IPv6Address(text.partition("%")[0])
+    except ValueError:
+        return text
+    return str(address.ipv4_mapped or address)
+
+
+@lru_cache(ADDRESSES_KEPT)
+def _entry_address(entry: str) -> str | None:
+    """Return the address of one entry, whose port some gateways add (`192.0.2.1:50123`, `[2001:db8::1]:443`); None when it is not one.
+
+    A zone means something on the proxy alone, so that an entry with one is not an address here.
+    """
+    found = _ENTRY.fullmatch(entry.strip(" \t"))
+    if found is None:
+        return None
+    try:
+        address = ip_address(found["bracketed"] or found["four"] or found["bare"])
+    except ValueError:
+        return None
+    if found["bracketed"] and address.version == 4:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)
 
 
 def _account(snapshot: Snapshot, subdomain: str) -> AccountPolicy | None:

@@ -126,7 +126,7 @@ class Gateway:
                 "The audit log cannot be written; requests are refused until it can.",
                 retry_after_s=5,
             )
-        exchange.address = self._clients.client(exchange.peer, forwarded_for)
+        exchange.address, exchange.address_derivation = self._clients.derive(exchange.peer, forwarded_for)
         query = self._queries.read(scope.query_string, presented)
         exchange.snapshot = snapshot = self._source.current()
         place = Place(exchange.method, host, scope.path, scope.query_string)

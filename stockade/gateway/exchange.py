@@ -28,6 +28,8 @@ class Exchange:
     """
 
     address: str = ""
+    address_derivation: str = ""
+    """How the address was worked out: one of the texts of `gateway/address.py`."""
     agent: str = ""
     client_request_id: str = ""
     content_type: str = ""

@@ -160,6 +160,19 @@ class IssuerPolicy:
     app_id_claim: str = "appid"
 
 
+@dataclass(frozen=True, slots=True)
+class PrivateEndpointPolicy:
+    """A private endpoint connection. Index "private-endpoint-connection", by lower-case id; also index "private-endpoints", all under ""."""
+
+    id: str
+    account_id: str
+    status: str
+    address: str | None
+    """Where its listener stands, e.g. `127.20.0.4`; None when the endpoint has no address."""
+    endpoint_id: str | None
+    """The private endpoint, lower-case id; None when it is not one of this platform."""
+
+
 class Snapshot:
     """Indexes by name. Never changed after it is built; `memo` only remembers answers that the indexes imply."""
 

@@ -40,6 +40,11 @@ EXAMPLE_SETTINGS = """\
 # control_port = 8444
 # metadata_port = 8445
 # workers = 0                  # data-plane processes; 0: one per core, at most 4
+# private_port = 8446          # private endpoints: each on an address of its own, and only in these networks of this machine
+# private_networks = ["127.0.0.0/8"]
+
+# --- Proxies in front. Only theirs is an X-Forwarded-For that is believed. ----------------------------------------------------------
+# trusted_proxies = ["10.0.0.5", "10.1.0.0/24"]
 
 # --- Host names instead of paths: https://ACCOUNT.ai.example.com ----------------------------------------------------------------------
 # [names]
