@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Literal, TypeAlias
 
 from stockade.kernel.control import Control, Mode
+from stockade.policy.addresses import NOWHERE, AddressSet
 from stockade.policy.uris.allowed import AllowedHosts
 from stockade.policy.uris.loss_prevention import LossPrevention
 
@@ -22,6 +22,32 @@ Index: TypeAlias = Mapping[Hashable, Mapping[str, Any]]
 
 MEMO_LIMIT = 65_536
 """Decisions remembered per snapshot; cleared as a whole when full."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetRule:
+    """A subnet that an account admits."""
+
+    subnet_id: str
+    """Lower-case id; index "subnet" knows its prefixes."""
+    without_endpoint: bool
+    """Also while the subnet has no service endpoint for AI services (`ignoreMissingVnetServiceEndpoint`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPolicy:
+    """Where requests to an account may come from, as its own properties say."""
+
+    public_access: bool = True
+    """`publicNetworkAccess`; False: only private endpoints, and what a perimeter admits."""
+    admit_by_default: bool = True
+    """`networkAcls.defaultAction`. The rules mean nothing while it is Allow."""
+    addresses: AddressSet = NOWHERE
+    """`networkAcls.ipRules`."""
+    subnets: tuple[SubnetRule, ...] = ()
+    """`networkAcls.virtualNetworkRules`."""
+    trusted_services: bool = False
+    """`networkAcls.bypass` is AzureServices: managed identities of trusted services need no rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +63,7 @@ class AccountPolicy:
     tenant_id: str
     subdomain: str | None
     local_auth: bool
-    public_access: bool
-    admit_by_default: bool
-    admitted: tuple[IPv4Network | IPv6Network, ...]
+    network: NetworkPolicy
     calls_per_minute: int | None
     ordinal: int
     outbound: LossPrevention | None = None
@@ -52,6 +76,38 @@ class AccountPolicy:
     def mode(self, control: Control) -> Mode:
         """Say what a refusal of this control does on this account."""
         return self.modes.get(control, "enforce")
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetPolicy:
+    """A subnet of a virtual network. Index "subnet", by its lower-case id."""
+
+    id: str
+    addresses: AddressSet
+    service_endpoint: bool
+    """It has the service endpoint `Microsoft.CognitiveServices`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PerimeterAssociation:
+    """A resource in a network security perimeter. Index "perimeter", by the resource's lower-case id."""
+
+    id: str
+    perimeter_id: str
+    profile_id: str
+    resource_id: str
+    enforced: bool
+    """Only the profile's rules count. False (learning): what they do not admit is left to the account's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class PerimeterRule:
+    """An inbound rule of a perimeter's profile. Index "perimeter-rule", by the profile's lower-case id."""
+
+    id: str
+    addresses: AddressSet
+    subscriptions: frozenset[str]
+    """Lower-case subscription ids (GUIDs) whose resources' managed identities are admitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +188,8 @@ class PrincipalPolicy:
     enabled: bool
     issuer: str | None = None
     """The further issuer it belongs to; None for our own. No other issuer's token can speak for it."""
+    resource_id: str | None = None
+    """The lower-case ARM id of the resource whose managed identity it is; None for all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +220,15 @@ class IssuerPolicy:
 
 @dataclass(frozen=True, slots=True)
 class PrivateEndpointPolicy:
-    """A private endpoint connection. Index "private-endpoint-connection", by lower-case id; also index "private-endpoints", all under ""."""
+    """A private endpoint connection. Index "private-endpoint-connection", by lower-case id.
+
+    The approved ones of all accounts also stand in index "private-endpoints" under the one key "", to be listened for.
+    """
 
     id: str
     account_id: str
     status: str
+    """Pending, Approved, Rejected, Disconnected."""
     address: str | None
     """Where its listener stands, e.g. `127.20.0.4`; None when the endpoint has no address."""
     endpoint_id: str | None

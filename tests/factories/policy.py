@@ -9,7 +9,15 @@ from stockade.kernel.operation import Operation
 from stockade.kernel.principal import KeyCredential, TokenCredential
 from stockade.policy.builtin_roles import builtin_roles
 from stockade.policy.facts import Facts
-from stockade.policy.snapshot import AccountPolicy, DeploymentPolicy, Entry, PrincipalPolicy, RoleAssignment, Snapshot
+from stockade.policy.snapshot import (
+    AccountPolicy,
+    DeploymentPolicy,
+    Entry,
+    NetworkPolicy,
+    PrincipalPolicy,
+    RoleAssignment,
+    Snapshot,
+)
 
 GROUP = "/subscriptions/11111111-1111-4111-8111-111111111111/resourcegroups/g"
 ACCOUNT = GROUP + "/providers/microsoft.cognitiveservices/accounts/a"
@@ -25,7 +33,7 @@ TOKEN = TokenCredential("t", PRINCIPAL, "app", "https://cognitiveservices.azure.
 def account(**changes: Any) -> AccountPolicy:
     made = AccountPolicy(
         id=ACCOUNT, arm_id=ACCOUNT, name="a", kind="OpenAI", sku="S0", location="local", tenant_id="t", subdomain="a", local_auth=True,
-        public_access=True, admit_by_default=True, admitted=(), calls_per_minute=None, ordinal=1,
+        network=NetworkPolicy(), calls_per_minute=None, ordinal=1,
     )  # fmt: skip
     return dataclasses.replace(made, **changes)
 

@@ -15,7 +15,7 @@ from stockade.kernel.verdict import Allow, Deny
 from stockade.policy.compile import Compiler
 from stockade.policy.decide import decide
 from stockade.policy.facts import Facts
-from stockade.policy.snapshot import DenyAssignment, Entry, Permission, Snapshot
+from stockade.policy.snapshot import DenyAssignment, Entry, NetworkPolicy, Permission, Snapshot
 from stockade.storage.documents import Document, State
 from tests.factories import policy
 
@@ -118,8 +118,9 @@ ACCOUNTS = st.one_of(
     st.builds(
         policy.account,
         local_auth=st.booleans(),
-        public_access=st.booleans(),
-        admit_by_default=st.booleans(),
+        network=st.builds(
+            NetworkPolicy, public_access=st.booleans(), admit_by_default=st.booleans(), trusted_services=st.booleans()
+        ),
         subdomain=st.sampled_from([None, "a"]),
         calls_per_minute=st.sampled_from([None, 0, 5]),
     ),

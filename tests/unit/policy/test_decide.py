@@ -16,11 +16,12 @@ from stockade.kernel.verdict import Allow, Deny
 from stockade.policy import rules
 from stockade.policy.decide import decide
 from stockade.policy.facts import Facts, Point
-from stockade.policy.snapshot import Snapshot
+from stockade.policy.snapshot import NetworkPolicy, Snapshot
 from tests.factories import policy
 
 # `stockade.policy.decide` names the function for whoever imports it from the package; the module is wanted here.
 decide_module: ModuleType = importlib.import_module("stockade.policy.decide")
+CLOSED = NetworkPolicy(admit_by_default=False)
 WRONG_KEY = RejectedCredential("key", "unknown_key")
 
 
@@ -46,14 +47,14 @@ def test_first_refusal_in_the_documented_order_stands() -> None:
     assert denied_by(policy.facts(**wrong)) == "operation"
     wrong["credential"] = WRONG_KEY
     assert denied_by(policy.facts(**wrong)) == "credential"
-    wrong["account"] = policy.account(admit_by_default=False)
+    wrong["account"] = policy.account(network=CLOSED)
     assert denied_by(policy.facts(**wrong)) == "network"
     wrong["account"] = None
     assert denied_by(policy.facts(**wrong)) == "address"
 
 
 def test_control_in_report_lets_pass_and_says_what_it_would_have_refused() -> None:
-    closed = policy.account(admit_by_default=False, local_auth=False, modes={Control.NETWORK: "report"})
+    closed = policy.account(network=CLOSED, local_auth=False, modes={Control.NETWORK: "report"})
     facts = policy.facts(account=closed)
     match decide(policy.snapshot(), facts, "head"):
         case Deny(rule="local-auth", reported=(Deny(rule="network"),)):
@@ -72,7 +73,7 @@ def test_control_that_is_off_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> No
     from stockade.policy.rules import network
 
     monkeypatch.setattr(network, "decide", lambda *_: pytest.fail("asked"))
-    closed = policy.account(admit_by_default=False, modes={Control.NETWORK: "off"})
+    closed = policy.account(network=CLOSED, modes={Control.NETWORK: "off"})
     assert decide(policy.snapshot(), policy.facts(account=closed), "head") == Allow()
 
 
@@ -114,7 +115,7 @@ def test_rule_that_fails_refuses_without_detail_and_sounds_the_alarm(
 
 
 def test_address_that_cannot_be_read_refuses() -> None:
-    closed = policy.account(admit_by_default=False)
+    closed = policy.account(network=CLOSED)
     for address in ("", "nonsense", "1.2.3", "unix:"):
         assert denied_by(policy.facts(account=closed, address=address)) == "network"
 

@@ -15,6 +15,8 @@ from stockade.kernel.resource_id import ResourceId
 from stockade.management.cognitive_services.kinds import Kind
 from stockade.management.resources.cognitive_services_accounts.shape import NetworkRuleSet
 from stockade.management.shape import one_of
+from stockade.policy.addresses import AddressSet
+from stockade.policy.snapshot import NetworkPolicy, SubnetRule
 from stockade.storage.documents import Json
 
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -46,9 +48,19 @@ def planned_acls(raw: Mapping[str, Any], rules: NetworkRuleSet, kind: Kind, *, s
     return acls
 
 
-def admitted(acls: Mapping[str, Any] | None) -> tuple[Network, ...]:
-    """Return the networks a stored rule set admits. Subnet rules name no addresses and admit nothing by themselves."""
-    return tuple(ip_network(rule["value"]) for rule in (acls or {}).get("ipRules", ()))
+def compiled_network(properties: Mapping[str, Any]) -> NetworkPolicy:
+    """Return what the network rule reads of a stored account's properties."""
+    acls = properties.get("networkAcls") or OPEN
+    return NetworkPolicy(
+        public_access=properties.get("publicNetworkAccess", "Enabled") == "Enabled",
+        admit_by_default=acls["defaultAction"] == "Allow",
+        addresses=AddressSet.of(rule["value"] for rule in acls.get("ipRules", ())),
+        subnets=tuple(
+            SubnetRule(str(rule["id"]).lower(), rule.get("ignoreMissingVnetServiceEndpoint") is True)
+            for rule in acls.get("virtualNetworkRules", ())
+        ),
+        trusted_services=acls.get("bypass") == "AzureServices",
+    )
 
 
 def normal_network(text: str, *, strict: bool) -> str:

@@ -18,7 +18,7 @@ from stockade.management.resources.cognitive_services_accounts import (
     subdomains,
     view,
 )
-from stockade.management.resources.cognitive_services_accounts.network import admitted
+from stockade.management.resources.cognitive_services_accounts.network import compiled_network
 from stockade.policy.snapshot import AccountPolicy, Entry
 from stockade.policy.uris.allowed import compile_allowed
 from stockade.policy.uris.loss_prevention import LossPrevention
@@ -83,7 +83,6 @@ class Accounts(ResourceType):
         if sku is None:
             raise ValueError(f"{kind.name} has no SKU {body['sku']['name']}")
         subdomain = properties.get("customSubDomainName")
-        acls = properties.get("networkAcls")
         restricted = properties.get("restrictOutboundNetworkAccess") is True
         allowed, modes, dlp = (
             compile_allowed(properties.get("allowedFqdnList") or ()),
@@ -103,9 +102,7 @@ class Accounts(ResourceType):
                 tenant_id=document.private["tenantId"],
                 subdomain=subdomain,
                 local_auth=properties.get("disableLocalAuth") is not True,
-                public_access=properties.get("publicNetworkAccess", "Enabled") == "Enabled",
-                admit_by_default=acls is None or acls["defaultAction"] == "Allow",
-                admitted=admitted(acls),
+                network=compiled_network(properties),
                 calls_per_minute=sku.calls_per_minute,
                 ordinal=document.ordinal,
                 outbound=(

@@ -16,7 +16,7 @@ from stockade.management.cognitive_services.kinds import ACCOUNTS
 from stockade.management.merge import merge_patch
 from stockade.management.resource_type import Call, Planned, Reply, ResourceType
 from stockade.management.shape import one_of, respelled, typed
-from stockade.policy.snapshot import Entry
+from stockade.policy.snapshot import Entry, PrivateEndpointPolicy
 from stockade.storage.database import Reader, Writer
 from stockade.storage.documents import Document
 
@@ -93,7 +93,18 @@ class PrivateEndpointConnections(ResourceType):
         return None
 
     def compile(self, document: Document) -> Iterable[Entry]:
-        return ()
+        properties = document.body["properties"]
+        endpoint = (properties.get("privateEndpoint") or {}).get("id")
+        policy = PrivateEndpointPolicy(
+            id=document.id,
+            account_id=document.id.rsplit("/", 2)[0],
+            status=properties["privateLinkServiceConnectionState"]["status"],
+            address=document.private.get("address"),
+            endpoint_id=str(endpoint).lower() if endpoint else None,
+        )
+        yield ("private-endpoint-connection", document.id, policy)
+        if policy.status == "Approved":
+            yield ("private-endpoints", "", policy)
 
     def _show_in_account(self, writer: Writer, connection: Document) -> None:
         account = writer.get(connection.id.rsplit("/", 2)[0])

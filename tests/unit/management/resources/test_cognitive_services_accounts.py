@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,8 @@ import pytest
 from stockade.kernel.resource_id import ResourceId
 from stockade.management.cognitive_services.kinds import KINDS
 from stockade.management.resources.cognitive_services_accounts.subdomains import RESERVED
+from stockade.policy.addresses import NOWHERE, AddressSet
+from stockade.policy.snapshot import SubnetRule
 from stockade.settings import Names, Settings
 from tests.factories.arm import ACCOUNTS, BY_SUBSCRIPTION, GROUP, Arm, account_body
 
@@ -87,7 +88,7 @@ def test_members_are_read_in_any_case_so_that_no_control_is_kept_but_not_in_forc
         }
     )
     assert policy(arm).local_auth is False
-    assert policy(arm).admit_by_default is False
+    assert policy(arm).network.admit_by_default is False
     assert policy(arm).subdomain == "any-case"
 
 
@@ -188,7 +189,7 @@ def test_patch_keeps_what_it_does_not_name(arm: Arm) -> None:
         1,
     )
     assert properties["networkAcls"]["ipRules"] == [{"value": "203.0.113.0/24"}]
-    assert policy(arm).public_access is False
+    assert policy(arm).network.public_access is False
 
 
 def test_network_rules_are_replaced_as_a_whole(arm: Arm) -> None:
@@ -201,7 +202,8 @@ def test_network_rules_are_replaced_as_a_whole(arm: Arm) -> None:
     body = arm.ok("PATCH", A1, {"properties": {"networkAcls": {"defaultAction": "Deny", "bypass": "azureservices"}}})
     expected = {"defaultAction": "Deny", "bypass": "AzureServices", "ipRules": [], "virtualNetworkRules": []}
     assert body["properties"]["networkAcls"] == expected
-    assert policy(arm).admitted == ()
+    assert policy(arm).network.addresses == NOWHERE
+    assert policy(arm).network.trusted_services
 
 
 def test_put_that_says_nothing_of_a_control_does_not_open_it(arm: Arm) -> None:
@@ -216,7 +218,7 @@ def test_put_that_says_nothing_of_a_control_does_not_open_it(arm: Arm) -> None:
     assert body["tags"] == {}
     assert body["identity"]["type"] == "SystemAssigned"
     found = policy(arm)
-    assert (found.local_auth, found.public_access, found.admit_by_default, found.subdomain) == (
+    assert (found.local_auth, found.network.public_access, found.network.admit_by_default, found.subdomain) == (
         False,
         False,
         False,
@@ -230,7 +232,7 @@ def test_put_that_says_nothing_of_a_control_does_not_open_it(arm: Arm) -> None:
         }
     )
     found = policy(arm)
-    assert (found.local_auth, found.public_access, found.admit_by_default) == (True, True, True)
+    assert (found.local_auth, found.network.public_access, found.network.admit_by_default) == (True, True, True)
 
 
 def test_put_replaces_everything_in_strict_parity(tmp_path: Path) -> None:
@@ -292,7 +294,7 @@ def test_ip_rules_are_normalised_and_in_force(arm: Arm, value: str, stored: str)
     rules = {"defaultAction": "Deny", "ipRules": [{"value": value}, {"value": stored}]}
     body = arm.account(properties={"customSubDomainName": "rules", "networkAcls": rules})
     assert body["properties"]["networkAcls"]["ipRules"] == [{"value": stored}]
-    assert policy(arm).admitted == (ip_network(stored),)
+    assert policy(arm).network.addresses == AddressSet.of([stored])
 
 
 @pytest.mark.parametrize(
@@ -343,7 +345,7 @@ def test_subnet_rules_are_kept_and_admit_nobody(arm: Arm) -> None:
     rules = {"defaultAction": "Deny", "virtualNetworkRules": [{"id": subnet, "ignoreMissingVnetServiceEndpoint": True}]}
     body = arm.account(properties={"customSubDomainName": "subnets", "networkAcls": rules})
     assert body["properties"]["networkAcls"]["virtualNetworkRules"] == rules["virtualNetworkRules"]
-    assert policy(arm).admitted == ()
+    assert policy(arm).network.subnets == (SubnetRule(subnet.lower(), without_endpoint=True),)
     rules["virtualNetworkRules"] = [{"id": f"{GROUP}/providers/Microsoft.Network/virtualNetworks/v"}]
     arm.fails(400, "InvalidNetworkRule", "PATCH", A1, {"properties": {"networkAcls": rules}})
 
