@@ -25,9 +25,12 @@ from starlette.routing import Mount, Route
 
 from stockade import settings
 from stockade.audit.log import AuditLog
+from stockade.egress.fetch import Fetcher
+from stockade.egress.resolve import resolver_for
 from stockade.gateway.address import AddressBook, ClientAddresses
 from stockade.gateway.admission import Admission
 from stockade.gateway.app import Gateway
+from stockade.gateway.content import InlineContent
 from stockade.gateway.counters import RateCounters
 from stockade.gateway.credential import Credentials
 from stockade.gateway.http import HttpRequests
@@ -128,10 +131,14 @@ def data_plane() -> Gateway:
         KeyDigester(root_key.derive(DIGEST_PURPOSE)), SessionTokens(root_key.derive(SESSION_PURPOSE)), verify_token
     )
     usage, heads = KeyUsage(base.database), ReplyHeaders(configured.names.location)
+    fetcher = Fetcher(configured.egress, resolver_for(configured.egress))
+    content = InlineContent(fetcher, configured.egress.max_per_request)
     return Gateway(
         source=base.source,
         admission=Admission(AddressBook(configured, router.roots), router, credentials),
-        requests=HttpRequests(Quota(RateCounters(configured.run_dir)), usage, heads, configured.limits.max_body_bytes),
+        requests=HttpRequests(
+            Quota(RateCounters(configured.run_dir)), usage, heads, content, configured.limits.max_body_bytes
+        ),
         clients=ClientAddresses(configured.trusted_proxies),
         usage=usage,
         audit=base.audit,

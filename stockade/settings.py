@@ -78,6 +78,30 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Refuse, unless forced, to regenerate a key used within so many minutes; 0 leaves Azure's behaviour to ARM callers."""
 
 
+class Egress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The one way out: what is fetched on behalf of a request, from where and how much. Bytes and seconds."""
+
+    allowed_networks: tuple[str, ...] = ()
+    """Networks that may be connected to although they are not public. Engines that the settings name need no entry."""
+    allow_http: bool = False
+    """Fetch over http too, where an account's list allows the host; without it only where the list entry itself names `http://`."""
+    dns_servers: tuple[str, ...] = ()
+    """Name servers to ask (`192.0.2.53`, `127.0.0.1:5353`, `[2001:db8::53]:53`); empty: as this system resolves names."""
+    ca_file: str = ""
+    """The authorities that servers are believed under, PEM; empty: the system's."""
+    max_bytes: Size = 20 * 1024 * 1024
+    """Of one content. All contents of one request also have to fit into what its operation takes as a body."""
+    max_redirects: Count = 3
+    resolve_timeout_s: Seconds = 3.0
+    connect_timeout_s: Seconds = 3.0
+    fetch_timeout_s: Seconds = 10.0
+    """For one content, waiting, redirects and all."""
+    max_per_request: Size = 50
+    max_concurrent: Size = 32
+    """Fetches at a time in one worker; as many again may wait, others are refused."""
+    max_concurrent_per_account: Size = 8
+
+
 class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A further OIDC issuer to trust: a real Entra tenant, Keycloak, any other."""
 
@@ -151,6 +175,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls: Tls = Tls()
     names: Names = Names()
     limits: Limits = Limits()
+    egress: Egress = Egress()
     audit: Audit = Audit()
     metadata: Metadata = Metadata()
     issuers: tuple[Issuer, ...] = ()

@@ -10,7 +10,7 @@ from stockade.gateway.running import EndedBy
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
 from stockade.kernel.principal import Credential, KeyCredential, RejectedCredential, TokenCredential
-from stockade.kernel.record import AuditRecord
+from stockade.kernel.record import AuditRecord, FetchedContent
 from stockade.kernel.verdict import Deny
 from stockade.policy import rbac
 from stockade.policy.rules.role import DATA_ACTION_PREFIX
@@ -44,6 +44,7 @@ class Exchange:
     denied: Deny | None = None
     reported: tuple[Deny, ...] = ()
     uris: tuple[FoundUri, ...] = ()
+    fetched: tuple[FetchedContent, ...] = ()
     status: int = 0
     outcome: str = "success"
     reads_body: bool = False
@@ -91,6 +92,7 @@ class Exchange:
             outcome=self.outcome,
             duration_ms=round(lasted_ms, 3),
             because={name: str(value) for name, value in denied.because.items()} if denied is not None else None,
+            fetched=list(self.fetched) or None,
             reported=[_told(one) for one in self.reported] or None,
         )
 

@@ -10,6 +10,7 @@ import msgspec
 
 from stockade.gateway import body as request_body
 from stockade.gateway.admission import Admitted, head_facts
+from stockade.gateway.content import InlineContent
 from stockade.gateway.exchange import Exchange
 from stockade.gateway.quota import Quota
 from stockade.gateway.reply import ReplyHeaders
@@ -32,8 +33,11 @@ _encode = msgspec.json.Encoder().encode
 class HttpRequests:
     """Serves what the head admitted."""
 
-    def __init__(self, quota: Quota, usage: KeyUsage, heads: ReplyHeaders, max_body_bytes: int) -> None:
+    def __init__(
+        self, quota: Quota, usage: KeyUsage, heads: ReplyHeaders, content: InlineContent, max_body_bytes: int
+    ) -> None:
         self._quota, self._usage, self._heads, self._max_body_bytes = quota, usage, heads, max_body_bytes
+        self._content = content
 
     async def serve(
         self, exchange: Exchange, admitted: Admitted, snapshot: Snapshot, path: str, query: Mapping[str, str]
@@ -79,6 +83,8 @@ class HttpRequests:
         if isinstance(credential, KeyCredential):
             self._usage.note(credential, exchange.address, exchange.agent, exchange.now)
 
+        if facts.uris and account.outbound is not None and account.outbound.inline:
+            await self._content.hand_over(exchange, facts, call, route.service, limit)
         answer = await route.service.answer(call)
         if isinstance(answer, Stream):
             await self._stream(exchange, route, answer)

@@ -7,6 +7,21 @@ from typing import Literal
 import msgspec
 
 
+class FetchedContent(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel", kw_only=True, gc=False):
+    """One content that was fetched for a request, or was not to be had. Never the URI: the host says where, the path which one."""
+
+    path: str
+    """Where in the request its URI stands."""
+    host: str = ""
+    """The last one that was asked."""
+    bytes: int = 0
+    hops: int = 0
+    """Redirects that were followed."""
+    ms: float = 0.0
+    failed: str = ""
+    """The kind of the failure, and why the platform would not go there where that was it."""
+
+
 class AuditRecord(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel", kw_only=True, gc=False):
     """One decision or one management change, as it is written to the audit log.
 
@@ -40,5 +55,7 @@ class AuditRecord(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel
     """`success`, `failed:<kind>`, `cancelled`."""
     duration_ms: float = 0.0
     because: dict[str, str] | None = None
+    fetched: list[FetchedContent] | None = None
+    """What was fetched on behalf of the request."""
     reported: list[dict[str, str]] | None = None
     """What controls in `report` would have refused: rule, reason and what else `because` says, one object each."""

@@ -87,6 +87,13 @@ class Service(Protocol):
         """
         ...
 
+    def inline(self, call: Call, contents: Mapping[str, str]) -> None:
+        """Put content in the place of URIs: from `FoundUri.path` to the `data:` URI that is dispatched instead. Pure, apart from `call.parsed`.
+
+        Called after `uris`, and only with what that returned as `inline`.
+        """
+        ...
+
     async def answer(self, call: Call) -> Reply | Stream:
         """Do the work. Raises Fault for whatever the engine cannot do."""
         ...

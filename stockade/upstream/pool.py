@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from stockade.egress import dial
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
 from stockade.upstream.connection import UpstreamConnection, UpstreamReply
@@ -46,9 +47,7 @@ class Target:
             raise ValueError(f"not a usable engine URL: {parts.scheme}://{parts.hostname}")
         context = None
         if parts.scheme == "https":
-            context = ssl.create_default_context(cafile=ca_file or None)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            context.set_alpn_protocols(["http/1.1"])
+            context = dial.tls_context(ca_file)
         port = parts.port or (443 if context else 80)
         return cls(parts.hostname, port, parts.path.rstrip("/"), context, None, credential)
 
@@ -152,8 +151,6 @@ class UpstreamPool:
                 self._waiting.remove(waiter)
 
     async def _connect(self, limits: Deadlines) -> UpstreamConnection:
-        loop = limits.loop
-
         def make() -> UpstreamConnection:
             return UpstreamConnection(self._released, self._lost, limits)
 
@@ -161,15 +158,9 @@ class UpstreamPool:
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 if self.target.unix_socket is not None:
-                    _, connection = await loop.create_unix_connection(make, self.target.unix_socket)
+                    _, connection = await dial.local(make, self.target.unix_socket)
                 else:
-                    _, connection = await loop.create_connection(
-                        make,
-                        self.target.host,
-                        self.target.port,
-                        ssl=self.target.tls,
-                        server_hostname=self.target.host if self.target.tls else None,
-                    )
+                    _, connection = await dial.named(make, self.target.host, self.target.port, tls=self.target.tls)
             if not connection.is_open:
                 raise ConnectionResetError("closed as soon as it was opened")
             self._open.add(connection)

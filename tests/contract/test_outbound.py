@@ -21,7 +21,9 @@ class Restricted:
         self.running = running
         self.plane = DataPlane(folder, f"http://127.0.0.1:{running.port}/v1")
         self.account: Account = self.plane.account(
-            restrictOutboundNetworkAccess=True, allowedFqdnList=["images.example.com"]
+            restrictOutboundNetworkAccess=True,
+            allowedFqdnList=["images.example.com"],
+            stockade={"dlp": {"inlineContent": False}},
         )
         self.gateway: Gateway = self.plane.gateway()
 

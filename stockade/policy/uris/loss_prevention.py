@@ -40,3 +40,8 @@ class LossPrevention:
         if host is None:
             return None
         return RefusedUri(host, "host" if host else "unreadable")
+
+    def names_http(self, uri: str) -> bool:
+        """Say whether an entry that allows the URI names the scheme http; without one, content is fetched over https alone."""
+        named = tuple(entry for entry in self.allowed.entries if entry.scheme == "http:")
+        return AllowedHosts(named).refused_host(uri) is None

@@ -20,7 +20,7 @@ from stockade.services.openai.catalogue import catalogue, is_built_in, label
 from stockade.services.openai.engines.engine import Engine, engine_for
 from stockade.services.openai.operations import OPERATIONS
 from stockade.services.service import Call, Reply, Stream
-from stockade.services.uris import extract
+from stockade.services.uris import extract, members_of, replace
 from stockade.settings import Model, Settings
 from stockade.upstream.connection import UpstreamReply
 
@@ -117,7 +117,20 @@ class OpenAIService:
             if raw is not None:
                 looked_at[name] = _value(raw, name)
                 parsed.members[name] = msgspec.Raw(_encode(looked_at[name]))
-        return tuple(FoundUri(path, uri) for path, uri in extract(paths, looked_at))
+        return tuple(
+            FoundUri(path, uri, inline=field.inline)
+            for field in call.operation.uris
+            for path, uri in extract([field.at], looked_at)
+        )
+
+    def inline(self, call: Call, contents: Mapping[str, str]) -> None:
+        """Put images in the place of their URIs."""
+        parsed: _Parsed = call.parsed
+        for name, placed in members_of(contents).items():
+            value = {name: _value(parsed.members[name], name)}
+            for path, content in placed.items():
+                replace(value, path, content)
+            parsed.members[name] = msgspec.Raw(_encode(value[name]))
 
     async def answer(self, call: Call) -> Reply | Stream:
         """Dispatch to the engine, or answer a question about models ourselves."""

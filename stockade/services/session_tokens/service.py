@@ -49,6 +49,9 @@ class SessionTokenService:
     def uris(self, call: Call, *, deep: bool) -> tuple[FoundUri, ...]:
         return ()
 
+    def inline(self, call: Call, contents: Mapping[str, str]) -> None:
+        """Nothing that it reads is fetched by anyone."""
+
     async def answer(self, call: Call) -> Reply | Stream:
         assert isinstance(call.credential, KeyCredential)
         credential, location = call.credential, call.account.location

@@ -7,6 +7,7 @@ import json
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
+from stockade.egress import dial
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.settings import Limits, Model, Upstream
 from stockade.upstream.connection import UpstreamReply
@@ -109,7 +110,7 @@ class BuiltInEngine:
     async def _start(self) -> UpstreamPool:
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                reader, writer = await asyncio.open_unix_connection(self._supervisor_socket, limit=65_536)
+                reader, writer = await dial.local_streams(self._supervisor_socket, 65_536)
                 try:
                     writer.write(json.dumps({"engine": self.model_name}).encode() + b"\n")
                     await writer.drain()
