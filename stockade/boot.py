@@ -25,6 +25,8 @@ from starlette.routing import Mount, Route
 
 from stockade import settings
 from stockade.audit.log import AuditLog
+from stockade.decisions.ring import DecisionRing
+from stockade.decisions.store import DecisionStore
 from stockade.egress.fetch import Fetcher
 from stockade.egress.resolve import resolver_for
 from stockade.gateway.address import AddressBook, ClientAddresses
@@ -142,6 +144,9 @@ def data_plane() -> Gateway:
         clients=ClientAddresses(configured.trusted_proxies),
         usage=usage,
         audit=base.audit,
+        decisions=DecisionRing(
+            DecisionStore(configured.data_dir, configured.decisions), configured.decisions, base.clock
+        ),
         heads=heads,
         limits=configured.limits,
         clock=base.clock,

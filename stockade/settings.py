@@ -155,6 +155,19 @@ class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep_files: Size = 20
 
 
+class Decisions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Past decisions, for `stockade explain`, `what-if` and `report`. All of it is bounded; the oldest goes first."""
+
+    keep_per_account: Size = 500
+    keep: Size = 20_000
+    """Over all accounts."""
+    keep_days: Size = 30
+    """How long it is counted what controls refused or would have refused."""
+    findings_per_account: Size = 2_000
+    """Different callers and subjects counted of one account; further ones are counted together."""
+    findings: Size = 100_000
+
+
 class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The managed-identity endpoint."""
 
@@ -177,6 +190,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     egress: Egress = Egress()
     audit: Audit = Audit()
+    decisions: Decisions = Decisions()
     metadata: Metadata = Metadata()
     issuers: tuple[Issuer, ...] = ()
     models: tuple[Model, ...] = ()

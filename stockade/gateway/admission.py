@@ -83,7 +83,7 @@ class Admission:
             account = snapshot.only("account", credential.account_id)
             route = self._route(place.method, located.path, account.kind if account is not None else None, query)
         exchange.account, exchange.credential, exchange.route = account, credential, route
-        facts = head_facts(exchange, account, credential, located.path, regional=located.regional)
+        facts = exchange.facts = head_facts(exchange, account, credential, located.path, regional=located.regional)
         verdict = decide(snapshot, facts, "head")
         exchange.reported = verdict.reported
         match verdict:

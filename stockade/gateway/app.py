@@ -7,7 +7,7 @@
 5. decide at the body
 6. engine
 7. reply, streamed or whole
-8. audit record and key usage, written elsewhere and later
+8. audit record, decision and key usage, written elsewhere and later
 
 Nothing here asks the database: when policy has changed, `SnapshotSource.current` catches up first.
 """
@@ -20,6 +20,7 @@ import logging
 from typing import Any
 
 from stockade.audit.log import AuditLog
+from stockade.decisions.ring import DecisionRing
 from stockade.gateway.address import ClientAddresses
 from stockade.gateway.admission import Admission, Place
 from stockade.gateway.exchange import Exchange
@@ -52,6 +53,7 @@ class Gateway:
         clients: ClientAddresses,
         usage: KeyUsage,
         audit: AuditLog,
+        decisions: DecisionRing,
         heads: ReplyHeaders,
         limits: Limits,
         clock: Clock,
@@ -59,6 +61,7 @@ class Gateway:
     ) -> None:
         self._source, self._admission, self._requests, self._clients = source, admission, requests, clients
         self._usage, self._audit, self._heads, self._clock = usage, audit, heads, clock
+        self._decisions = decisions
         self._running = Running(limits.body_timeout_s, limits.request_timeout_s, source.current, admission.again)
         self._idle = IdleConnections(port, limits.header_timeout_s, self._running.peers)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -69,6 +72,7 @@ class Gateway:
         self._loop = loop
         self._audit.start()
         self._usage.start()
+        self._decisions.start()
         self._idle.start()
         self._source.current()
         # Policy is large and lives long; requests are small and die by reference count. Without this, collections cost a tenth of the CPU
@@ -79,6 +83,7 @@ class Gateway:
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._idle.close()
         self._usage.close()
+        self._decisions.close()
         self._audit.close()
 
     async def __rsgi__(self, scope: Any, proto: Any) -> None:
@@ -116,7 +121,9 @@ class Gateway:
             self._requests.refuse(exchange, Fault(FaultKind.INTERNAL, _INTERNAL), by_gateway=True)
         finally:
             self._running.leave(exchange)
-            self._audit.record(exchange.record((loop.time() - exchange.began) * 1000))
+            record = exchange.record((loop.time() - exchange.began) * 1000)
+            self._audit.record(record)
+            self._decisions.note(exchange, record)
 
     async def _serve(self, exchange: Exchange, scope: Any) -> None:
         host, forwarded_for, presented = read_head(exchange, scope)

@@ -13,6 +13,7 @@ from stockade.kernel.principal import Credential, KeyCredential, RejectedCredent
 from stockade.kernel.record import AuditRecord, FetchedContent
 from stockade.kernel.verdict import Deny
 from stockade.policy import rbac
+from stockade.policy.facts import Facts, Point
 from stockade.policy.rules.role import DATA_ACTION_PREFIX
 from stockade.policy.snapshot import AccountPolicy, Snapshot
 from stockade.policy.uris.found import FoundUri
@@ -39,6 +40,9 @@ class Exchange:
     credential: Credential | None = None
     route: Route | None = None
     snapshot: Snapshot | None = None
+    facts: Facts | None = None
+    point: Point = "head"
+    """How far the rules were asked."""
     private_endpoint: str | None = None
     admitted: Admitted | None = None
     denied: Deny | None = None

@@ -68,10 +68,11 @@ class HttpRequests:
         )
         route.service.read(call)
 
-        facts = head_facts(exchange, account, credential, path, regional=admitted.regional)
+        facts = exchange.facts = head_facts(exchange, account, credential, path, regional=admitted.regional)
         if account.outbound is not None:
             facts.uris = exchange.uris = route.service.uris(call, deep=account.outbound.deep_scan)
         self._quota.tell(facts, call)
+        exchange.point = "body"
         verdict = decide(snapshot, facts, "body")
         if verdict.reported:
             exchange.reported = (*exchange.reported, *verdict.reported)

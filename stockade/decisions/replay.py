@@ -1,0 +1,141 @@
+"""Taking a decision again: the same `decide()` on another snapshot, with the facts that were kept.
+
+Nothing is guessed. Where a fact is missing that the other policy asks for (the URIs of a request that nobody looked at, the rest of a URI), the
+answer is that it cannot be told, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Final
+
+from stockade.decisions.record import MAX_GROUPS, Decision, UriSeen
+from stockade.kernel.control import Control
+from stockade.kernel.operation import Operation
+from stockade.kernel.principal import Credential, KeyCredential, RejectedCredential, TokenCredential
+from stockade.kernel.verdict import Allow, Deny, Verdict
+from stockade.policy.decide import decide
+from stockade.policy.facts import Facts
+from stockade.policy.snapshot import AccountPolicy, Snapshot
+from stockade.policy.uris.found import FoundUri
+from stockade.policy.uris.loss_prevention import LossPrevention
+
+URIS_NOT_LOOKED_AT: Final = "the request's URIs were not looked at, because the account did not restrict them then"
+URIS_NOT_SEARCHED: Final = "only declared fields were searched for URIs then"
+TOO_MANY_URIS: Final = "it carried more URIs than are kept"
+REST_OF_URI: Final = "rules for path and query need the rest of a URI, which is not kept"
+TOO_MANY_GROUPS: Final = "its token named more groups than are kept"
+ADDRESS_NOT_KEPT: Final = "it was sent to no account's address, and what it was sent to is not kept"
+BODY_NOT_READ: Final = "its body was not read then, so its URIs and deployment are not known"
+
+_BY_HOST: Final = frozenset({"", "host", "unreadable"})
+_NO_RULES: Final = frozenset({"allowed", "deep_scan", "inline"})
+"""Members of `LossPrevention` that need no more of a URI than its host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What the other policy says.
+
+    verdict: None when it cannot be told; `unknown` says why then. Where an allowed verdict hangs on facts that are missing, there is none.
+    """
+
+    verdict: Verdict | None
+    unknown: str = ""
+
+
+def replay(made: Decision, snapshot: Snapshot, *, keys_made: Mapping[str, float] | None = None) -> Replayed:
+    """Decide on a past request by another policy.
+
+    keys_made: when each slot's present key was made, epoch seconds; a request with an older one would be refused for its key.
+    """
+    if made.refusal is not None and made.refusal.rule == "address" and not made.account:
+        return Replayed(None, ADDRESS_NOT_KEPT)
+    account: AccountPolicy | None = snapshot.only("account", made.account) if made.account else None
+    facts = _facts(made, snapshot, account, keys_made or {})
+    head = decide(snapshot, facts, "head")
+    if isinstance(head, Deny):
+        return Replayed(None, TOO_MANY_GROUPS) if head.rule == "role" and made.more_groups else Replayed(head)
+    if made.point == "head" and (made.refusal is not None or made.outcome.startswith("failed")):
+        # It did not get as far as its body. What the rules there would have said hangs on what nobody has seen.
+        return Replayed(None, BODY_NOT_READ) if _asks_of_body(account) else Replayed(head)
+    body = decide(snapshot, facts, "body")
+    reported = (*head.reported, *body.reported)
+    if isinstance(body, Deny):
+        return Replayed(Deny(body.rule, body.fault, body.because, reported))
+    missing = _missing(made, account)
+    return Replayed(None, missing) if missing else Replayed(Allow(reported))
+
+
+def _asks_of_body(account: AccountPolicy | None) -> bool:
+    return account is not None and account.outbound is not None and account.mode(Control.DLP) == "enforce"
+
+
+def _missing(made: Decision, account: AccountPolicy | None) -> str:
+    """Return what would have to be known of the URIs for an enforced list to let the request pass; "" when nothing is."""
+    if account is None or account.outbound is None or account.mode(Control.DLP) != "enforce":
+        return ""
+    if not made.looked:
+        return URIS_NOT_LOOKED_AT
+    if account.outbound.deep_scan and not made.deep:
+        return URIS_NOT_SEARCHED
+    if made.more_uris:
+        return TOO_MANY_URIS
+    by_more = _has_more_rules(account.outbound) and any(uri.scheme != "data:" for uri in made.uris)
+    return REST_OF_URI if by_more or any(uri.refused not in _BY_HOST for uri in made.uris) else ""
+
+
+def _has_more_rules(outbound: LossPrevention) -> bool:
+    return any(bool(getattr(outbound, member.name)) for member in fields(outbound) if member.name not in _NO_RULES)
+
+
+def _facts(made: Decision, snapshot: Snapshot, account: AccountPolicy | None, keys_made: Mapping[str, float]) -> Facts:
+    operation = None
+    if made.operation and made.template:
+        operation = Operation(made.operation, made.method, made.template, made.data_action)
+    facts = Facts(
+        now=made.time,
+        address=made.address,
+        account=account,
+        regional=made.regional,
+        credential=credential_of(made, keys_made),
+        operation=operation,
+        path=made.template,
+        method=made.method,
+        private_endpoint=made.private_endpoint,
+    )
+    if account is not None and made.deployment:
+        facts.deployment = snapshot.only("deployment", (account.id, made.deployment.lower()))
+    facts.calls_this_minute, facts.deployment_calls_this_minute = made.calls, made.deployment_calls
+    facts.uris = tuple(_uri(seen) for seen in made.uris)
+    return facts
+
+
+def credential_of(made: Decision, keys_made: Mapping[str, float]) -> Credential | None:
+    """Return the credential as the rules know it. They never ask for a key's digest, which is not kept."""
+    match made.credential:
+        case "key" if made.slot:
+            if keys_made.get(made.slot, 0.0) > made.time:
+                return RejectedCredential("key", "unknown_key")
+            return KeyCredential(made.key_account or made.account, made.slot, b"", made.via_token)
+        case "token":
+            return TokenCredential(
+                tenant_id=made.tenant,
+                object_id=made.principal,
+                app_id=made.application or None,
+                audience=made.audience,
+                issuer=made.issuer,
+                expires_at=made.time,
+                groups=made.groups[:MAX_GROUPS],
+            )
+        case "rejected" if made.rejected_form:
+            return RejectedCredential(made.rejected_form, made.rejected)
+    return None
+
+
+def _uri(seen: UriSeen) -> FoundUri:
+    if seen.scheme == "data:":
+        return FoundUri(seen.place, "data:,", seen.declared)
+    port = f":{seen.port}" if seen.port else ""
+    return FoundUri(seen.place, f"{seen.scheme}//{seen.host}{port}/" if seen.host else "", seen.declared)
