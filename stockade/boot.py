@@ -13,8 +13,9 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import uvicorn
 from anyio import to_thread
@@ -114,8 +115,8 @@ def foundation(configured: Settings) -> Foundation:
     )
 
 
-def data_plane() -> Gateway:
-    """Build the gateway of one worker."""
+def data_plane(port: int | None = None) -> Gateway:
+    """Build the gateway of one worker. port: where its listeners stand; None for the public one."""
     base = foundation(settings.load())
     configured, root_key = base.settings, base.root_key
     shelf: Shelf[type] = Shelf.load("stockade.services", type, folders_only=True)
@@ -150,11 +151,15 @@ def data_plane() -> Gateway:
         heads=heads,
         limits=configured.limits,
         clock=base.clock,
-        port=configured.listen.data_port,
+        port=port if port is not None else configured.listen.data_port,
     )
 
 
-def control_plane() -> Starlette:
+Background: TypeAlias = Callable[[Foundation], Coroutine[Any, Any, None]]
+"""What runs beside the control plane for as long as it does."""
+
+
+def control_plane(*further: Background) -> Starlette:
     """Build the control plane: ARM, the identity service, the metadata endpoint, and what has to be done from time to time."""
     base = foundation(settings.load())
     with base.database.read() as reader:
@@ -173,7 +178,7 @@ def control_plane() -> Starlette:
         base.audit.start()
         idle.start()
         try:
-            async with _metadata_endpoint(services), _in_background(services, platform, base):
+            async with _metadata_endpoint(services), _in_background(services, platform, base, further):
                 yield
         finally:
             idle.close()
@@ -271,9 +276,12 @@ async def _metadata_endpoint(services: IdentityServices) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _in_background(services: IdentityServices, platform: Platform, base: Foundation) -> AsyncIterator[None]:
-    """Fetch issuers' keys, rotate signing keys and purge what has expired, while the block runs."""
+async def _in_background(
+    services: IdentityServices, platform: Platform, base: Foundation, further: Sequence[Background]
+) -> AsyncIterator[None]:
+    """Fetch issuers' keys, rotate signing keys, purge what has expired, and whatever else is wanted, while the block runs."""
     tasks = [asyncio.create_task(IssuerKeys(services).run()), asyncio.create_task(_upkeep(platform, base))]
+    tasks += [asyncio.create_task(one(base)) for one in further]
     try:
         yield
     finally:

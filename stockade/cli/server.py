@@ -8,8 +8,9 @@ import logging.config
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from ipaddress import ip_address
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,6 +19,9 @@ from stockade.cli import outcome
 from stockade.cli.account import OutputFormat
 from stockade.cli.context import DataDir, err, out, print_columns, read_settings, running_settings
 from stockade.settings import DATA_DIR_VARIABLE, Settings
+
+if TYPE_CHECKING:
+    from stockade.serve.private_states import ListenerState
 
 _PANEL = "Listeners"
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -105,7 +109,7 @@ def serve(
 
 def status(form: OutputFormat = "table", data_dir: DataDir = None) -> None:
     """Say whether the server runs, where it listens, and what it is running on."""
-    from stockade.serve import supervisor
+    from stockade.serve import private_states, supervisor
 
     settings = running_settings()
     state = supervisor.status(settings)
@@ -117,10 +121,13 @@ def status(form: OutputFormat = "table", data_dir: DataDir = None) -> None:
             "database": "SQLite" if not settings.database_url else "PostgreSQL",
             "generation": _generation(settings),
         }
+    listeners = (private_states.read(settings) or ()) if state is not None else ()
     if form == "json":
-        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+        sys.stdout.write(json.dumps(facts | {"private": [asdict(one) for one in listeners]}, indent=2) + "\n")
     else:
-        print_columns(("", ""), ((name, str(value)) for name, value in facts.items()))
+        rows = [(name, str(value)) for name, value in facts.items()]
+        rows += [("private", _private_line(one)) for one in listeners]
+        print_columns(("", ""), rows)
     if state is None:
         raise typer.Exit(outcome.NOT_RUNNING)
 
@@ -210,6 +217,14 @@ def _warn_of_host(settings: Settings) -> None:
             f"[yellow]Warning:[/] listening on {settings.listen.host}, so other machines can reach it. Set names.domain in "
             f"{settings.data_dir / 'settings.toml'} to a name they resolve, and use a certificate for it."
         )
+
+
+def _private_line(one: ListenerState) -> str:
+    """Say how a private listener stands: where, for which account, and why not."""
+    account = one.account.rpartition("/")[2]
+    if one.state == "listening":
+        return f"https://{f'[{one.address}]' if ':' in one.address else one.address}:{one.port} for {account}"
+    return f"{one.address} for {account} is not listened on: {one.reason}"
 
 
 def _generation(settings: Settings) -> int:

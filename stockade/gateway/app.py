@@ -33,6 +33,7 @@ from stockade.gateway.usage import KeyUsage
 from stockade.kernel.clock import Clock
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
+from stockade.policy.snapshot import Snapshot
 from stockade.policy.source import SnapshotSource
 from stockade.settings import Limits
 
@@ -85,6 +86,10 @@ class Gateway:
         self._usage.close()
         self._decisions.close()
         self._audit.close()
+
+    def policy(self) -> Snapshot:
+        """Return the snapshot in force; Fault(UNAVAILABLE) when it cannot be read."""
+        return self._source.current()
 
     async def __rsgi__(self, scope: Any, proto: Any) -> None:
         await self.handle(scope, proto)

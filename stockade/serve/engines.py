@@ -1,8 +1,7 @@
 """Built-in engines: a process per model, started when a worker asks for it, ended when nobody has used it for a while.
 
-Workers ask over a UNIX socket that only this user can open, one JSON object per line: `{"engine": "smollm2-135m-instruct"}` is answered with
-`{"socket": "/path"}` as soon as the engine answers, or with `{"error": "why"}`. A crash needs no watching: the next request finds nobody listening
-and asks again. What starts too often is refused for the rest of the minute.
+Workers ask for one by name (`questions.py`) and are told its socket as soon as it answers there. A crash needs no watching: the next request
+finds nobody listening and asks again. What starts too often is refused for the rest of the minute.
 """
 
 from __future__ import annotations
@@ -21,18 +20,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from stockade.serve.files import private_folder
+from stockade.serve.questions import Refusal
 from stockade.settings import Settings
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = START_TIMEOUT_S + STOP_TIMEOUT_S
+"""Who asks for an engine waits no longer."""
 STARTS_PER_MINUTE = 6
 IDLE_AFTER_S = 15 * 60.0
 IDLE_CHECK_S = 60.0
 POLL_INTERVAL_S = 0.05
 MAX_LINE = 64 * 1024
-ASKERS: Final = 256
-"""Connections answered at once; further ones wait."""
 EX_CONFIG: Final = 78
 """What an engine ends with when starting it again will not help (sysexits.h)."""
 PASSED_ON: Final = frozenset(
@@ -57,7 +56,7 @@ log = logging.getLogger(__name__)
 Command = Callable[[str, Path], Sequence[str]]
 
 
-class NotStarted(Exception):
+class NotStarted(Refusal):
     """An engine that cannot be started. The message is for the caller of the service."""
 
 
@@ -90,36 +89,30 @@ class Engines:
         command: Command = built_in_command,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
-        self._settings, self._command = settings, command
+        self._command = command
         self._environment = {name: value for name, value in environment.items() if name in PASSED_ON}
         folder = settings.socket_dir
         self._engines = {
             name: _Engine(name, folder / f"engine-{index}.sock") for index, name in enumerate(sorted(names))
         }
-        self._askers = asyncio.Semaphore(ASKERS)
-        self._server: asyncio.Server | None = None
         self._idling: asyncio.Task[None] | None = None
 
-    async def open(self) -> None:
-        """Listen for askers."""
-        path = self._settings.supervisor_socket
-        private_folder(path.parent)
-        path.unlink(missing_ok=True)
-        self._server = await asyncio.start_unix_server(self._answer, str(path), limit=MAX_LINE)
-        path.chmod(0o600)
+    def open(self) -> None:
+        """Begin to look for engines that nobody uses."""
         self._idling = asyncio.create_task(self._look_for_idle())
 
     async def close(self) -> None:
-        """Take no more questions and end every engine."""
+        """End every engine."""
         if self._idling is not None:
             self._idling.cancel()
-        if self._server is not None:
-            self._server.close()
-            self._settings.supervisor_socket.unlink(missing_ok=True)
         for engine in self._engines.values():
             if engine.starting is not None:
                 engine.starting.cancel()
         await asyncio.gather(*(self._end(engine) for engine in self._engines.values()))
+
+    async def answer(self, name: str) -> str:
+        """Answer a question: `socket_of`, as text."""
+        return str(await self.socket_of(name))
 
     async def socket_of(self, name: str) -> Path:
         """Return the socket of a running engine, starting it when it does not run; NotStarted says why not.
@@ -134,29 +127,6 @@ class Engines:
                 return engine.socket
             engine.starting = asyncio.create_task(self._start(engine))
         return await asyncio.shield(engine.starting)
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async with self._askers:
-            try:
-                async with asyncio.timeout(START_TIMEOUT_S + STOP_TIMEOUT_S):
-                    reply = await self._reply(await reader.readline())
-                    writer.write(json.dumps(reply).encode() + b"\n")
-                    await writer.drain()
-            except (OSError, TimeoutError, ValueError) as failure:
-                log.warning("a question for an engine broke off", extra={"reason": type(failure).__name__})
-            finally:
-                writer.close()
-                with contextlib.suppress(OSError):
-                    await writer.wait_closed()
-
-    async def _reply(self, line: bytes) -> dict[str, str]:
-        try:
-            question = json.loads(line)
-            return {"socket": str(await self.socket_of(str(question["engine"])))}
-        except NotStarted as refusal:
-            return {"error": str(refusal)}
-        except (ValueError, KeyError, TypeError):
-            return {"error": "the question was not understood"}
 
     async def _start(self, engine: _Engine) -> Path:
         now = time.monotonic()

@@ -12,18 +12,14 @@ import os
 import signal
 from typing import Any, Literal
 
-from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
-from granian.http import HTTP1Settings, HTTP2Settings
+from granian.constants import Interfaces, Loops
 from granian.log import LogLevels
 from granian.server import MPServer
 
 from stockade import boot, settings
-from stockade.serve import child, logs, tls
+from stockade.serve import child, logs, private, wire
 from stockade.settings import Settings
 
-BACKLOG = 2048
-CONNECTIONS_PER_WORKER = 2048
-"""Above it connections wait in the backlog."""
 RESPAWN_INTERVAL_S = 3.5
 """How long a new worker has to come up before the old one stops taking connections."""
 
@@ -37,14 +33,13 @@ def data_application() -> Any:
 
 def control_application() -> Any:
     """Make the control plane in its worker process."""
-    return _in_worker("control", boot.control_plane)
+    return _in_worker("control", lambda: boot.control_plane(private.start_when_wanted))
 
 
 def server(plane: Plane, configured: Settings) -> MPServer:
     """Return the server of one plane."""
     listen, limits = configured.listen, configured.limits
     data = plane == "data"
-    certificate = tls.active_file(configured)
     return MPServer(
         f"stockade.serve.listener:{plane}_application",
         factory=True,
@@ -53,22 +48,7 @@ def server(plane: Plane, configured: Settings) -> MPServer:
         interface=Interfaces.RSGI if data else Interfaces.ASGI,
         workers=worker_count(configured) if data else 1,
         loop=Loops.uvloop,
-        http=HTTPModes.auto,
-        websockets=False,
-        backlog=BACKLOG,
-        backpressure=CONNECTIONS_PER_WORKER,
-        http1_settings=HTTP1Settings(
-            header_read_timeout=int(limits.header_timeout_s * 1000), max_buffer_size=max(8192, limits.max_header_bytes)
-        ),
-        http2_settings=HTTP2Settings(
-            max_headers_size=limits.max_header_bytes,
-            max_concurrent_streams=100,
-            keep_alive_interval=30_000,
-            keep_alive_timeout=10,
-        ),
-        ssl_cert=certificate,
-        ssl_key=certificate,
-        ssl_protocol_min=SSLProtocols.tls12,
+        **wire.options(configured),
         respawn_failed_workers=True,
         respawn_interval=RESPAWN_INTERVAL_S,
         workers_kill_timeout=limits.drain_timeout_s,

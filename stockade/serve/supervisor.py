@@ -13,15 +13,16 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from stockade import __version__
-from stockade.serve import probe, tls
+from stockade.serve import engines, probe, tls
 from stockade.serve.engines import Engines
 from stockade.serve.files import is_locked, locked, private_folder, write_private
+from stockade.serve.questions import Questions, Refusal
 from stockade.settings import DATA_DIR_VARIABLE, OVERRIDES_VARIABLE, Settings
 
 START_TIMEOUT_S = 120.0
@@ -69,10 +70,15 @@ class Supervisor:
             OVERRIDES_VARIABLE: json.dumps(overrides),
             "PYTHONUNBUFFERED": "1",
         }
+        stop_timeout_s = settings.limits.drain_timeout_s + STOP_MARGIN_S
         self._planes = [
-            Plane(name, environment, settings.limits.drain_timeout_s + STOP_MARGIN_S) for name in ("data", "control")
+            Plane(name, ("stockade.serve.listener", name), environment, stop_timeout_s) for name in ("data", "control")
         ]
+        # Started when the control plane asks for it: most installations have no private endpoint.
+        self._private = Plane("private", ("stockade.serve.private",), environment, stop_timeout_s)
         self._engines = Engines(settings, engine_names)
+        answers = {"engine": ("socket", self._engines.answer), "plane": ("plane", self._start_private)}
+        self._questions = Questions(settings.supervisor_socket, answers, engines.ANSWER_TIMEOUT_S)
         self._certificates = Certificates(settings)
         self._stop = asyncio.Event()
 
@@ -90,7 +96,8 @@ class Supervisor:
                 # The policy generation begins anew, so that one left by a restored database cannot be ahead of the documents.
                 (self._settings.run_dir / GENERATION_FILE).unlink(missing_ok=True)
                 pair = self._certificates.prepare()
-                await self._engines.open()
+                self._engines.open()
+                await self._questions.open()
                 await self._start(pair.leaf)
                 if not self._stop.is_set():
                     self._publish()
@@ -99,7 +106,8 @@ class Supervisor:
             finally:
                 (self._settings.run_dir / STATUS_FILE).unlink(missing_ok=True)
                 log.info("stopping")
-                await asyncio.gather(*(plane.stop() for plane in self._planes))
+                self._questions.close()
+                await asyncio.gather(*(plane.stop() for plane in (*self._planes, self._private)))
                 await self._engines.close()
                 log.info("stopped")
 
@@ -148,7 +156,7 @@ class Supervisor:
                 await asyncio.sleep(PROBE_INTERVAL_S)
 
     async def _watch(self) -> None:
-        watching = [asyncio.create_task(plane.keep()) for plane in self._planes]
+        watching = [asyncio.create_task(plane.keep()) for plane in (*self._planes, self._private)]
         watching.append(asyncio.create_task(self._certificates.watch(self._reload)))
         stopping = asyncio.create_task(self._stop.wait())
         try:
@@ -161,8 +169,15 @@ class Supervisor:
             await asyncio.gather(stopping, *watching, return_exceptions=True)
 
     def _reload(self) -> None:
-        for plane in self._planes:
+        for plane in (*self._planes, self._private):
             plane.reload()
+
+    async def _start_private(self, name: str) -> str:
+        if name != self._private.name or self._stop.is_set():
+            raise Refusal("there is no such plane to start")
+        if not self._private.begun:
+            await self._private.start()
+        return name
 
     def _publish(self) -> None:
         listen = self._settings.listen
@@ -182,30 +197,42 @@ class Supervisor:
 
 
 class Plane:
-    """One listener's process: started, started again after a crash, and stopped."""
+    """One process with listeners: started, started again after a crash, and stopped. program: a module and its arguments."""
 
-    def __init__(self, name: str, environment: Mapping[str, str], stop_timeout_s: float) -> None:
+    def __init__(
+        self, name: str, program: Sequence[str], environment: Mapping[str, str], stop_timeout_s: float
+    ) -> None:
         self.name = name
-        self._environment, self._stop_timeout_s = environment, stop_timeout_s
+        self._program, self._environment, self._stop_timeout_s = program, environment, stop_timeout_s
         self._process: asyncio.subprocess.Process | None = None
         self._started = 0.0
+        self._begun = False
+        self._running = asyncio.Event()
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has ever been started; from then on `keep` sees to it that it runs."""
+        return self._begun
 
     @property
     def ended(self) -> bool:
         return self._process is None or self._process.returncode is not None
 
     async def start(self) -> None:
+        self._begun = True
         self._started = time.monotonic()
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "stockade.serve.listener", self.name, "--parent", str(os.getpid())),
+            *(sys.executable, "-m", *self._program, "--parent", str(os.getpid())),
             stdin=asyncio.subprocess.DEVNULL,
             env=self._environment,
             start_new_session=True,  # a Ctrl-C in the terminal reaches the supervisor alone, which then ends the others in order
         )
+        self._running.set()
 
     async def keep(self) -> None:
         """Wait for the process to end unasked, and start it again, more slowly the more often it happens."""
         pause = FIRST_PAUSE_S
+        await self._running.wait()
         while True:
             assert self._process is not None
             ended = await self._process.wait()

@@ -13,6 +13,7 @@ import pytest
 
 from stockade.serve import engines
 from stockade.serve.engines import Engines, NotStarted
+from stockade.serve.questions import Questions
 from stockade.settings import Settings
 
 FAKE = """
@@ -56,6 +57,8 @@ class Fakes:
 
         environment = {**os.environ, "VLLM_API_KEY": "canary", "STOCKADE_CLIENT_SECRET": "canary"}
         self.engines = Engines(self.settings, frozenset({"one", "two"}), command, environment)
+        answers = {"engine": ("socket", self.engines.answer)}
+        self.questions = Questions(self.settings.supervisor_socket, answers, engines.ANSWER_TIMEOUT_S)
 
     @property
     def starts(self) -> list[dict[str, object]]:
@@ -73,8 +76,10 @@ class Fakes:
 @pytest.fixture
 async def fakes(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Fakes]:
     found = Fakes(tmp_path, getattr(request, "param", "works"))
-    await found.engines.open()
+    found.engines.open()
+    await found.questions.open()
     yield found
+    found.questions.close()
     await found.engines.close()
 
 
@@ -161,11 +166,10 @@ async def test_a_used_engine_is_not_ended(fakes: Fakes) -> None:
     assert running(fakes.starts[0]["pid"])
 
 
-async def test_closing_ends_every_engine_and_takes_the_socket_away(fakes: Fakes) -> None:
+async def test_closing_ends_every_engine(fakes: Fakes) -> None:
     await fakes.engines.socket_of("one")
     await fakes.engines.close()
     assert not running(fakes.starts[0]["pid"])
-    assert not fakes.settings.supervisor_socket.exists()
 
 
 def test_long_folders_get_sockets_elsewhere(tmp_path: Path) -> None:

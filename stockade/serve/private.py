@@ -1,0 +1,317 @@
+"""Private endpoints: a listener for each approved connection, all in one process: `python -m stockade.serve.private`.
+
+A private endpoint has an address of its own on this machine. What comes in there is a request to the account of that connection and to no
+other: the gateway is told which listener took it, and `policy/rules/network.py` says what follows. The listeners follow the snapshot, four
+times a second. An address that cannot be listened on is a state with a reason (`stockade status`, `stockade doctor`) and is tried again.
+
+Each listener is a Granian server embedded in this process's loop, on a socket that this process has opened: so a port that someone else has
+is noticed (Granian's own sockets share their port), stopping leaves nothing behind, and a new certificate is taken over by a second server on the
+same socket before the first one stops.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import logging
+import os
+import signal
+import socket
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_address, ip_network
+from typing import Any, Final, Literal, Protocol, TypeAlias
+
+import uvloop
+from granian._granian import SocketHolder
+from granian.constants import Interfaces
+from granian.log import LogLevels
+from granian.server.embed import Server
+
+from stockade import boot, settings
+from stockade.kernel.faults import Fault
+from stockade.policy.snapshot import PrivateEndpointPolicy, Snapshot
+from stockade.serve import child, logs, private_states, questions, wire
+from stockade.serve.private_states import ListenerState
+from stockade.settings import Settings
+
+LOOK_S: Final = 0.25
+RETRY_S: Final = 1.0
+"""How often an address that could not be listened on is tried again."""
+SETTLE_S: Final = 0.1
+"""A server that was made this instant does not notice yet that it is to stop."""
+ASK_TIMEOUT_S: Final = 10.0
+MAX_LISTENERS: Final = 512
+
+log = logging.getLogger(__name__)
+
+Place: TypeAlias = tuple[str, str]
+"""A connection's id and the address it is to be reached at."""
+
+
+def approved(snapshot: Snapshot) -> dict[Place, PrivateEndpointPolicy]:
+    """Return the connections that want a listener."""
+    found: Iterable[PrivateEndpointPolicy] = snapshot.all("private-endpoints", "")
+    return {(one.id, one.address): one for one in found if one.status == "Approved" and one.address is not None}
+
+
+async def start_when_wanted(base: boot.Foundation) -> None:
+    """Have the supervisor start this process once there is an approved connection. Runs beside the control plane."""
+    seen, begun = -1, False
+    while not begun:
+        await asyncio.sleep(LOOK_S)
+        if base.cell.value == seen:
+            continue
+        try:
+            published = base.cell.value
+            if approved(await asyncio.to_thread(base.source.current)):
+                await questions.ask(base.settings.supervisor_socket, "plane", "private", ASK_TIMEOUT_S)
+                begun = True  # from here on the supervisor keeps it
+            seen = published
+        except Fault:
+            continue  # the documents cannot be read just now
+        except questions.Refusal as refusal:
+            log.warning("the private listeners are not started yet: %s", refusal)
+            await asyncio.sleep(RETRY_S)
+
+
+class Gateway(Protocol):
+    """What the listeners need of the gateway that `boot.py` builds."""
+
+    async def handle(self, scope: Any, proto: Any, private_endpoint: str | None = None) -> None: ...
+
+
+class Unusable(Exception):
+    """An address that cannot be listened on. The message says why, for the operator."""
+
+
+class PrivateListeners:
+    """Keeps a listener for every approved connection, and none for any other."""
+
+    def __init__(self, configured: Settings, gateway: Gateway) -> None:
+        self._settings, self._gateway = configured, gateway
+        self._networks = tuple(ip_network(text, strict=False) for text in configured.listen.private_networks)
+        self._listeners: dict[Place, _Listener] = {}
+        self._waiting: dict[Place, str] = {}
+        self._stopping: set[asyncio.Task[None]] = set()
+        self._wanted: Mapping[Place, PrivateEndpointPolicy] = {}
+        self._retry_at = 0.0
+        self._told: object = None
+
+    def follow(self, snapshot: Snapshot) -> None:
+        """Start and stop what the snapshot asks for; try again what could not be started some seconds ago."""
+        now = asyncio.get_running_loop().time()
+        wanted = approved(snapshot)
+        if wanted == self._wanted and now < self._retry_at and not any(one.ended for one in self._listeners.values()):
+            return
+        claims = Counter(address for _, address in wanted)
+        for place in [place for place in self._listeners if place not in wanted or claims[place[1]] > 1]:
+            self._stop(place)
+        for place, listener in self._listeners.items():
+            if listener.ended:
+                log.error("a private listener ended and is started again", extra={"connection": place[0]})
+                listener.start()
+        before, self._waiting = self._waiting, {}
+        for place in wanted:
+            if place not in self._listeners:
+                self._try(place, claims[place[1]], before.get(place))
+        self._wanted, self._retry_at = wanted, now + RETRY_S
+        self._publish()
+
+    def reload(self) -> None:
+        """Take over the certificate that is in force now, without turning anybody away."""
+        for listener in self._listeners.values():
+            self._keep(listener.renew())
+
+    async def close(self, timeout_s: float) -> bool:
+        """Stop listening and let what has begun be finished; False when some of it is not within the time."""
+        for place in list(self._listeners):
+            self._stop(place)
+        private_states.withdraw(self._settings)
+        if not self._stopping:
+            return True
+        _, late = await asyncio.wait(self._stopping, timeout=timeout_s)
+        return not late
+
+    def states(self) -> tuple[ListenerState, ...]:
+        """Return how every wanted connection stands, by address."""
+        found = []
+        for place, policy in self._wanted.items():
+            listener = self._listeners.get(place)
+            port = listener.port if listener is not None else 0
+            reason = self._waiting.get(place, "")
+            state: Literal["listening", "waiting"] = "listening" if listener is not None else "waiting"
+            found.append(ListenerState(policy.id, policy.account_id, place[1], port, state, reason))
+        return tuple(sorted(found, key=lambda one: (one.address, one.connection)))
+
+    def _try(self, place: Place, claims: int, said: str | None) -> None:
+        try:
+            if claims > 1:
+                raise Unusable("several approved connections claim this address, so that it is nobody's")
+            if len(self._listeners) >= MAX_LISTENERS:
+                raise Unusable(f"there are {MAX_LISTENERS} private listeners already")
+            self._listeners[place] = _Listener(self._settings, self._gateway, place[0], self._open(place[1]))
+        except Unusable as failure:
+            self._waiting[place] = str(failure)
+            if str(failure) != said:
+                extra = {"address": place[1], "connection": place[0], "reason": str(failure)}
+                log.warning("a private endpoint is not listened for", extra=extra)
+        else:
+            log.info("a private listener stands", extra={"address": place[1], "connection": place[0]})
+
+    def _open(self, text: str) -> socket.socket:
+        try:
+            address = ip_address(text)
+        except ValueError:
+            raise Unusable("it is not an address") from None
+        if address.is_unspecified or address.is_multicast:
+            raise Unusable("it is not the address of one machine")
+        if not any(address in network for network in self._networks if network.version == address.version):
+            raise Unusable("it is in none of settings.listen.private_networks")
+        opened = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET)
+        try:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            opened.setblocking(False)
+            opened.bind((str(address), self._settings.listen.private_port))
+            opened.listen(wire.BACKLOG)
+        except OSError as failure:
+            opened.close()
+            raise Unusable(_why(failure, self._settings.listen.private_port)) from failure
+        return opened
+
+    def _stop(self, place: Place) -> None:
+        log.info("a private listener is taken away", extra={"address": place[1], "connection": place[0]})
+        self._keep(self._listeners.pop(place).close())
+
+    def _keep(self, ending: asyncio.Task[None]) -> None:
+        self._stopping.add(ending)
+        ending.add_done_callback(self._stopping.discard)
+
+    def _publish(self) -> None:
+        found = self.states()
+        if found != self._told:
+            private_states.write(self._settings, found)
+            self._told = found
+
+
+class _Application:
+    """What the server calls: the gateway, told which listener took the request."""
+
+    def __init__(self, gateway: Gateway, connection: str) -> None:
+        self._gateway, self._connection = gateway, connection
+
+    async def __rsgi__(self, scope: Any, proto: Any) -> None:
+        await self._gateway.handle(scope, proto, self._connection)
+
+
+class _Server(Server):
+    """Granian inside this process's loop, on a socket that is open already."""
+
+    def __init__(self, listening: socket.socket, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._listening = listening
+
+    def _init_shared_socket(self) -> None:
+        # The server closes the descriptor it is given: a duplicate, so that a second server can take over.
+        holder: Any = SocketHolder
+        self._ssp: Any = None
+        self._shd: Any = holder(os.dup(self._listening.fileno()), False, wire.BACKLOG)
+
+
+class _Listener:
+    """One address: its socket, and the server on it."""
+
+    def __init__(self, configured: Settings, gateway: Gateway, connection: str, opened: socket.socket) -> None:
+        self._settings, self._socket = configured, opened
+        self._application = _Application(gateway, connection)
+        self.port: int = opened.getsockname()[1]
+        self._server: _Server
+        self._serving: asyncio.Task[None]
+        self.start()
+
+    @property
+    def ended(self) -> bool:
+        return self._serving.done()
+
+    def start(self) -> None:
+        """Put a server on the socket, with the certificate in force."""
+        self._server = _Server(
+            self._socket,
+            self._application,
+            interface=Interfaces.RSGI,
+            log_level=LogLevels.error,  # its warning that embedding is experimental is for us, not for the operator
+            log_dictconfig=logs.configuration("private", os.environ.get(logs.LEVEL_VARIABLE, "info")),
+            **wire.options(self._settings),
+        )
+        self._serving = asyncio.create_task(self._server.serve())
+
+    def renew(self) -> asyncio.Task[None]:
+        """Put a second server in place of the first; return the first one's end, when it has finished what it had begun."""
+        server, serving = self._server, self._serving
+        self.start()
+        return asyncio.create_task(_end(server, serving))
+
+    def close(self) -> asyncio.Task[None]:
+        """Take no more connections; return the end of what had begun."""
+        self._socket.close()
+        return asyncio.create_task(_end(self._server, self._serving))
+
+
+async def _end(server: _Server, serving: asyncio.Task[None]) -> None:
+    await asyncio.sleep(SETTLE_S)
+    server.stop()  # type: ignore[no-untyped-call]
+    await asyncio.gather(serving, return_exceptions=True)
+
+
+def _why(failure: OSError, port: int) -> str:
+    match failure.errno:
+        case errno.EADDRNOTAVAIL:
+            return "it is not an address of this machine (give it to an interface, or route it here)"
+        case errno.EADDRINUSE:
+            return f"its port {port} is in use"
+        case errno.EACCES | errno.EPERM:
+            return f"this user may not listen on its port {port}"
+    return f"it cannot be listened on: {failure.strerror}"
+
+
+async def run(configured: Settings) -> None:
+    """Serve until SIGTERM."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    gateway = boot.data_plane(configured.listen.private_port)
+    gateway.__rsgi_init__(loop)
+    listeners = PrivateListeners(configured, gateway)
+    loop.add_signal_handler(signal.SIGHUP, listeners.reload)
+    try:
+        while not stop.is_set():
+            try:
+                listeners.follow(gateway.policy())
+            except Fault:
+                log.warning("policy cannot be read; the private listeners stay as they are")
+            try:
+                await asyncio.wait_for(stop.wait(), LOOK_S)
+            except TimeoutError:
+                continue
+        finished = await listeners.close(configured.limits.drain_timeout_s)
+    finally:
+        gateway.__rsgi_del__(loop)
+    if not finished:
+        log.warning("requests that were under way have been cut off")
+        logging.shutdown()
+        os._exit(0)  # as other workers are killed then: the server has no way to end what it waits for
+
+
+def main() -> None:
+    """Run the private listeners until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m stockade.serve.private")
+    parser.add_argument("--parent", type=int, required=True)
+    arguments = parser.parse_args()
+    child.become("private", arguments.parent)
+    uvloop.run(run(settings.load()))
+
+
+if __name__ == "__main__":
+    main()
