@@ -7,13 +7,13 @@ account. Paths are compared after one decoding, as the server hands them over; a
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
-from typing import Any, Final, TypeAlias
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Final
 
+from stockade.policy.addresses import AddressSet
 from stockade.policy.snapshot import AccountPolicy, Snapshot
 from stockade.settings import Settings
 
@@ -40,8 +40,6 @@ _AMBIGUOUS = re.compile(r"//|/\.{1,2}(?:/|$)|[\\\x00-\x1f\x7f]|;")
 _ENTRY = re.compile(
     r"(?:\[(?P<bracketed>[0-9A-Fa-f:.]{2,45})\]|(?P<four>[0-9.]{7,15}))(?::[0-9]{1,5})?|(?P<bare>[0-9A-Fa-f:.]{2,45})"
 )
-
-Network: TypeAlias = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +84,8 @@ class ClientAddresses:
     """
 
     def __init__(self, trusted_proxies: Sequence[str]) -> None:
-        self._trusted = AddressSet(ip_network(text, strict=False) for text in trusted_proxies)
-        self._is_trusted = lru_cache(ADDRESSES_KEPT)(self._trusted.__contains__)
+        self._trusted = AddressSet.of(str(ip_network(text, strict=False)) for text in trusted_proxies)
+        self._is_trusted = lru_cache(ADDRESSES_KEPT)(self._trusted.contains)
 
     def client(self, peer: str, forwarded_for: str) -> str:
         """Return the client's address. peer: `127.0.0.1:50123` or `[::1]:50123` as the server gives it."""
@@ -117,37 +115,6 @@ class ClientAddresses:
             address = found
         cut = len(forwarded_for) > MAX_FORWARDED or len(told) > MAX_HOPS
         return address, UNREADABLE if cut else ALL_TRUSTED
-
-
-class AddressSet:
-    """Networks as sorted ranges: asking costs the same for ten and for ten thousand."""
-
-    def __init__(self, networks: Iterable[Network]) -> None:
-        by_version: dict[int, list[Any]] = {4: [], 6: []}
-        for network in networks:
-            mapped = _mapped(network) if isinstance(network, IPv6Network) else None
-            by_version[4 if mapped is not None else network.version].append(mapped or network)
-        merged = {version: list(collapse_addresses(found)) for version, found in by_version.items()}
-        self._first = {version: [int(one.network_address) for one in found] for version, found in merged.items()}
-        self._last = {version: [int(one.broadcast_address) for one in found] for version, found in merged.items()}
-
-    def __bool__(self) -> bool:
-        return any(self._first.values())
-
-    def __contains__(self, text: object) -> bool:
-        try:
-            address = ip_address(str(text))
-        except ValueError:
-            return False
-        number, first = int(address), self._first[address.version]
-        place = bisect_right(first, number) - 1
-        return place >= 0 and number <= self._last[address.version][place]
-
-
-def _mapped(network: IPv6Network) -> IPv4Network | None:
-    """Return the IPv4 network that a network of IPv4-mapped addresses stands for."""
-    address = network.network_address.ipv4_mapped
-    return IPv4Network((address, network.prefixlen - 96)) if address is not None and network.prefixlen >= 96 else None
 
 
 @lru_cache(ADDRESSES_KEPT)
