@@ -1,0 +1,117 @@
+"""How long what a caller has open goes on after a rule has shut the caller out: `python -m benchmarks.cut_off`.
+
+Each cut: streams on every worker of a real server, over TLS; one change by ARM; then the time from the change's answer to the last byte of each
+stream. Azure says nothing about open connections; ours is the issue's: within a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tests.factories.streams import Target, change, data_workers, new_account, talking_engine
+from tests.live import Live, finish, start
+
+LIMIT_S = 1.0
+EACH = 2
+"""Connections on each worker per cut, at least."""
+
+
+class Open(Protocol):
+    """One open connection. ended_at: the monotonic time of its last byte."""
+
+    ended_at: float
+
+    async def ended(self) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One way to be shut out. `shut` does it, `admit` takes it back; both return when the change has been answered."""
+
+    name: str
+    target: Callable[[], Target]
+    shut: Callable[[], object]
+    admit: Callable[[], object]
+
+
+def rows(live: Live) -> list[Row]:
+    """Return the ways to be shut out that are measured."""
+    name = "cut-off"
+    keys = new_account(live, name)
+
+    def acls(*addresses: str) -> dict[str, Any]:
+        return {"defaultAction": "Deny", "ipRules": [{"value": address} for address in addresses]}
+
+    def key1() -> Target:
+        return Target(live, name, {"api-key": keys["key1"]})
+
+    def regenerate() -> None:
+        keys.update(live.request("POST", f"{live.account_id(name)}/regenerateKey", {"keyName": "Key1"}).json())
+
+    return [
+        Row(
+            "SSE: IP rule removed",
+            key1,
+            lambda: change(live, name, networkAcls=acls("127.0.0.2")),
+            lambda: change(live, name, networkAcls=acls("127.0.0.1", "127.0.0.2")),
+        ),
+        Row(
+            "SSE: publicNetworkAccess Disabled",
+            key1,
+            lambda: change(live, name, publicNetworkAccess="Disabled"),
+            lambda: change(live, name, publicNetworkAccess="Enabled"),
+        ),
+        Row("SSE: key regenerated", key1, regenerate, lambda: None),
+    ]
+
+
+async def measure(row: Row, live: Live, cuts: int) -> list[float]:
+    """Return the seconds from the answer to the change until each connection's end."""
+    found: list[float] = []
+    workers = data_workers(live)
+    for _ in range(cuts):
+        await asyncio.to_thread(row.admit)
+        connections: Sequence[Open] = await row.target().open_on_every_worker(workers, EACH)
+        await asyncio.to_thread(row.shut)
+        answered = time.monotonic()
+        await asyncio.gather(*(connection.ended() for connection in connections))
+        found += [max(0.0, connection.ended_at - answered) for connection in connections]
+        for connection in connections:
+            connection.close()
+    await asyncio.to_thread(row.admit)
+    return found
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure and print; 1 when anything took longer than the limit."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cut_off", description=__doc__)
+    parser.add_argument("--cuts", type=int, default=10, help="per row [default: 10]")
+    parser.add_argument("--workers", type=int, default=2, help="[default: 2]")
+    options = parser.parse_args(arguments)
+    slowest = 0.0
+    with tempfile.TemporaryDirectory(prefix="stockade-cut-off-") as folder, talking_engine() as engine:
+        live = start(Path(folder) / "data", "--workers", str(options.workers), settings=engine.settings)
+        try:
+            print(f"{'':36} {'ended':>6} {'min ms':>8} {'median':>8} {'max':>8}")
+            for row in rows(live):
+                times = asyncio.run(measure(row, live, options.cuts))
+                slowest = max(slowest, *times)
+                low, middle, high = (1000 * one for one in (min(times), statistics.median(times), max(times)))
+                print(f"{row.name:36} {len(times):6} {low:8.0f} {middle:8.0f} {high:8.0f}", flush=True)
+        finally:
+            finish(live)
+    return int(slowest > LIMIT_S)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
