@@ -177,11 +177,18 @@ class Fetcher:
     async def _get(self, source: Source, budget: Budget, trail: Trail) -> Content | str:
         """Make one request; return its content, or where a redirect leads to as it was written."""
         stream = await self._connect(source, trail)
-        connection = _Connection(httpcore2.Origin(b"", b"", source.port), stream)
+        # For httpcore2's own book-keeping: the connection is there, and nothing is looked up or opened by these.
+        url = httpcore2.URL(
+            scheme=source.scheme.removesuffix(":").encode(),
+            host=source.host.encode(),
+            port=source.port,
+            target=source.target.encode(),
+        )
+        connection = _Connection(url.origin, stream)
         try:
             request = httpcore2.Request(
                 b"GET",
-                httpcore2.URL(scheme=b"", host=b"", port=source.port, target=source.target.encode()),
+                url,
                 headers=[
                     (b"host", source.host_header.encode()),
                     (b"accept", b"image/*"),
