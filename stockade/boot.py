@@ -40,7 +40,6 @@ from stockade.gateway.http import HttpRequests
 from stockade.gateway.idle import IdleConnections
 from stockade.gateway.quota import Quota
 from stockade.gateway.reply import ReplyHeaders
-from stockade.gateway.routing import Router
 from stockade.gateway.usage import KeyUsage
 from stockade.identity import app as identity_app
 from stockade.identity import compilation, tenant
@@ -66,6 +65,7 @@ from stockade.policy.builtin_roles import builtin_roles
 from stockade.policy.compile import Compiler
 from stockade.policy.snapshot import Snapshot
 from stockade.policy.source import SnapshotSource
+from stockade.services.routing import Router
 from stockade.services.service import Service
 from stockade.services.session_tokens.service import PURPOSE as SESSION_PURPOSE
 from stockade.settings import Settings
@@ -119,7 +119,7 @@ def data_plane(port: int | None = None) -> Gateway:
     """Build the gateway of one worker. port: where its listeners stand; None for the public one."""
     base = foundation(settings.load())
     configured, root_key = base.settings, base.root_key
-    shelf: Shelf[type] = Shelf.load("stockade.services", type, folders_only=True)
+    shelf: Shelf[type] = Shelf.load("stockade.services", type, folders_only=True, beside=("uris",))
     services: list[Service] = [plugin(configured) for plugin in shelf]
     router = Router(services)
     cache, audiences, wanted = TokenCache(), ai_audiences(configured), KeysWanted(configured.run_dir)

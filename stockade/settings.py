@@ -123,7 +123,11 @@ class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A server that speaks the OpenAI API. `url` includes the path below which `/chat/completions` lies, e.g. `http://127.0.0.1:11434/v1`."""
+    """A server of the operator's.
+
+    A model's speaks the OpenAI API, and `url` includes the path below which `/chat/completions` lies, e.g. `http://127.0.0.1:11434/v1`; a
+    service's speaks that service's own API (an Azure AI container, say, or Azure itself), and `url` is what stands before its paths.
+    """
 
     url: str
     model: str = ""
@@ -146,6 +150,13 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of `chatCompletion`, `completion`, `embeddings`."""
     upstream: Upstream | None = None
     """None: the built-in engine of that name."""
+
+
+class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What answers for one of the AI services other than Azure OpenAI: `face`, `speech`, `translator`, ... (docs/services.md has all)."""
+
+    name: str
+    upstream: Upstream
 
 
 class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -195,6 +206,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     issuers: tuple[Issuer, ...] = ()
     models: tuple[Model, ...] = ()
     """Added to the built-in models; an entry of the same name and version replaces one."""
+    services: tuple[Service, ...] = ()
 
     @property
     def run_dir(self) -> Path:

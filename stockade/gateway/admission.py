@@ -9,13 +9,13 @@ from typing import Any
 from stockade.gateway.address import AddressBook, Located
 from stockade.gateway.credential import Credentials, Presented
 from stockade.gateway.exchange import Exchange
-from stockade.gateway.routing import Route, Router, is_api_version
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import Credential, KeyCredential, RejectedCredential
 from stockade.kernel.verdict import Allow, Deny
 from stockade.policy.decide import decide
 from stockade.policy.facts import Facts
 from stockade.policy.snapshot import AccountPolicy, Snapshot
+from stockade.services.routing import Route, Router, is_api_version
 
 MAX_REMEMBERED_PLACE = 256
 """Longer addresses are looked up every time: what is remembered is chosen by callers, and its size must not be."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from stockade.kernel.faults import Fault, FaultKind
@@ -9,6 +10,11 @@ from stockade.kernel.operation import Operation
 
 _LENGTH_DIGITS = 18
 _JSON_TYPES = ("application/json", "application/merge-patch+json", "text/json")
+_XML_TYPES = ("application/xml", "text/xml")
+_READ = frozenset({"json", "xml", "text", "form", "media"})
+"""Bodies that are looked into, and so have to be written in the charset in which they are read."""
+_CHARSET = re.compile(r"charset\s*=\s*\"?([^\s;\"]*)", re.IGNORECASE)
+_CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
 
 def check_head(operation: Operation, content_type: str, content_encoding: str, content_length: str, limit: int) -> None:
@@ -19,17 +25,38 @@ def check_head(operation: Operation, content_type: str, content_encoding: str, c
         raise Fault(
             FaultKind.UNSUPPORTED_MEDIA_TYPE, "Compressed request bodies are not accepted.", target="Content-Encoding"
         )
-    media = content_type.partition(";")[0].strip().lower()
+    media, _, parameters = content_type.partition(";")
+    media = media.strip().lower()
+    wanted = ""
     if operation.body == "json" and media not in _JSON_TYPES and not media.endswith("+json"):
+        wanted = "application/json"
+    elif operation.body == "xml" and media not in _XML_TYPES and not media.endswith("+xml"):
+        wanted = "application/ssml+xml"
+    elif operation.body == "text" and not media.startswith("text/"):
+        wanted = "text/plain"
+    if wanted and (media or content_length != "0"):
         raise Fault(
             FaultKind.UNSUPPORTED_MEDIA_TYPE,
-            f"This operation reads application/json; the request's content type is '{media[:60]}'.",
+            f"This operation reads {wanted}; the request's content type is '{media[:60]}'.",
             target="Content-Type",
         )
+    if parameters and operation.body in _READ:
+        _check_charset(parameters)
     if content_length and (not content_length.isascii() or not content_length.isdigit()):
         raise Fault(FaultKind.INVALID, "The request's content length is not a number.", target="Content-Length")
     if content_length and (len(content_length) > _LENGTH_DIGITS or int(content_length) > limit):
         raise _too_large(limit)
+
+
+def _check_charset(parameters: str) -> None:
+    """Refuse a charset other than UTF-8: we would look at one text, and whoever believes the header would read another."""
+    for charset in _CHARSET.findall(parameters):
+        if charset.lower() not in _CHARSETS:
+            raise Fault(
+                FaultKind.UNSUPPORTED_MEDIA_TYPE,
+                f"Request bodies are read as UTF-8; the charset '{charset[:40]}' is not accepted.",
+                target="Content-Type",
+            )
 
 
 async def read(proto: Any, content_length: str, limit: int) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from stockade.gateway.routing import Route
 from stockade.gateway.running import EndedBy
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
@@ -17,6 +16,7 @@ from stockade.policy.facts import Facts, Point
 from stockade.policy.rules.role import DATA_ACTION_PREFIX
 from stockade.policy.snapshot import AccountPolicy, Snapshot
 from stockade.policy.uris.found import FoundUri
+from stockade.services.routing import Route
 
 if TYPE_CHECKING:
     from stockade.gateway.admission import Admitted
@@ -57,7 +57,7 @@ class Exchange:
 
     def __init__(self, proto: Any, scope: Any, now: float, loop: asyncio.AbstractEventLoop) -> None:
         self.id = new_guid()
-        self.proto, self.method, self.peer, self.now = proto, scope.method, scope.client, now
+        self.proto, self.scope, self.method, self.peer, self.now = proto, scope, scope.method, scope.client, now
         self.task = asyncio.current_task(loop)
         self.began = loop.time()
 

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 from stockade.gateway.credential import KEY_HEADERS, Presented
 from stockade.gateway.exchange import Exchange
 from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.operation import Operation
 
 MAX_QUERY = 8 * 1024
 _KEY_QUERY = "subscription-key"
@@ -44,6 +45,15 @@ def read_head(exchange: Exchange, scope: Any) -> tuple[str, str, Presented]:  # 
         # Then it says nothing (RFC 9112 section 6.3), and the body is counted as it arrives.
         exchange.content_length = ""
     return host, forwarded_for, presented
+
+
+def declared_headers(operation: Operation, headers: Any) -> dict[str, str]:
+    """Return those of a request's headers that the operation reads; Fault(INVALID) for one that is given twice."""
+    found: dict[str, str] = {}
+    for name, value in headers.items():
+        if name in operation.headers and found.setdefault(name, value) != value:
+            raise Fault(FaultKind.INVALID, f"The header '{name}' is given twice.", target=name)
+    return found
 
 
 class Queries:

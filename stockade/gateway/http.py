@@ -12,16 +12,17 @@ from stockade.gateway import body as request_body
 from stockade.gateway.admission import Admitted, head_facts
 from stockade.gateway.content import InlineContent
 from stockade.gateway.exchange import Exchange
+from stockade.gateway.head import declared_headers
 from stockade.gateway.quota import Quota
 from stockade.gateway.reply import ReplyHeaders
-from stockade.gateway.routing import Route
 from stockade.gateway.usage import KeyUsage
-from stockade.kernel.faults import Fault
+from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import KeyCredential
 from stockade.kernel.verdict import Deny
 from stockade.policy.decide import decide
 from stockade.policy.snapshot import Snapshot
 from stockade.services.dialect import gateway_body, refusal_headers, status_of
+from stockade.services.routing import Route
 from stockade.services.service import Call, Reply, Stream
 
 LAST_WORDS_S: Final = 0.5
@@ -66,6 +67,9 @@ class HttpRequests:
             exchange.id,
             exchange.now,
         )
+        if operation.headers:
+            call.headers = declared_headers(operation, exchange.scope.headers)
+        call.query_string = exchange.scope.query_string
         route.service.read(call)
 
         facts = exchange.facts = head_facts(exchange, account, credential, path, regional=admitted.regional)
@@ -134,9 +138,10 @@ class HttpRequests:
             return  # the reply has begun; nothing can be added to it
         status = exchange.status = status_of(fault)
         exchange.outcome = f"failed:{fault.kind.value}"
-        inside = exchange.denied is None and not by_gateway and exchange.route is not None
+        # A refused URI is a mistake in the request as the service reads it, so the service words it, whoever found it.
+        inside = (exchange.denied is None and not by_gateway) or fault.kind is FaultKind.OUTBOUND_DENIED
         body = (
-            exchange.route.service.refuse(fault, status)
+            exchange.route.service.refuse(fault, status, exchange.id)
             if inside and exchange.route is not None
             else gateway_body(fault, exchange.id)
         )

@@ -13,8 +13,10 @@ MiB = 1024 * KiB
 class UriField:
     """A field of a request that carries a URI.
 
-    at:     where: a JSON path (`messages[*].content[*].image_url.url`), `query:NAME`, `header:NAME`, `form:NAME`, `xml:ELEMENT@ATTRIBUTE` (in an
-            XML or SSML body, at any depth), or `lines:PATH` (a JSON path within each line of an uploaded JSON-lines file).
+    at:     where: a JSON path (`messages[*].content[*].image_url.url`; `**` stands for any depth: `**.sourceUri`), `query:NAME`,
+            `header:NAME`, `form:NAME` (a field of a form), `form:NAME#PATH` (a JSON path within a field that holds JSON),
+            `xml:ELEMENT@ATTRIBUTE` (in an XML or SSML body, at any depth and in any namespace; `*` stands for any element), `ssml:PATH` (an
+            SSML document in a JSON string: its linking attributes), or `lines:PATH` (a JSON path within each line of an uploaded JSON-lines file).
     use:    what an engine does with it: `fetch` from there, `send` data there, or only `name` something by it.
     inline: what is fetched from there may stand in its place as a `data:` URI.
     """
@@ -32,7 +34,9 @@ class Operation:
     method, path:   HTTP method and template below the account's address; `{name}` stands for one segment.
     data_action:    what follows `Microsoft.CognitiveServices/accounts/` in the RBAC data action; None needs no credential at all
                     (only for public metadata such as a list of languages).
-    body:           whether and as what a body is read.
+    body:           whether and as what a body is read: `form` is multipart or urlencoded, `xml` includes SSML, `media` is JSON, a
+                    multipart form or a file (image, audio, document), as its content type says; `text` and `binary` are not looked into.
+    headers:        request headers, in lower case, that the operation reads; no others reach an upstream.
     max_body_bytes: bodies above it are refused with 413 before they are read to the end.
     streams:        whether the reply may be a stream of server-sent events.
     stores:         what customer content the operation leaves on this platform.
@@ -45,7 +49,8 @@ class Operation:
     method: str
     path: str
     data_action: str | None
-    body: Literal["none", "json", "form", "binary"] = "none"
+    body: Literal["none", "json", "form", "xml", "media", "text", "binary"] = "none"
+    headers: tuple[str, ...] = ()
     max_body_bytes: int = 4 * MiB
     streams: bool = False
     stores: Literal["nothing", "customer-content"] = "nothing"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -17,16 +17,24 @@ class Shelf(Generic[T]):
         self._items = items
 
     @classmethod
-    def load(cls, package: str, contract: type[T], key: str = "name", *, folders_only: bool = False) -> Shelf[T]:
+    def load(
+        cls,
+        package: str,
+        contract: type[T],
+        key: str = "name",
+        *,
+        folders_only: bool = False,
+        beside: Collection[str] = (),
+    ) -> Shelf[T]:
         """Import each module or folder directly below the package and take its `PLUGIN`.
 
-        folders_only: modules beside the folders are the package's own, no plug-ins.
+        folders_only: modules beside the folders are the package's own, no plug-ins. beside: folders that are its own too.
         Raises TypeError naming the file when a plug-in is missing, does not satisfy the contract, or reuses a key.
         """
         items: dict[str, T] = {}
         parent = importlib.import_module(package)
         for found in sorted(pkgutil.iter_modules(parent.__path__), key=lambda module: module.name):
-            if found.name.startswith("_") or (folders_only and not found.ispkg):
+            if found.name.startswith("_") or found.name in beside or (folders_only and not found.ispkg):
                 continue
             module = importlib.import_module(f"{package}.{found.name}")
             plugin = getattr(module, "PLUGIN", None)

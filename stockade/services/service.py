@@ -33,6 +33,10 @@ class Call:
     body: bytes
     request_id: str
     now: float
+    query_string: str = ""
+    """As it came, with whatever credentials stood in it: for the names' spelling alone."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Those that the operation declares, names in lower case."""
     deployment: DeploymentPolicy | None = None
     parsed: Any = None
 
@@ -98,8 +102,8 @@ class Service(Protocol):
         """Do the work. Raises Fault for whatever the engine cannot do."""
         ...
 
-    def refuse(self, fault: Fault, status: int) -> Mapping[str, Any]:
-        """Return the error body in the service's own dialect."""
+    def refuse(self, fault: Fault, status: int, request_id: str = "") -> Mapping[str, Any]:
+        """Return the error body in the service's own dialect. request_id: for those that put it into the body."""
         ...
 
     async def close(self) -> None:

@@ -67,19 +67,28 @@ class UpstreamPool:
         self._open: set[UpstreamConnection] = set()
         self._opening = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._heads: dict[tuple[str, str, str, str], bytes] = {}
+        self._heads: dict[tuple[object, ...], bytes] = {}
         self._limits: Deadlines | None = None
 
     async def request(
-        self, method: str, path: str, body: bytes, *, content_type: str = "application/json", accept: str = "*/*"
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        *,
+        content_type: str = "application/json",
+        accept: str = "*/*",
+        headers: tuple[tuple[str, str], ...] = (),
     ) -> UpstreamReply:
         """Send one request and return the reply.
 
-        path: below the target's base path. A kept-alive connection that the engine closed just as we used it is replaced once, by a
+        path: below the target's base path. headers: further ones, names in lower case and none of those that are written here.
+
+        A kept-alive connection that the engine closed just as we used it is replaced once, by a
         fresh one, and only when not one byte of a reply had arrived.
         Raises Fault(UNAVAILABLE) when no connection can be had, UPSTREAM_FAILED and UPSTREAM_TIMEOUT as `UpstreamConnection.exchange` does.
         """
-        head = self._head(method, path, content_type, accept) + b"%d\r\n\r\n" % len(body)
+        head = self._head(method, path, content_type, accept, headers) + b"%d\r\n\r\n" % len(body)
         connection = await self._acquire()
         try:
             return await connection.exchange(head, body, self._reply_timeout_s)
@@ -94,15 +103,18 @@ class UpstreamPool:
         for connection in tuple(self._open):
             connection.abort()
 
-    def _head(self, method: str, path: str, content_type: str, accept: str) -> bytes:
-        key = (method, path, content_type, accept)
+    def _head(
+        self, method: str, path: str, content_type: str, accept: str, headers: tuple[tuple[str, str], ...]
+    ) -> bytes:
+        key = (method, path, content_type, accept, headers)
         head = self._heads.get(key)
         if head is None:
             lines = [f"{method} {self.target.base_path}{path} HTTP/1.1", f"host: {self.target.host_header}"]
             if self.target.credential is not None:
                 name, secret = self.target.credential
                 lines.append(f"{name}: {secret.reveal_text()}")
-            lines += [f"content-type: {content_type}", f"accept: {accept}", "content-length: "]
+            lines += [f"content-type: {content_type}", f"accept: {accept}"] if content_type else [f"accept: {accept}"]
+            lines += [*(f"{name}: {value}" for name, value in headers), "content-length: "]
             if " " in path or not all(line.isascii() and line.isprintable() for line in lines):
                 raise Fault(FaultKind.INVALID, "The head of the request to the model server would break in two.")
             head = "\r\n".join(lines).encode()

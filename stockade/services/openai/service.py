@@ -15,7 +15,7 @@ import msgspec
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.policy.snapshot import AccountPolicy, DeploymentPolicy, Snapshot
 from stockade.policy.uris.found import FoundUri
-from stockade.services.dialect import STATUS
+from stockade.services.dialect import STATUS, gateway_body
 from stockade.services.openai.catalogue import catalogue, is_built_in, label
 from stockade.services.openai.engines.engine import Engine, engine_for
 from stockade.services.openai.operations import OPERATIONS
@@ -156,8 +156,10 @@ class OpenAIService:
                 return _json(_deployment(found))
         raise Fault(FaultKind.NOT_FOUND, "Resource not found")
 
-    def refuse(self, fault: Fault, status: int) -> Mapping[str, Any]:
+    def refuse(self, fault: Fault, status: int, request_id: str = "") -> Mapping[str, Any]:
         """Wrap a fault as Azure OpenAI does: `{"error": {"code", "message", "param", "type"}}`."""
+        if fault.kind is FaultKind.OUTBOUND_DENIED:
+            return gateway_body(fault, request_id)
         error: dict[str, Any] = {"code": fault.code or STATUS[fault.kind][1], "message": fault.message}
         if fault.target is not None:
             error |= {"param": fault.target, "type": "invalid_request_error"}

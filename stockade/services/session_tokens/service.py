@@ -58,8 +58,8 @@ class SessionTokenService:
         token = await asyncio.to_thread(self._tokens.issue, credential, location, call.now)
         return Reply(200, token.encode(), "application/jwt; charset=us-ascii")
 
-    def refuse(self, fault: Fault, status: int) -> Mapping[str, Any]:
-        return gateway_body(fault)
+    def refuse(self, fault: Fault, status: int, request_id: str = "") -> Mapping[str, Any]:
+        return gateway_body(fault, request_id)
 
     async def close(self) -> None:
         return

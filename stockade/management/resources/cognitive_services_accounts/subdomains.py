@@ -21,7 +21,7 @@ _PATTERN = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,62}[a-zA-Z0-9])")
 # host name beside ours. Names that are, or may become, either of them can be nobody's.
 RESERVED = frozenset(
     """
-    agents ai anomalydetector api audio batch breaksentence cognitiveservices computervision console contentmoderator contentsafety
+    agents ai anomalydetector api audio avatar batch breaksentence cognitiveservices computervision console contentmoderator contentsafety
     contentunderstanding customvision customvoice detect dictionary documentintelligence face formrecognizer health healthz
     immersivereader language languages livez localhost login luis management metadata metrics metricsadvisor models openai personalizer
     providers qnamaker readyz speech speechtotext status stockade sts stt subscriptions text texttospeech translate translator

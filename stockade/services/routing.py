@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from stockade.kernel.operation import Operation
 from stockade.services.service import Service
 
+VERSION = "version"
+"""The name of a path segment that holds an api-version (`/face/{version}/detect`); only a well-formed one matches."""
+
 _API_VERSION = re.compile(
-    r"\d{4}-\d{2}-\d{2}(?:-preview)?|preview|latest|v?\d{1,4}(?:\.\d{1,4}){0,2}(?:-preview(?:\.\d{1,4})?)?",
+    r"v?\d{4}-\d{2}-\d{2}(?:-preview)?|preview|latest|v?\d{1,4}(?:\.\d{1,4}){0,2}(?:-preview(?:\.\d{1,4})?)?",
     re.IGNORECASE | re.ASCII,
 )
 
@@ -27,6 +30,8 @@ class Route:
 @dataclass(slots=True)
 class _Node:
     children: dict[str, _Node] = field(default_factory=dict)
+    suffixed: dict[str, tuple[str, _Node]] = field(default_factory=dict)
+    """By what follows a parameter in the same segment: `{id}:analyze` stands under `:analyze`."""
     parameter: tuple[str, _Node] | None = None
     operations: dict[tuple[str, str], tuple[Service, Operation]] = field(default_factory=dict)
 
@@ -54,15 +59,22 @@ class Router:
         for segment in path[1:].split("/"):
             child = node.children.get(segment.lower())
             if child is None:
+                if node.suffixed:
+                    found = _suffixed(node, segment)
+                    if found is not None:
+                        name, values[name], node = found[0], found[1], found[2]
+                        continue
                 if node.parameter is None or not segment:
                     return None
                 name, child = node.parameter
                 values[name] = segment
             node = child
+        if VERSION in values and not is_api_version(values[VERSION]):
+            return None
         for wanted in ((method, kind or ""), (method, "")):
-            found = node.operations.get(wanted)
-            if found is not None:
-                return Route(found[0], found[1], values)
+            row = node.operations.get(wanted)
+            if row is not None:
+                return Route(row[0], row[1], values)
         if kind is None:
             for (of_method, _), (service, operation) in node.operations.items():
                 if of_method == method:
@@ -73,9 +85,17 @@ class Router:
         node = self._root
         for segment in operation.path[1:].split("/"):
             if segment.startswith("{"):
-                if node.parameter is None:
-                    node.parameter = (segment[1:-1], _Node())
-                node = node.parameter[1]
+                name, _, suffix = segment[1:].partition("}")
+                known = node.suffixed.get(suffix.lower()) if suffix else node.parameter
+                if known is None:
+                    known = (name, _Node())
+                    if suffix:
+                        node.suffixed[suffix.lower()] = known
+                    else:
+                        node.parameter = known
+                if known[0] != name:
+                    raise ValueError(f"{operation.path} calls '{known[0]}' of another path '{name}'")
+                node = known[1]
             else:
                 node = node.children.setdefault(segment.lower(), _Node())
         for kind in service.kinds or {""}:
@@ -83,6 +103,13 @@ class Router:
             if key in node.operations:
                 raise ValueError(f"{operation.method} {operation.path} is declared twice for kind {kind or 'any'}")
             node.operations[key] = (service, operation)
+
+
+def _suffixed(node: _Node, segment: str) -> tuple[str, str, _Node] | None:
+    """Return name, value and node of a parameter with a fixed end (`{id}:analyze`); None when the segment has no such end."""
+    value, colon, end = segment.rpartition(":")
+    found = node.suffixed.get(f":{end.lower()}") if colon and value else None
+    return (found[0], value, found[1]) if found is not None else None
 
 
 def is_api_version(text: str | None) -> bool:
