@@ -1,4 +1,4 @@
-"""JSON: reading it in the one way there is, and finding values by declared paths (`messages[*].content[*].image_url.url`), and putting content there."""
+"""JSON: reading it in the one way there is; finding texts by declared paths (`messages[*].content[*].image_url.url`), and putting content there."""
 
 from __future__ import annotations
 
