@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stockade import __version__
-from stockade.cli import account, audit, environment, identity, keys, outcome, server
+from stockade.cli import account, audit, doctor, environment, identity, keys, outcome, server
 from stockade.cli.arm import NOT_RUNNING, NotRunning
 from stockade.cli.context import DataDir, err, out
 from stockade.kernel.faults import Fault
@@ -31,6 +31,7 @@ app.command(rich_help_panel="Server")(server.up)
 app.command(rich_help_panel="Server")(server.serve)
 app.command(rich_help_panel="Server")(server.status)
 app.command(rich_help_panel="Server")(server.ca)
+app.command(rich_help_panel="Server")(doctor.doctor)
 app.command("env", rich_help_panel="Clients")(environment.env)
 app.command(
     "run",

@@ -34,7 +34,7 @@ from stockade.kernel.faults import Fault
 from stockade.policy.snapshot import PrivateEndpointPolicy, Snapshot
 from stockade.serve import child, logs, private_states, questions, wire
 from stockade.serve.private_states import ListenerState
-from stockade.settings import Settings
+from stockade.settings import Listen, Settings
 
 LOOK_S: Final = 0.25
 RETRY_S: Final = 1.0
@@ -177,7 +177,7 @@ class PrivateListeners:
             opened.listen(wire.BACKLOG)
         except OSError as failure:
             opened.close()
-            raise Unusable(_why(failure, self._settings.listen.private_port)) from failure
+            raise Unusable(_why(failure, self._settings.listen)) from failure
         return opened
 
     def _stop(self, place: Place) -> None:
@@ -264,14 +264,18 @@ async def _end(server: _Server, serving: asyncio.Task[None]) -> None:
     await asyncio.gather(serving, return_exceptions=True)
 
 
-def _why(failure: OSError, port: int) -> str:
+def _why(failure: OSError, listen: Listen) -> str:
     match failure.errno:
         case errno.EADDRNOTAVAIL:
             return "it is not an address of this machine (give it to an interface, or route it here)"
+        case errno.EADDRINUSE if listen.private_port == listen.data_port and listen.host in {"0.0.0.0", "::", ""}:  # noqa: S104
+            return (
+                f"the public listener takes port {listen.data_port} of every address (set listen.host to one of them)"
+            )
         case errno.EADDRINUSE:
-            return f"its port {port} is in use"
+            return f"its port {listen.private_port} is in use"
         case errno.EACCES | errno.EPERM:
-            return f"this user may not listen on its port {port}"
+            return f"this user may not listen on its port {listen.private_port}"
     return f"it cannot be listened on: {failure.strerror}"
 
 

@@ -1,0 +1,84 @@
+"""`stockade doctor`: whether names, listeners, certificates and engines fit together, and what has to change when they do not."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from stockade.cli import diagnosis, outcome, resolution
+from stockade.cli.account import OutputFormat
+from stockade.cli.arm import connect
+from stockade.cli.context import DataDir, out, running_settings
+from stockade.cli.diagnosis import Diagnosis, Finding
+from stockade.serve import private_states
+
+_MARKS = {"ok": ("ok   ", "green"), "note": ("note ", "yellow"), "wrong": ("WRONG", "bold red")}
+
+
+def doctor(
+    account: Annotated[
+        str, typer.Argument(help="An AI account: its name or ARM id. [default: all of them]", show_default=False)
+    ] = "",
+    server: Annotated[
+        str,
+        typer.Option(
+            "--server", help="Ask this name server, as callers do who use it: IP or IP:PORT.", show_default=False
+        ),
+    ] = "",
+    form: OutputFormat = "table",
+    data_dir: DataDir = None,
+) -> None:
+    """Resolve accounts' names as callers would, connect, and say what is wrong and what DNS has to change.
+
+    Ends with 1 when something is wrong.
+    """
+    from stockade.cli.engine_exposure import engines
+
+    if server:
+        try:
+            resolution.name_server(server)
+        except ValueError as failure:
+            raise typer.BadParameter(str(failure), param_hint="--server") from failure
+    settings = running_settings()
+    arm = connect(settings)
+    chosen = [arm.account(account)] if account else arm.accounts()
+    states = private_states.read(settings)
+    asked = Diagnosis(settings, server, states or ())
+    accounts = {
+        one.name: asked.account(diagnosis.subject(arm.call("GET", one.id), states))
+        for one in chosen[: diagnosis.MAX_ACCOUNTS]
+    }
+    behind = engines(settings)
+    everything = [*(finding for found in accounts.values() for finding in found), *behind]
+    healthy = all(finding.level != "wrong" for finding in everything)
+    if form == "json":
+        told = {
+            "healthy": healthy,
+            "accounts": {name: [asdict(one) for one in found] for name, found in accounts.items()},
+            "engines": [asdict(one) for one in behind],
+        }
+        sys.stdout.write(json.dumps(told, indent=2) + "\n")
+    else:
+        for name, found in accounts.items():
+            _print(name, found)
+        _print("Engines", behind)
+        out.print("Nothing is wrong." if healthy else "Something is wrong: see the lines marked WRONG.", style="bold")
+    if not healthy:
+        raise typer.Exit(outcome.FAILED)
+
+
+def _print(title: str, found: Sequence[Finding]) -> None:
+    if not found:
+        return
+    out.print(Text(title, style="bold"))
+    for finding in found:
+        mark, style = _MARKS[finding.level]
+        out.print(Text.assemble("  ", (mark, style), f"  {finding.check}: {finding.message}"))
+        for line in finding.advice:
+            out.print(Text(f"           {line}"))
