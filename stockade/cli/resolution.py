@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import re
 import socket
 import threading
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import dns.resolver
 
 TIMEOUT_S = 10.0
 QUERY_TIMEOUT_S = 2.0
+_SERVER = re.compile(r"(?:\[(?P<bracketed>[^\]]+)\]|(?P<plain>[^:\[\]]+))(?::(?P<port>[0-9]{1,5}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +38,8 @@ def resolve(name: str, server: str = "") -> Resolved:
 
 def name_server(text: str) -> tuple[str, int]:
     """Read the address of a name server and its port; ValueError."""
-    host, port = text, 53
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        port = int(rest[1:]) if rest else 53
-    elif text.count(":") == 1:
-        host, _, digits = text.partition(":")
-        port = int(digits)
+    found = _SERVER.fullmatch(text)
+    host, port = (found["bracketed"] or found["plain"], int(found["port"] or 53)) if found else (text, 53)
     if not 0 < port < 65_536:
         raise ValueError(f"{port} is no port")
     return str(ip_address(host)), port
