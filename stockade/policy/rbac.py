@@ -96,16 +96,24 @@ def grants(permission: Permission, action: str, *, data: bool) -> bool:
 
 def smallest_role(snapshot: Snapshot, action: str, *, data: bool) -> RoleDefinition | None:
     """Return the built-in role that gives an action and otherwise the least, for the refusal that names a way out."""
+    return smallest_role_for(snapshot, (action,), data=data)
+
+
+def smallest_role_for(snapshot: Snapshot, actions: tuple[str, ...], *, data: bool) -> RoleDefinition | None:
+    """Return the built-in role that gives all of the actions and otherwise the least; None when no single one does."""
 
     def compute() -> RoleDefinition | None:
         roles = [
             role for key in snapshot.keys("role") if (role := snapshot.only("role", key)) is not None and role.built_in
         ]
-        fitting = [role for role in roles if any(grants(p, action.lower(), data=data) for p in role.permissions)]
+        wanted = [action.lower() for action in actions]
+        fitting = [
+            role for role in roles if all(any(grants(p, one, data=data) for p in role.permissions) for one in wanted)
+        ]
         known = _named_actions(roles)
         return min(fitting, key=lambda role: (_breadth(role, known), role.name), default=None)
 
-    role: RoleDefinition | None = snapshot.remembered(("smallest-role", action, data), compute)
+    role: RoleDefinition | None = snapshot.remembered(("smallest-role", actions, data), compute)
     return role
 
 
