@@ -64,7 +64,9 @@ def explain(made: Decision, snapshot: Snapshot, *, keys_made: Mapping[str, float
         "outcome": made.outcome,
         "policyGeneration": made.generation,
         "steps": list(_steps(made)),
-        "wouldHelp": [one.body() for told in _refusals(made) for one in helps(told, made, snapshot)],
+        "wouldHelp": [
+            {"rule": told.rule, **one.body()} for told in _refusals(made) for one in helps(told, made, snapshot)
+        ],
         "now": _now(made, snapshot, keys_made),
     }
 
@@ -115,7 +117,7 @@ def verdict_body(verdict: Allow | Deny) -> Json:
 
 
 def _refusals(made: Decision) -> Iterable[Refusal]:
-    return (*made.reported, made.refusal) if made.refusal is not None else made.reported
+    return (made.refusal, *made.reported) if made.refusal is not None else made.reported
 
 
 def _now(made: Decision, snapshot: Snapshot, keys_made: Mapping[str, float] | None) -> Json:

@@ -314,7 +314,7 @@ def _seen(account: AccountPolicy | None, found: tuple[FoundUri, ...]) -> tuple[U
     seen = []
     for uri in found[:MAX_URIS]:
         refused = outbound.refuse(uri) if outbound is not None else None
-        scheme, host, port = _parts(uri.uri)
+        scheme, host, port = parts(uri.uri)
         seen.append(
             UriSeen(
                 uri.path[:MAX_TEXT], scheme, host, port, uri.declared, refused.reason if refused is not None else ""
@@ -323,7 +323,8 @@ def _seen(account: AccountPolicy | None, found: tuple[FoundUri, ...]) -> tuple[U
     return tuple(seen)
 
 
-def _parts(uri: str) -> tuple[str, str, str]:
+def parts(uri: str) -> tuple[str, str, str]:
+    """Return scheme (`https:`), host and port of a URI, all that is ever kept or shown of it; "" for what is not there or not readable."""
     if uri[:5].lower() == "data:":
         return "data:", "", ""
     try:

@@ -1,7 +1,8 @@
 """Taking a decision again: the same `decide()` on another snapshot, with the facts that were kept.
 
 Nothing is guessed. Where a fact is missing that the other policy asks for (the URIs of a request that nobody looked at, the rest of a URI), the
-answer is that it cannot be told, and why.
+answer is that it cannot be told, and why. One thing is taken for granted: of calls a minute, those count that were counted then, and none where
+none were, because how many there would have been hangs on all the other requests.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ _NO_RULES: Final = frozenset({"allowed", "deep_scan", "inline"})
 class Replayed:
     """What the other policy says.
 
-    verdict: None when it cannot be told; `unknown` says why then. Where an allowed verdict hangs on facts that are missing, there is none.
+    verdict: None when it cannot be told; `unknown` says why then. With an allowed verdict, `unknown` says why it cannot be told whether a control
+    in `report` would have reported it.
     """
 
     verdict: Verdict | None
@@ -59,22 +61,25 @@ def replay(made: Decision, snapshot: Snapshot, *, keys_made: Mapping[str, float]
         return Replayed(None, TOO_MANY_GROUPS) if head.rule == "role" and made.more_groups else Replayed(head)
     if made.point == "head" and (made.refusal is not None or made.outcome.startswith("failed")):
         # It did not get as far as its body. What the rules there would have said hangs on what nobody has seen.
-        return Replayed(None, BODY_NOT_READ) if _asks_of_body(account) else Replayed(head)
+        return _allowed(head, account, BODY_NOT_READ if account is not None and account.outbound is not None else "")
     body = decide(snapshot, facts, "body")
     reported = (*head.reported, *body.reported)
     if isinstance(body, Deny):
         return Replayed(Deny(body.rule, body.fault, body.because, reported))
-    missing = _missing(made, account)
-    return Replayed(None, missing) if missing else Replayed(Allow(reported))
+    return _allowed(Allow(reported), account, _missing(made, account))
 
 
-def _asks_of_body(account: AccountPolicy | None) -> bool:
-    return account is not None and account.outbound is not None and account.mode(Control.DLP) == "enforce"
+def _allowed(verdict: Allow, account: AccountPolicy | None, missing: str) -> Replayed:
+    """Return that it would be allowed, if that does not hang on what is missing of its URIs."""
+    mode = account.mode(Control.DLP) if account is not None else "off"
+    if not missing or mode == "off":
+        return Replayed(verdict)
+    return Replayed(None if mode == "enforce" else verdict, missing)
 
 
 def _missing(made: Decision, account: AccountPolicy | None) -> str:
-    """Return what would have to be known of the URIs for an enforced list to let the request pass; "" when nothing is."""
-    if account is None or account.outbound is None or account.mode(Control.DLP) != "enforce":
+    """Return what would have to be known of the URIs to say that the account's list lets the request pass; "" when nothing is missing."""
+    if account is None or account.outbound is None:
         return ""
     if not made.looked:
         return URIS_NOT_LOOKED_AT

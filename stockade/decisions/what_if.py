@@ -105,6 +105,8 @@ def compare(
         totals[change] += 1
         if change == "unknown":
             unknown[new.unknown or old.unknown] += 1
+        elif change == "same" and new.unknown:
+            unknown[f"whether it would be reported: {new.unknown}"] += 1
         name = made.principal or credential_name(made)
         caller = callers.setdefault((name, made.address, made.agent), _Caller(name, made.address, made.agent))
         caller.changes[change] += 1

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from stockade.kernel.control import Control
 from stockade.management.cognitive_services import models
 from stockade.management.cognitive_services.kinds import ACCOUNTS, KINDS
+from stockade.management.decisions import explaining, reporting, what_if
 from stockade.management.resource_type import Action, Call, Planned, Reply, ResourceType, bodies, display_id
 from stockade.management.resources.cognitive_services_accounts import (
     changes,
@@ -41,6 +42,9 @@ class Accounts(ResourceType):
             Action("regenerateKey", f"{ACCOUNTS}/regenerateKey/action", keys.regenerate_key, writes=True),
             # Not Azure's. An action of its own, and not a read: who calls an account, and from where, is not for everyone who may see it.
             Action("listKeyUsage", f"{ACCOUNTS}/listKeyUsage/action", keys.list_key_usage),
+            Action("decisions", explaining.PERMISSION, explaining.list_decisions, method="GET"),
+            Action("controlReport", explaining.PERMISSION, reporting.control_report, method="GET"),
+            Action("whatIf", explaining.PERMISSION, what_if.what_if),
             Action("skus", f"{ACCOUNTS}/skus/read", _skus, method="GET"),
             Action("usages", f"{ACCOUNTS}/usages/read", _usages, method="GET"),
             Action("models", f"{ACCOUNTS}/models/read", _models, method="GET"),
