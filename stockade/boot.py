@@ -52,7 +52,6 @@ from stockade.identity.signing_keys import KeyRing
 from stockade.identity.verify import TokenCache, verify
 from stockade.kernel.clock import SystemClock
 from stockade.kernel.principal import RejectedCredential, TokenCredential
-from stockade.kernel.shelf import Shelf
 from stockade.keys.root import RootKey
 from stockade.keys.session_token import SessionTokens
 from stockade.keys.subscription import DIGEST_PURPOSE, KeyDigester
@@ -65,8 +64,8 @@ from stockade.policy.builtin_roles import builtin_roles
 from stockade.policy.compile import Compiler
 from stockade.policy.snapshot import Snapshot
 from stockade.policy.source import SnapshotSource
+from stockade.services.installed import installed
 from stockade.services.routing import Router
-from stockade.services.service import Service
 from stockade.services.session_tokens.service import PURPOSE as SESSION_PURPOSE
 from stockade.settings import Settings
 from stockade.storage.database import Database
@@ -119,8 +118,7 @@ def data_plane(port: int | None = None) -> Gateway:
     """Build the gateway of one worker. port: where its listeners stand; None for the public one."""
     base = foundation(settings.load())
     configured, root_key = base.settings, base.root_key
-    shelf: Shelf[type] = Shelf.load("stockade.services", type, folders_only=True, beside=("uris",))
-    services: list[Service] = [plugin(configured) for plugin in shelf]
+    services = installed(configured)
     router = Router(services)
     cache, audiences, wanted = TokenCache(), ai_audiences(configured), KeysWanted(configured.run_dir)
 

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.operation import Operation
-from stockade.kernel.shelf import Shelf
+from stockade.services.installed import installed
+from stockade.services.routing import Router
+from stockade.services.service import Service
 from stockade.settings import Settings
-
-Row = tuple[frozenset[str], Operation]
 
 
 @lru_cache(1)
-def _table(settings: Settings) -> tuple[Row, ...]:
-    """Return every operation with the kinds of account it is for; an empty set: every kind."""
-    shelf: Shelf[type] = Shelf.load("stockade.services", type, folders_only=True)
-    services = [plugin(settings) for plugin in shelf]
-    return tuple((service.kinds, operation) for service in services for operation in service.operations)
+def _services(settings: Settings) -> tuple[tuple[Service, ...], Router]:
+    services = tuple(installed(settings))
+    return services, Router(services)
 
 
 def named(settings: Settings, kind: str, name: str) -> Operation:
     """Return an account kind's operation by its name in any case; Fault(INVALID) naming those there are."""
-    known = [operation for kinds, operation in _table(settings) if not kinds or kind in kinds]
+    services, _ = _services(settings)
+    known = [operation for one in services if not one.kinds or kind in one.kinds for operation in one.operations]
     for operation in known:
         if operation.name.lower() == name.lower():
             return operation
@@ -32,28 +31,11 @@ def named(settings: Settings, kind: str, name: str) -> Operation:
     raise Fault(FaultKind.INVALID, message, target="operation")
 
 
-def addressed(settings: Settings, kind: str, method: str, path: str) -> tuple[Operation, dict[str, str]]:
+def addressed(settings: Settings, kind: str, method: str, path: str) -> tuple[Operation, Mapping[str, str]]:
     """Return the operation for a method and a path below the account, and the path's values; Fault(INVALID) when there is none."""
-    found = [
-        (operation, values)
-        for kinds, operation in _table(settings)
-        if (not kinds or kind in kinds) and operation.method == method.upper()
-        if (values := _values(operation.path.split("/"), path.split("?", 1)[0].split("/"))) is not None
-    ]
-    if not found:
+    _, router = _services(settings)
+    route = router.match(method.upper(), path.partition("?")[0], kind) if path.startswith("/") else None
+    if route is None:
         message = f"No operation of an account of kind {kind} answers {method[:10]} {path[:200]}."
         raise Fault(FaultKind.INVALID, message, target="path")
-    return min(found, key=lambda one: len(one[1]))  # fixed segments win over parameters, as in the gateway
-
-
-def _values(template: Sequence[str], segments: Sequence[str]) -> dict[str, str] | None:
-    if len(template) != len(segments):
-        return None
-    pairs: Iterator[tuple[str, str]] = zip(template, segments, strict=True)
-    values: dict[str, str] = {}
-    for part, segment in pairs:
-        if part.startswith("{") and segment:
-            values[part[1:-1]] = segment
-        elif part.lower() != segment.lower():
-            return None
-    return values
+    return route.operation, route.values

@@ -154,7 +154,8 @@ def _role(snapshot: Snapshot, text: str) -> str:
 
 def _described(call: Call, document: Document, request: _Request) -> Described:
     account: AccountPolicy | None = call.snapshot.only("account", document.id)
-    kind, settings, values = document.body["kind"], call.platform.settings, dict[str, str]()
+    kind, settings = document.body["kind"], call.platform.settings
+    values: Mapping[str, str] = {}
     if request.operation:
         operation = operations.named(settings, kind, request.operation)
     elif request.path:
