@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -41,6 +42,7 @@ from stockade.gateway.idle import IdleConnections
 from stockade.gateway.quota import Quota
 from stockade.gateway.reply import ReplyHeaders
 from stockade.gateway.usage import KeyUsage
+from stockade.gateway.websocket import Address
 from stockade.identity import app as identity_app
 from stockade.identity import compilation, tenant
 from stockade.identity.audiences import ai_audiences
@@ -114,8 +116,11 @@ def foundation(configured: Settings) -> Foundation:
     )
 
 
-def data_plane(port: int | None = None) -> Gateway:
-    """Build the gateway of one worker. port: where its listeners stand; None for the public one."""
+def data_plane(port: int | None = None, websocket_tls: Callable[[Settings], ssl.SSLContext] | None = None) -> Gateway:
+    """Build the gateway of one worker.
+
+    port: where its listeners stand; None for the public one. websocket_tls: gives the context of the public WebSocket listener; None: it has none.
+    """
     base = foundation(settings.load())
     configured, root_key = base.settings, base.root_key
     services = installed(configured)
@@ -134,12 +139,14 @@ def data_plane(port: int | None = None) -> Gateway:
     usage, heads = KeyUsage(base.database), ReplyHeaders(configured.names.location)
     fetcher = Fetcher(configured.egress, resolver_for(configured.egress))
     content = InlineContent(fetcher, configured.egress.max_per_request)
+    quota, listen = Quota(RateCounters(configured.run_dir)), configured.listen
+    websockets_at = None
+    if websocket_tls is not None and listen.websocket_port:
+        websockets_at = Address(websocket_tls(configured), listen.host, listen.websocket_port)
     return Gateway(
         source=base.source,
         admission=Admission(AddressBook(configured, router.roots), router, credentials),
-        requests=HttpRequests(
-            Quota(RateCounters(configured.run_dir)), usage, heads, content, configured.limits.max_body_bytes
-        ),
+        requests=HttpRequests(quota, usage, heads, content, configured.limits.max_body_bytes, listen.websocket_port),
         clients=ClientAddresses(configured.trusted_proxies),
         usage=usage,
         audit=base.audit,
@@ -149,7 +156,11 @@ def data_plane(port: int | None = None) -> Gateway:
         heads=heads,
         limits=configured.limits,
         clock=base.clock,
-        port=port if port is not None else configured.listen.data_port,
+        port=port if port is not None else listen.data_port,
+        quota=quota,
+        content=content,
+        websocket_port=listen.websocket_port,
+        websockets_at=websockets_at,
     )
 
 

@@ -39,6 +39,8 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data_port: Port = 8443
     control_port: Port = 8444
     metadata_port: Port = 8445
+    websocket_port: Port = 8447
+    """The data plane's WebSockets; 0: none. `gateway/websocket.py` says why they have a port of their own."""
     workers: Count = 0
     """Data-plane worker processes; 0 means one per core, at most 4."""
     private_port: Port = 8446
@@ -72,6 +74,12 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     body_timeout_s: Seconds = 30.0
     request_timeout_s: Seconds = 600.0
     upstream_connect_timeout_s: Seconds = 5.0
+    websocket_timeout_s: Seconds = 3600.0
+    websocket_idle_timeout_s: Seconds = 900.0
+    websocket_message_bytes: Size = 4 * 1024 * 1024
+    """Of one message, in either direction. A session holds a few of them in memory at most."""
+    websocket_sessions: Size = 256
+    """Open at once, per data-plane worker."""
     drain_timeout_s: Size = 30
     soft_delete_hours: Count = 48
     key_rotation_guard_minutes: Count = 0
@@ -147,7 +155,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: str = "1"
     format: str = "OpenAI"
     capabilities: tuple[str, ...] = ("chatCompletion",)
-    """Of `chatCompletion`, `completion`, `embeddings`."""
+    """Of `chatCompletion`, `completion`, `embeddings`, `realtime` (only with an upstream)."""
     upstream: Upstream | None = None
     """None: the built-in engine of that name."""
 

@@ -111,8 +111,12 @@ class Live:
     @property
     def ports(self) -> tuple[int, int, int]:
         """The data, control and metadata ports."""
-        data, control, metadata = (int(self.arguments[self.arguments.index(flag) + 1]) for flag in _PORT_FLAGS)
+        data, control, metadata = (int(self.arguments[self.arguments.index(flag) + 1]) for flag in _PORT_FLAGS[:3])
         return data, control, metadata
+
+    @property
+    def websocket_port(self) -> int:
+        return int(self.arguments[self.arguments.index("--websocket-port") + 1])
 
     def account_id(self, name: str) -> str:
         return f"{self.group_id}/providers/Microsoft.CognitiveServices/accounts/{name}"
@@ -234,7 +238,7 @@ def start(
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "STOCKADE_DATA_DIR": str(data_dir), **(variables or {})}
     if database_url:
         environment["STOCKADE_DATABASE_URL"] = database_url
-    ports = free_ports(3)
+    ports = free_ports(len(_PORT_FLAGS))
     arguments = (*(text for flag, port in zip(_PORT_FLAGS, ports, strict=True) for text in (flag, str(port))), *flags)
     log_file = data_dir.with_name(f"{data_dir.name}.log")
     live = Live(data_dir, arguments, environment, log_file, _launch(data_dir, arguments, environment, log_file))
@@ -303,7 +307,7 @@ def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 30) -> 
     raise AssertionError(f"not within {timeout_s} seconds: {what}")
 
 
-_PORT_FLAGS = ("--data-port", "--control-port", "--metadata-port")
+_PORT_FLAGS = ("--data-port", "--control-port", "--metadata-port", "--websocket-port")
 
 
 def _launch(

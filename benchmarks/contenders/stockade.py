@@ -70,6 +70,7 @@ def serving(place: Place, models: Sequence[str]) -> Iterator[tuple[subprocess.Po
     (data / "settings.toml").write_text(_settings(place, models))
     command = [sys.executable, "-m", "stockade", "serve", "--data-dir", str(data), "--workers", "1"]
     command += ["--data-port", str(port), "--control-port", str(control_port), "--metadata-port", str(free_port())]
+    command += ["--websocket-port", "0"]
     log = place.folder / "stockade.log"
     with started([*command, "--log-level", "warning"], core=place.core, log=log, environment=_ENVIRONMENT) as process:
         wait_until_open([port, control_port], process, log, timeout_s=120)

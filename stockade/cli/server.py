@@ -44,6 +44,16 @@ MetadataPort = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+WebSocketPort = Annotated[
+    int | None,
+    typer.Option(
+        "--websocket-port",
+        min=0,
+        max=65535,
+        help="The data plane's WebSockets; 0: none. [default: 8447]",
+        rich_help_panel=_PANEL,
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -72,6 +82,7 @@ def up(
     data_port: DataPort = None,
     control_port: ControlPort = None,
     metadata_port: MetadataPort = None,
+    websocket_port: WebSocketPort = None,
     workers: Workers = None,
     database_url: DatabaseUrl = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing when started.")] = False,
@@ -81,7 +92,7 @@ def up(
     """Set up what is missing, start the server, print how to use it, and run until Ctrl-C."""
     from stockade.cli.banner import print_banner
 
-    overrides = _overrides(host, data_port, control_port, metadata_port, workers)
+    overrides = _overrides(host, data_port, control_port, metadata_port, websocket_port, workers)
     settings = _settings(overrides, database_url)
     say = (lambda _: None) if quiet else (lambda step: err.print(f"[dim]{step}…[/]"))
 
@@ -97,13 +108,14 @@ def serve(
     data_port: DataPort = None,
     control_port: ControlPort = None,
     metadata_port: MetadataPort = None,
+    websocket_port: WebSocketPort = None,
     workers: Workers = None,
     database_url: DatabaseUrl = None,
     log_level: Level = "info",
     data_dir: DataDir = None,
 ) -> None:
     """Like `up`, for a service manager: no screen, and the log from level info on."""
-    overrides = _overrides(host, data_port, control_port, metadata_port, workers)
+    overrides = _overrides(host, data_port, control_port, metadata_port, websocket_port, workers)
     raise typer.Exit(_serve(_settings(overrides, database_url), overrides, log_level, lambda _: None, lambda: None))
 
 
@@ -194,13 +206,19 @@ def _settings(overrides: dict[str, Any], database_url: str | None) -> Settings:
 
 
 def _overrides(
-    host: str | None, data_port: int | None, control_port: int | None, metadata_port: int | None, workers: int | None
+    host: str | None,
+    data_port: int | None,
+    control_port: int | None,
+    metadata_port: int | None,
+    websocket_port: int | None,
+    workers: int | None,
 ) -> dict[str, Any]:
     listen = {
         "host": host,
         "data_port": data_port,
         "control_port": control_port,
         "metadata_port": metadata_port,
+        "websocket_port": websocket_port,
         "workers": workers,
     }
     given = {name: value for name, value in listen.items() if value is not None}

@@ -23,13 +23,16 @@ from stockade.audit.log import AuditLog
 from stockade.decisions.ring import DecisionRing
 from stockade.gateway.address import ClientAddresses
 from stockade.gateway.admission import Admission, Place
+from stockade.gateway.content import InlineContent
 from stockade.gateway.exchange import Exchange
 from stockade.gateway.head import Queries, read_head
 from stockade.gateway.http import HttpRequests
 from stockade.gateway.idle import IdleConnections
+from stockade.gateway.quota import Quota
 from stockade.gateway.reply import ReplyHeaders
 from stockade.gateway.running import Running
 from stockade.gateway.usage import KeyUsage
+from stockade.gateway.websocket import Address, WebSockets
 from stockade.kernel.clock import Clock
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
@@ -59,12 +62,33 @@ class Gateway:
         limits: Limits,
         clock: Clock,
         port: int,
+        quota: Quota,
+        content: InlineContent,
+        websocket_port: int,
+        websockets_at: Address | None,
     ) -> None:
         self._source, self._admission, self._requests, self._clients = source, admission, requests, clients
         self._usage, self._audit, self._heads, self._clock = usage, audit, heads, clock
         self._decisions = decisions
         self._running = Running(limits.body_timeout_s, limits.request_timeout_s, source.current, admission.again)
-        self._idle = IdleConnections(port, limits.header_timeout_s, self._running.peers)
+        self._idle = [IdleConnections(port, limits.header_timeout_s, self._running.peers)]
+        self.websockets = WebSockets(
+            source=source,
+            admission=admission,
+            clients=clients,
+            quota=quota,
+            usage=usage,
+            content=content,
+            audit=audit,
+            decisions=decisions,
+            heads=heads,
+            running=self._running,
+            limits=limits,
+            clock=clock,
+        )
+        self._websockets_at = websockets_at
+        if websocket_port:
+            self._idle.append(IdleConnections(websocket_port, limits.header_timeout_s, self._running.peers))
         self._loop: asyncio.AbstractEventLoop | None = None
         """Kept from the start: asking for it is a system call, see `upstream/deadlines.py`."""
         self._queries = Queries()
@@ -74,15 +98,21 @@ class Gateway:
         self._audit.start()
         self._usage.start()
         self._decisions.start()
-        self._idle.start()
+        for idle in self._idle:
+            idle.start()
         self._source.current()
+        if self._websockets_at is not None:
+            loop.run_until_complete(self.websockets.listen(self._websockets_at))
         # Policy is large and lives long; requests are small and die by reference count. Without this, collections cost a tenth of the CPU
         # with ten thousand accounts loaded.
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._idle.close()
+        if not loop.is_running():  # whoever runs it has closed them
+            loop.run_until_complete(self.websockets.close())
+        for idle in self._idle:
+            idle.close()
         self._usage.close()
         self._decisions.close()
         self._audit.close()
@@ -95,7 +125,10 @@ class Gateway:
         await self.handle(scope, proto)
 
     async def handle(self, scope: Any, proto: Any, private_endpoint: str | None = None) -> None:
-        """Answer one request. private_endpoint: the connection whose listener took it, None on the public one."""
+        """Answer one request. private_endpoint: the connection whose listener took it, None on the public one.
+
+        WebSockets have listeners of their own: `websockets`.
+        """
         if scope.proto != "http":
             proto.close(404)
             return

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 from stockade.egress.fetch import Budget, Content, Fetcher, Trail
 from stockade.gateway.exchange import Exchange
@@ -22,7 +23,7 @@ from stockade.policy.decide import decide
 from stockade.policy.facts import Facts
 from stockade.policy.uris.found import FoundUri
 from stockade.policy.uris.loss_prevention import LossPrevention
-from stockade.services.service import Call, Service
+from stockade.services.service import Call
 
 RULE: Final = "egress"
 """Stands in records and decisions where the platform itself would not go: an inside address, another scheme, too many redirects."""
@@ -36,14 +37,22 @@ class _Failed:
     denied: Deny | None
 
 
+class Holder(Protocol):
+    """What contents are given to: a service, for the body of a call, or a session, for one message of it."""
+
+    def inline(self, call: Call, contents: Mapping[str, str]) -> None:
+        """As `Service.inline`."""
+        ...
+
+
 class InlineContent:
     """Fetches for the requests of one process."""
 
     def __init__(self, fetcher: Fetcher, max_per_request: int) -> None:
         self._fetcher, self._max_per_request = fetcher, max_per_request
 
-    async def hand_over(self, exchange: Exchange, facts: Facts, call: Call, service: Service, limit: int) -> None:
-        """Fetch every content that may stand inline and give it to the service.
+    async def hand_over(self, exchange: Exchange, facts: Facts, call: Call, holder: Holder, limit: int) -> None:
+        """Fetch every content that may stand inline and give it to whoever holds the request.
 
         limit: bytes of a whole body; contents that would make the body larger raise Fault(TOO_LARGE). Fault(OUTBOUND_DENIED) and others as
         `Fetcher.fetch`, with the place of the URI as target. Two places with one URI are fetched once.
@@ -61,7 +70,7 @@ class InlineContent:
         fetching = _Fetching(self._fetcher, exchange, facts, call, outbound, Budget((limit - len(call.body)) * 3 // 4))
         contents = await fetching.all(places)
         if contents:
-            service.inline(call, contents)
+            holder.inline(call, contents)
 
 
 class _Fetching:

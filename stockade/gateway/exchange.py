@@ -54,6 +54,7 @@ class Exchange:
     reads_body: bool = False
     ended_by: EndedBy = ""
     watch: asyncio.Task[None] | None = None
+    longest_s: float | None = None
 
     def __init__(self, proto: Any, scope: Any, now: float, loop: asyncio.AbstractEventLoop) -> None:
         self.id = new_guid()

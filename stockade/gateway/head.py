@@ -12,7 +12,9 @@ from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.operation import Operation
 
 MAX_QUERY = 8 * 1024
-_KEY_QUERY = "subscription-key"
+HTTP_KEYS = frozenset({"subscription-key"})
+WEBSOCKET_KEYS = frozenset({"subscription-key", "api-key"})
+"""Parameters that hold a key. A browser cannot set the headers of a WebSocket, and Azure OpenAI takes `api-key` in the query there."""
 _CACHE = 1024
 
 
@@ -59,7 +61,8 @@ def declared_headers(operation: Operation, headers: Any) -> dict[str, str]:
 class Queries:
     """Parses query strings, and remembers short ones without a key in them: most callers send the same few."""
 
-    def __init__(self) -> None:
+    def __init__(self, keys: frozenset[str] = HTTP_KEYS) -> None:
+        self._keys = keys
         self._known: dict[str, Mapping[str, str]] = {}
 
     def read(self, text: str, presented: Presented) -> Mapping[str, str]:
@@ -76,7 +79,7 @@ class Queries:
         values: dict[str, str] = {}
         for name, value in pairs:
             lowered = name.lower()
-            if lowered == _KEY_QUERY:
+            if lowered in self._keys:
                 presented.add_key(value)
                 presented.in_query = True
             elif values.setdefault(lowered, value) != value:

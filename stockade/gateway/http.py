@@ -35,10 +35,20 @@ class HttpRequests:
     """Serves what the head admitted."""
 
     def __init__(
-        self, quota: Quota, usage: KeyUsage, heads: ReplyHeaders, content: InlineContent, max_body_bytes: int
+        self,
+        quota: Quota,
+        usage: KeyUsage,
+        heads: ReplyHeaders,
+        content: InlineContent,
+        max_body_bytes: int,
+        websocket_port: int,
     ) -> None:
         self._quota, self._usage, self._heads, self._max_body_bytes = quota, usage, heads, max_body_bytes
         self._content = content
+        where = (
+            f"on port {websocket_port} of this host" if websocket_port else "which this platform's settings turn off"
+        )
+        self._elsewhere = f"This operation is a WebSocket, {where}."
 
     async def serve(
         self, exchange: Exchange, admitted: Admitted, snapshot: Snapshot, path: str, query: Mapping[str, str]
@@ -46,6 +56,8 @@ class HttpRequests:
         """Read the body, decide on it, and answer; Fault for every refusal."""
         proto, route, account, credential = exchange.proto, admitted.route, admitted.account, admitted.credential
         operation = route.operation
+        if operation.websocket:
+            raise Fault(FaultKind.UPGRADE_REQUIRED, self._elsewhere)
         limit = min(operation.max_body_bytes, self._max_body_bytes)
         data = b""
         if operation.body != "none":

@@ -34,6 +34,8 @@ class Request(Protocol):
     reads_body: bool
     ended_by: EndedBy
     watch: asyncio.Task[None] | None
+    longest_s: float | None
+    """How long it may take; None: as long as any other. A WebSocket session lasts longer, and notices itself that its client has gone."""
     snapshot: Snapshot | None
     denied: Deny | None
 
@@ -85,9 +87,9 @@ class Running(Generic[R]):
             lasted = now - request.began
             if request.reads_body and lasted >= self._body_timeout_s:
                 self._end(request, "slow-body")
-            elif lasted >= self._request_timeout_s:
+            elif lasted >= (self._request_timeout_s if request.longest_s is None else request.longest_s):
                 self._end(request, "deadline")
-            elif request.watch is None and not request.reads_body and lasted >= LOOK_S:
+            elif request.watch is None and request.longest_s is None and not request.reads_body and lasted >= LOOK_S:
                 request.watch = loop.create_task(self._disconnected(request))
         self._timer = loop.call_later(LOOK_S, self._look) if self._requests else None
 

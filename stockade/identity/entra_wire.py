@@ -29,6 +29,7 @@ BY_KIND: Final[Mapping[FaultKind, tuple[int, str, str]]] = {
     FaultKind.NOT_FOUND: (404, "invalid_request", "90023"),
     FaultKind.DEPLOYMENT_NOT_FOUND: (404, "invalid_request", "90023"),
     FaultKind.METHOD_NOT_ALLOWED: (405, "invalid_request", "900561"),
+    FaultKind.UPGRADE_REQUIRED: (426, "invalid_request", "90023"),
     FaultKind.CONFLICT: (409, "invalid_request", "90023"),
     FaultKind.PRECONDITION_FAILED: (412, "invalid_request", "90023"),
     FaultKind.TOO_LARGE: (413, "invalid_request", "90023"),

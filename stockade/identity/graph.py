@@ -56,6 +56,7 @@ BY_KIND: Final[Mapping[FaultKind, tuple[int, str]]] = {
     FaultKind.NOT_FOUND: (404, "Request_ResourceNotFound"),
     FaultKind.DEPLOYMENT_NOT_FOUND: (404, "Request_ResourceNotFound"),
     FaultKind.METHOD_NOT_ALLOWED: (405, "Request_BadRequest"),
+    FaultKind.UPGRADE_REQUIRED: (426, "Request_BadRequest"),
     FaultKind.CONFLICT: (409, "Request_MultipleObjectsWithSameKeyValue"),
     FaultKind.PRECONDITION_FAILED: (412, "Request_BadRequest"),
     FaultKind.TOO_LARGE: (413, "Request_BadRequest"),

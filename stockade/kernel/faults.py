@@ -42,6 +42,8 @@ class FaultKind(StrEnum):
     """The account has no such model deployment."""
     METHOD_NOT_ALLOWED = "MethodNotAllowed"
     """The path exists, the method does not."""
+    UPGRADE_REQUIRED = "UpgradeRequired"
+    """The operation is a WebSocket, and the request came over plain HTTP."""
     CONFLICT = "Conflict"
     """The resource's state does not admit the change."""
     PRECONDITION_FAILED = "PreconditionFailed"

@@ -37,12 +37,13 @@ class Operation:
     body:           whether and as what a body is read: `form` is multipart or urlencoded, `xml` includes SSML, `media` is JSON, a
                     multipart form or a file (image, audio, document), as its content type says; `text` and `binary` are not looked into.
     headers:        request headers, in lower case, that the operation reads; no others reach an upstream.
-    max_body_bytes: bodies above it are refused with 413 before they are read to the end.
+    max_body_bytes: bodies above it are refused with 413 before they are read to the end; of a WebSocket, messages (close code 1009).
     streams:        whether the reply may be a stream of server-sent events.
     stores:         what customer content the operation leaves on this platform.
     uris:           the request fields that carry URIs, for loss prevention.
     versioned:      whether a well-formed `api-version` query parameter is required.
     bearer_key:     whether a bearer value that is no JWT is tried as a subscription key (OpenAI's own client on `/openai/v1`).
+    websocket:      it is a session of messages over a WebSocket. `uris` are then paths within each message.
     """
 
     name: str
@@ -57,3 +58,4 @@ class Operation:
     uris: tuple[UriField, ...] = ()
     bearer_key: bool = False
     versioned: bool = True
+    websocket: bool = False

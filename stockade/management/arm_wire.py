@@ -37,6 +37,7 @@ STATUS: Mapping[FaultKind, tuple[int, str]] = {
     FaultKind.NOT_FOUND: (404, "ResourceNotFound"),
     FaultKind.DEPLOYMENT_NOT_FOUND: (404, "DeploymentNotFound"),
     FaultKind.METHOD_NOT_ALLOWED: (405, "MethodNotAllowed"),
+    FaultKind.UPGRADE_REQUIRED: (426, "UpgradeRequired"),
     FaultKind.CONFLICT: (409, "Conflict"),
     FaultKind.PRECONDITION_FAILED: (412, "PreconditionFailed"),
     FaultKind.TOO_LARGE: (413, "RequestEntityTooLarge"),

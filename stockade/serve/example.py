@@ -39,6 +39,7 @@ EXAMPLE_SETTINGS = """\
 # data_port = 8443
 # control_port = 8444
 # metadata_port = 8445
+# websocket_port = 8447        # the data plane's WebSockets; 0: none
 # workers = 0                  # data-plane processes; 0: one per core, at most 4
 # private_port = 8446          # private endpoints: each on an address of its own, and only in these networks of this machine
 # private_networks = ["127.0.0.0/8"]

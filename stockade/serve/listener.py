@@ -28,7 +28,7 @@ Plane = Literal["data", "control"]
 
 def data_application() -> Any:
     """Make the gateway in a worker process."""
-    return _in_worker("data", boot.data_plane)
+    return _in_worker("data", lambda: boot.data_plane(websocket_tls=wire.websocket_tls))
 
 
 def control_application() -> Any:

@@ -21,7 +21,9 @@ def ports_in_use(settings: Settings) -> list[int]:
     The listeners share their ports between workers, so two servers would not notice each other; a plain bind does.
     """
     listen = settings.listen
-    wanted = ((listen.host, listen.data_port), (listen.host, listen.control_port), ("127.0.0.1", listen.metadata_port))
+    wanted = [(listen.host, listen.data_port), (listen.host, listen.control_port), ("127.0.0.1", listen.metadata_port)]
+    if listen.websocket_port:
+        wanted.append((listen.host, listen.websocket_port))
     return [port for host, port in wanted if not _free(host, port)]
 
 

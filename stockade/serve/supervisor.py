@@ -131,7 +131,7 @@ class Supervisor:
                 return
             if time.monotonic() >= deadline:
                 ports = " and ".join(str(port) for port in taken)
-                flags = "--data-port, --control-port, --metadata-port"
+                flags = "--data-port, --control-port, --metadata-port, --websocket-port"
                 raise CannotServe(f"Port {ports} is in use by another program; choose others with {flags}.")
             await asyncio.sleep(PROBE_INTERVAL_S)
 
@@ -190,6 +190,7 @@ class Supervisor:
                 "data_port": listen.data_port,
                 "control_port": listen.control_port,
                 "metadata_port": listen.metadata_port,
+                "websocket_port": listen.websocket_port,
             },
             "overrides": self._overrides,
         }

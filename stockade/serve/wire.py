@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 from granian.constants import HTTPModes, SSLProtocols
@@ -20,7 +21,7 @@ def options(configured: Settings) -> dict[str, Any]:
     limits, certificate = configured.limits, tls.active_file(configured)
     return {
         "http": HTTPModes.auto,
-        "websockets": False,
+        "websockets": False,  # gateway/websocket.py says why
         "backlog": BACKLOG,
         "backpressure": CONNECTIONS,
         "http1_settings": HTTP1Settings(
@@ -36,3 +37,13 @@ def options(configured: Settings) -> dict[str, Any]:
         "ssl_key": certificate,
         "ssl_protocol_min": SSLProtocols.tls12,
     }
+
+
+def websocket_tls(configured: Settings) -> ssl.SSLContext:
+    """Return the TLS context of the WebSocket listeners: the same certificate and the same versions."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_cert_chain(tls.active_file(configured))
+    return context

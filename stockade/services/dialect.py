@@ -25,6 +25,7 @@ STATUS: Mapping[FaultKind, tuple[int, str]] = {
     FaultKind.NOT_FOUND: (404, "404"),
     FaultKind.DEPLOYMENT_NOT_FOUND: (404, "DeploymentNotFound"),
     FaultKind.METHOD_NOT_ALLOWED: (405, "MethodNotAllowed"),
+    FaultKind.UPGRADE_REQUIRED: (426, "UpgradeRequired"),
     FaultKind.CONFLICT: (409, "Conflict"),
     FaultKind.PRECONDITION_FAILED: (412, "PreconditionFailed"),
     FaultKind.TOO_LARGE: (413, "RequestTooLarge"),
@@ -70,6 +71,8 @@ def refusal_headers(fault: Fault) -> list[tuple[str, str]]:
     if fault.retry_after_s is not None and fault.kind in (FaultKind.LIMIT, FaultKind.UNAVAILABLE):
         seconds = max(1, min(MAX_RETRY_AFTER_S, round(fault.retry_after_s)))
         headers += [("retry-after", str(seconds)), ("retry-after-ms", str(seconds * 1000))]
+    if fault.kind is FaultKind.UPGRADE_REQUIRED:
+        headers.append(("upgrade", "websocket"))  # RFC 9110 section 15.5.22 asks for it
     if fault.kind in _NETWORK:
         headers.append(("policy-id", "ThrowExceptionDueToTrafficDenied"))
     return headers

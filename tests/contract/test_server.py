@@ -163,15 +163,16 @@ def test_a_port_in_use_is_one_clear_line(live: Live, tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        free = [str(one) for one in free_ports(2)]
+        free = [str(one) for one in free_ports(3)]
         done = live.cli(
             *("serve", "--data-dir", str(tmp_path / "data"), "--log-level", "error"),
             *("--control-port", str(port), "--data-port", free[0], "--metadata-port", free[1]),
+            *("--websocket-port", free[2]),
             check=False,
         )
     assert done.returncode == 1
     assert done.stderr == (
-        f"Port {port} is in use by another program; choose others with --data-port, --control-port, --metadata-port.\n"
+        f"Port {port} is in use by another program; choose others with --data-port, --control-port, --metadata-port, --websocket-port.\n"
     )
 
 
@@ -207,8 +208,9 @@ def test_the_log_is_json_lines_of_the_level_asked_for(live: Live) -> None:
 
 def test_make_up_shows_a_screen_whose_example_works(tmp_path: Path) -> None:
     """Start as `make up` does, paste what the screen says into a shell, and end with Ctrl-C."""
-    ports = free_ports(3)
-    flags = zip(("--data-port", "--control-port", "--metadata-port"), map(str, ports), strict=True)
+    ports = free_ports(4)
+    names = ("--data-port", "--control-port", "--metadata-port", "--websocket-port")
+    flags = zip(names, map(str, ports), strict=True)
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(outside.ROOT), "HOME": str(tmp_path)}
     server = subprocess.Popen(
         [

@@ -22,7 +22,7 @@ from stockade.identity.directory import Principal
 from stockade.keys.root import RootKey
 from stockade.management.resources.cognitive_services_accounts import keys as account_keys
 from stockade.policy.builtin_roles import roles
-from stockade.settings import DATA_DIR_VARIABLE, Limits, Model, Settings, Upstream
+from stockade.settings import DATA_DIR_VARIABLE, Limits, Listen, Model, Settings, Upstream
 from stockade.storage.documents import Document, State
 from stockade.storage.generation import GenerationCell
 from tests.factories.identity import World
@@ -64,9 +64,14 @@ class DataPlane:
                 capabilities=capabilities,
                 upstream=Upstream(url=upstream or "http://127.0.0.1:9/v1", model=f"real-{name}"),
             )
-            for name, capabilities in (("chatty", ("chatCompletion", "completion")), ("vectors", ("embeddings",)))
+            for name, capabilities in (
+                ("chatty", ("chatCompletion", "completion")),
+                ("vectors", ("embeddings",)),
+                ("talker", ("realtime",)),
+            )
         )
         changes.setdefault("models", models)
+        changes.setdefault("listen", Listen(websocket_port=0))
         self.settings = Settings(data_dir=folder, **changes)
         _write_settings(self.settings)
         self.world = World(folder, self.settings)
@@ -173,7 +178,7 @@ class DataPlane:
             gateway = boot.data_plane()
         finally:
             del os.environ[DATA_DIR_VARIABLE]
-        gateway._clock = self.clock
+        gateway._clock = gateway.websockets._clock = self.clock
         gateway._source.current()
         return gateway
 

@@ -27,7 +27,7 @@ FLAT = 48 * MiB
 @pytest.fixture(scope="module")
 def listener(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listener]:
     limits = Limits(header_timeout_s=1.0, body_timeout_s=1.0, max_body_bytes=16 * MiB, drain_timeout_s=5)
-    listen = Listen(data_port=free_ports(1)[0], workers=2)
+    listen = Listen(data_port=free_ports(1)[0], websocket_port=0, workers=2)
     upstream = f"http://127.0.0.1:{free_ports(1)[0]}/v1"
     running = Listener(DataPlane(tmp_path_factory.mktemp("hostile"), upstream, limits=limits, listen=listen))
     yield running

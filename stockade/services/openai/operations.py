@@ -1,7 +1,7 @@
 """Azure OpenAI's operations, on the deployment paths and on the v1 paths.
 
 Source: contracts, data-plane section 4.1 (paths), section 3 (URI fields); data actions from the built-in role Cognitive Services OpenAI
-User.
+User; events of a realtime session from openai 3.54.0, `types/realtime/*_param.py`.
 """
 
 from __future__ import annotations
@@ -46,6 +46,29 @@ _DEPLOYMENT_OPERATIONS = (
     ),
 )
 
+_REALTIME = Operation(
+    name="Realtime_Connect",
+    method="GET",
+    path="/openai/realtime",
+    data_action="OpenAI/deployments/realtime/action",
+    max_body_bytes=16 * MiB,
+    websocket=True,
+    uris=(
+        UriField("session.tools[*].server_url", use="send"),
+        UriField("response.tools[*].server_url", use="send"),
+        UriField("tools[*].server_url", use="send"),
+        UriField("target_uri", use="send"),
+        UriField("session.prompt.variables.**.image_url", inline=True),
+        UriField("session.prompt.variables.**.file_url"),
+        UriField("response.prompt.variables.**.image_url", inline=True),
+        UriField("response.prompt.variables.**.file_url"),
+        UriField("item.content[*].image_url", inline=True),
+        UriField("item.content[*].image_url.url", inline=True),
+        UriField("response.input[*].content[*].image_url", inline=True),
+        UriField("response.input[*].content[*].image_url.url", inline=True),
+    ),
+)
+
 _V1_PATHS = {
     "ChatCompletions_Create": "/openai/v1/chat/completions",
     "Completions_Create": "/openai/v1/completions",
@@ -79,4 +102,6 @@ OPERATIONS: tuple[Operation, ...] = (
         for operation in _MODELS
     ),
     *_DEPLOYMENTS,
+    _REALTIME,
+    replace(_REALTIME, path="/openai/v1/realtime", bearer_key=True, versioned=False),
 )

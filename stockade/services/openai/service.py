@@ -6,7 +6,7 @@ came. The object is written anew, so that what was checked is what is dispatched
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,12 @@ from stockade.kernel.faults import Fault, FaultKind
 from stockade.policy.snapshot import AccountPolicy, DeploymentPolicy, Snapshot
 from stockade.policy.uris.found import FoundUri
 from stockade.services.dialect import STATUS, gateway_body
+from stockade.services.openai import realtime
 from stockade.services.openai.catalogue import catalogue, is_built_in, label
 from stockade.services.openai.engines.engine import Engine, engine_for
 from stockade.services.openai.operations import OPERATIONS
 from stockade.services.service import Call, Reply, Stream
+from stockade.services.session import EngineSession, Handshake
 from stockade.services.uris import extract, members_of, replace
 from stockade.settings import Model, Settings
 from stockade.upstream.connection import UpstreamReply
@@ -76,7 +78,10 @@ class OpenAIService:
             self._served[key] = _Served(model, engine, msgspec.Raw(_encode(engine.model_name)))
 
     def read(self, call: Call) -> None:
-        """Parse the body and find the deployment."""
+        """Parse the body, or the address of a session, and find the deployment."""
+        if call.operation.websocket:
+            self._read_session(call)
+            return
         if call.operation.name not in _ROUTES:
             return
         members = _members(call.body)
@@ -87,22 +92,11 @@ class OpenAIService:
                 raise Fault(
                     FaultKind.INVALID, "The parameter 'model' is required and names a deployment.", target="model"
                 )
-        deployment = call.snapshot.only("deployment", (call.account.id, name.lower()))
-        if deployment is None:
-            raise Fault(FaultKind.DEPLOYMENT_NOT_FOUND, _DEPLOYMENT_MISSING)
-        served = self._serving(deployment)
-        model = served.model
         _, capability, required = _ROUTES[call.operation.name]
-        if capability not in model.capabilities:
-            raise Fault(
-                FaultKind.UNSUPPORTED,
-                f"The {capability} operation does not work with the specified model, {model.name}. "
-                "Please choose different model and try again.",
-            )
+        served = self._deployed(call, name, capability)
         if required not in members:
             raise Fault(FaultKind.INVALID, f"Missing required parameter: '{required}'.", target=required)
         stream = members.get("stream")
-        call.deployment = deployment
         call.parsed = _Parsed(members, stream is not None and _boolean(stream, "stream"), served)
 
     def uris(self, call: Call, *, deep: bool) -> tuple[FoundUri, ...]:
@@ -165,9 +159,80 @@ class OpenAIService:
             error |= {"param": fault.target, "type": "invalid_request_error"}
         return {"error": error}
 
+    # A realtime session: `services/session.py`.
+
+    def subprotocol(self, offered: Sequence[str]) -> str | None:
+        """Speak `realtime` with a browser; other clients name none."""
+        return realtime.SUBPROTOCOL if realtime.SUBPROTOCOL in offered else None
+
+    async def open(self, call: Call, handshake: Handshake) -> EngineSession:
+        """Open the session with the engine of the deployment's model."""
+        served: _Served = call.parsed
+        return await realtime.open_session(served.engine, call.query.get("intent"), handshake)
+
+    def message(self, call: Call, text: str) -> realtime.Event:
+        """Parse an event, and name the engine's model wherever it names one."""
+        return realtime.read_event(text, call.parsed.engine_model)
+
+    def message_uris(self, call: Call, message: realtime.Event, *, deep: bool) -> tuple[FoundUri, ...]:
+        """Look into the members that may carry URIs, and write them anew as they were read."""
+        fields = call.operation.uris
+        names = {field.at.partition("[")[0].partition(".")[0] for field in fields}
+        looked_at = realtime.look_at(message, tuple(names))
+        return tuple(
+            FoundUri(path, uri, inline=field.inline) for field in fields for path, uri in extract([field.at], looked_at)
+        )
+
+    def inline_message(self, call: Call, message: realtime.Event, contents: Mapping[str, str]) -> None:
+        """Put images in the place of their URIs."""
+        for name, placed in members_of(contents).items():
+            value = {name: message.looked_at[name]}
+            for path, content in placed.items():
+                replace(value, path, content)
+            message.members[name] = msgspec.Raw(_encode(value[name]))
+
+    def dispatched(self, call: Call, message: realtime.Event) -> str:
+        """Return the event as it goes to the engine."""
+        return realtime.event_text(message)
+
+    def error_event(self, fault: Fault, message: realtime.Event | None = None) -> str:
+        """Return the `error` event that tells of a fault."""
+        return realtime.error_event(fault, message)
+
     async def close(self) -> None:
         for served in self._served.values():
             served.engine.close()
+
+    def _read_session(self, call: Call) -> None:
+        query = call.query
+        names = {query[name].lower() for name in ("deployment", "model") if query.get(name)}
+        if query.get("call_id"):
+            raise Fault(FaultKind.UNSUPPORTED, "Calls (SIP, WebRTC) are not offered here.", target="call_id")
+        if query.get("intent", "transcription") != "transcription":
+            raise Fault(FaultKind.INVALID, "The parameter 'intent' can only be 'transcription'.", target="intent")
+        wanted = "model" if call.operation.bearer_key else "deployment"
+        if not names:
+            raise Fault(
+                FaultKind.INVALID, f"The parameter '{wanted}' is required and names a deployment.", target=wanted
+            )
+        if len(names) > 1:
+            raise Fault(FaultKind.INVALID, "The parameters 'deployment' and 'model' name two.", target=wanted)
+        call.parsed = self._deployed(call, names.pop(), realtime.CAPABILITY)
+
+    def _deployed(self, call: Call, name: str, capability: str) -> _Served:
+        """Find the deployment of that name, note it in the call, and return what serves it."""
+        deployment = call.snapshot.only("deployment", (call.account.id, name.lower()))
+        if deployment is None:
+            raise Fault(FaultKind.DEPLOYMENT_NOT_FOUND, _DEPLOYMENT_MISSING)
+        served = self._serving(deployment)
+        if capability not in served.model.capabilities:
+            raise Fault(
+                FaultKind.UNSUPPORTED,
+                f"The {capability} operation does not work with the specified model, {served.model.name}. "
+                "Please choose different model and try again.",
+            )
+        call.deployment = deployment
+        return served
 
     def _serving(self, deployment: DeploymentPolicy) -> _Served:
         key = (deployment.model_format.lower(), deployment.model.lower(), deployment.model_version)

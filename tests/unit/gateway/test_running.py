@@ -49,6 +49,7 @@ class Request:
         self.reads_body = reads_body
         self.ended_by: EndedBy = ""
         self.watch: asyncio.Task[None] | None = None
+        self.longest_s: float | None = None
         self.began = asyncio.get_running_loop().time()
         self.task: asyncio.Task[Any] | None = asyncio.create_task(asyncio.Event().wait())
 
@@ -134,3 +135,15 @@ async def test_request_goes_on_while_policy_cannot_be_read() -> None:
     assert not request.task.done()
     requests.leave(request)
     request.task.cancel()
+
+
+async def test_session_has_a_time_of_its_own_and_no_watch_on_its_client() -> None:
+    loop, running = asyncio.get_running_loop(), running_with(30, 0.01)
+    request, session = Request(), Request()
+    session.longest_s = 0.1
+    running.enter(request, loop)
+    running.enter(session, loop)
+    assert await request.end() == "deadline"
+    assert session.ended_by == ""
+    assert session.watch is None
+    assert await session.end() == "deadline"

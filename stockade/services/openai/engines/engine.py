@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol
+
+from websockets.asyncio.client import ClientConnection
 
 from stockade.egress import dial
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.settings import Limits, Model, Upstream
 from stockade.upstream.connection import UpstreamReply
 from stockade.upstream.pool import Target, UpstreamPool, read_credential
+from stockade.upstream.websocket import connect
 
 START_TIMEOUT_S = 90.0
 """Hashing and loading a built-in model on a busy machine; a cold start takes about two seconds on an idle one."""
@@ -33,6 +36,10 @@ class Engine(Protocol):
         """Send a request (`/chat/completions`) and return the reply; Fault when the engine cannot be reached."""
         ...
 
+    def websocket(self, path: str, headers: Sequence[tuple[str, str]]) -> Coroutine[Any, Any, ClientConnection]:
+        """Open a WebSocket (`/realtime?model=...`); Fault when the engine has none or cannot be reached."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -46,6 +53,18 @@ class UpstreamEngine:
         self._pool: UpstreamPool | None = None
 
     def post(self, path: str, body: bytes) -> Coroutine[Any, Any, UpstreamReply]:
+        return self._connections().request("POST", path, body)
+
+    def websocket(self, path: str, headers: Sequence[tuple[str, str]]) -> Coroutine[Any, Any, ClientConnection]:
+        return connect(
+            self._connections().target,
+            path,
+            headers=headers,
+            max_message_bytes=self._limits.websocket_message_bytes,
+            timeout_s=self._limits.upstream_connect_timeout_s,
+        )
+
+    def _connections(self) -> UpstreamPool:
         if self._pool is None:
             credential = read_credential(
                 self._upstream.credential_header, self._upstream.credential_env, self._upstream.credential_file
@@ -61,7 +80,7 @@ class UpstreamEngine:
                 connect_timeout_s=self._limits.upstream_connect_timeout_s,
                 reply_timeout_s=self._upstream.timeout_s,
             )
-        return self._pool.request("POST", path, body)
+        return self._pool
 
     def close(self) -> None:
         if self._pool is not None:
@@ -86,6 +105,9 @@ class BuiltInEngine:
                 raise
             # It is ours and broke off, so it has crashed. Not sent again: the request may be what it crashed of.
             raise Fault(FaultKind.UNAVAILABLE, _CRASHED, retry_after_s=1) from fault
+
+    async def websocket(self, path: str, headers: Sequence[tuple[str, str]]) -> ClientConnection:
+        raise Fault(FaultKind.UNSUPPORTED, "The built-in models have no realtime sessions.")
 
     async def _post(self, path: str, body: bytes) -> UpstreamReply:
         pool = self._pool or await self._started()
