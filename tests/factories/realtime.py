@@ -73,13 +73,13 @@ async def talk(server: RealtimeServer, connection: ServerConnection, event: dict
 
 
 @contextlib.asynccontextmanager
-async def realtime_server(answer: Answer = talk) -> AsyncIterator[RealtimeServer]:
-    """Run one on loopback; its last sessions are closed at the end."""
+async def realtime_server(answer: Answer = talk, port: int = 0) -> AsyncIterator[RealtimeServer]:
+    """Run one on loopback; its last sessions are closed at the end. port: 0 for any that is free."""
     running = RealtimeServer(answer)
     async with serve(
         running.serve,
         "127.0.0.1",
-        0,
+        port,
         process_request=running.refusal,
         max_size=64 * 1024 * 1024,
         ping_interval=None,
