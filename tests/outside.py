@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.setup import postgresql_programs
+from tools.setup import network_namespaces, postgresql_programs
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -41,6 +41,7 @@ def _node() -> Path | None:
 
 PROGRAMS: Mapping[str, Program] = {
     "az": Program(_in_environment(".venv-az", "az"), "python3 tools/setup.py test --with az"),
+    "netns": Program(network_namespaces, "run as root on Linux with iproute2 (Debian: apt install iproute2)"),
     "node": Program(_node, "python3 tools/setup.py test --with node"),
     "postgresql": Program(
         postgresql_programs, "install the server programs of PostgreSQL (Debian: apt install postgresql)"

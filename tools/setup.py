@@ -2,7 +2,7 @@
 
 Uses the standard library only, because nothing else is there yet. Everything it installs is named, with its hashes, in requirements/ and
 tests/clients/node/package-lock.json, and lands inside this folder: one virtual environment per set of packages that could not live
-together. The one exception is PostgreSQL, which `test` takes from Debian when it may (root, apt-get) and does without when it may not.
+together. The exceptions are PostgreSQL and iproute2, which `test` takes from Debian when it may (root, apt-get) and does without when not.
 
 Each environment carries a stamp that says what it was made of. A matching stamp is trusted, so that a second run costs nothing; an
 environment without one was interrupted and is made again; pip's and npm's own caches keep what was already downloaded.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -267,19 +268,33 @@ def postgresql_programs() -> Path | None:
     return next((folder for folder in found if (folder / "initdb").exists() and (folder / "postgres").exists()), None)
 
 
-def postgresql() -> None:
-    """Take PostgreSQL from Debian when it is absent and that is allowed; else the tests that need it will say that they did not run."""
-    if postgresql_programs() or os.geteuid() != 0 or not shutil.which("apt-get"):
+@functools.cache
+def network_namespaces() -> Path | None:
+    """Return `ip` when this user may make network namespaces with it, else None."""
+    found = shutil.which("ip")
+    if found is None or os.geteuid() != 0 or not sys.platform.startswith("linux"):
+        return None
+    name = f"sk-probe-{os.getpid()}"
+    made = subprocess.run([found, "netns", "add", name], stdout=-3, stderr=-3, timeout=20, check=False).returncode == 0
+    subprocess.run([found, "netns", "delete", name], stdout=-3, stderr=-3, timeout=20, check=False)
+    return Path(found) if made else None
+
+
+def system_packages() -> None:
+    """Take PostgreSQL and iproute2 from Debian when they are absent and that is allowed; else their tests will say that they did not run."""
+    absent = [] if postgresql_programs() else ["postgresql"]
+    absent += [] if shutil.which("ip") else ["iproute2"]
+    if not absent or os.geteuid() != 0 or not shutil.which("apt-get"):
         return
-    REPORT.step("PostgreSQL, from the system's package archive (about 50 MB to download)")
+    REPORT.step(f"{' and '.join(absent)}, from the system's package archive (about 50 MB to download)")
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     try:
         run(["apt-get", "update", "--quiet"], env=quiet)
-        run(["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "postgresql"], env=quiet)
+        run(["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *absent], env=quiet)
     except SetupError as error:
-        REPORT.done(f"{error} Going on without; the tests on PostgreSQL cannot run.")
+        REPORT.done(f"{error} Going on without; the tests that need {' and '.join(absent)} cannot run.")
         return
-    REPORT.done(f"in {postgresql_programs()}")
+    REPORT.done("installed")
 
 
 def need_room(megabytes: int) -> None:
@@ -304,7 +319,7 @@ def prepare(profile: str, extras: list[str], python: str) -> None:
     own_package(python_environment(".venv", profile, about, python, wheels_only=True, models=True))
     if profile == "test":
         python_environment(".venv-sslyze", "sslyze", "sslyze, which examines TLS (about 15 MB to download)", python)
-        postgresql()
+        system_packages()
     if "az" in extras:
         about = "The az command line, in an environment of its own (about 45 MB to download, 750 MB installed, several minutes)"
         python_environment(".venv-az", "az", about, python)
