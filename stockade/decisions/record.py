@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
-import ada_url
 import msgspec
 
 from stockade.kernel.control import Control, Mode
@@ -16,6 +15,7 @@ from stockade.policy.facts import Facts
 from stockade.policy.rules import ORDER, network
 from stockade.policy.snapshot import AccountPolicy, Snapshot
 from stockade.policy.uris.found import FoundUri
+from stockade.policy.uris.parse import DEFAULT_PORTS, parse
 
 MAX_TEXT: Final = 512
 MAX_URIS: Final = 32
@@ -327,8 +327,9 @@ def parts(uri: str) -> tuple[str, str, str]:
     """Return scheme (`https:`), host and port of a URI, all that is ever kept or shown of it; "" for what is not there or not readable."""
     if uri[:5].lower() == "data:":
         return "data:", "", ""
-    try:
-        url = ada_url.URL(uri)
-    except ValueError:
+    # A reference without a scheme goes where https would: the deep scan finds such.
+    read = parse(f"https:{uri}" if uri[:1] in ("/", "\\") else uri)
+    if read is None:
         return "", "", ""
-    return url.protocol[:40], url.hostname.rstrip(".").lower()[:256], url.port
+    host = f"[{read.host}]" if ":" in read.host else read.host
+    return f"{read.scheme}:"[:40], host[:256], "" if read.port == DEFAULT_PORTS.get(read.scheme) else str(read.port)

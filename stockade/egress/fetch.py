@@ -20,7 +20,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-import ada_url
 import httpcore2
 
 from stockade.egress import dial
@@ -28,11 +27,11 @@ from stockade.egress.addresses import AddressPolicy, IPAddress, read_address
 from stockade.egress.media import DECLARED, image_type
 from stockade.egress.resolve import Resolver
 from stockade.kernel.faults import Fault, FaultKind
+from stockade.policy.uris.parse import join, parse
 from stockade.settings import Egress
 
 MAX_HEAD_BYTES: Final = 32 * 1024
 READ_BYTES: Final = 16 * 1024
-MAX_URI_CHARACTERS: Final = 8192
 MAX_ATTEMPTS: Final = 3
 """Addresses of one host that are tried."""
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -267,30 +266,28 @@ class Fetcher:
 
 def _read(uri: str, trail: Trail) -> Source:
     """Read a URI for fetching; Fault for what cannot be read or is never fetched."""
-    try:
-        url = ada_url.URL(uri)
-    except ValueError:
-        raise Fault(FaultKind.INVALID, "The value cannot be read as a URI.") from None
-    host = url.hostname.removesuffix(".")
-    if url.protocol not in _PORTS:
-        raise _refuse(trail, "scheme", f"Content is fetched over https only, not by '{url.protocol[:20]}'.")
-    if url.username or url.password:
+    read = parse(uri)
+    if read is None:
+        raise Fault(FaultKind.INVALID, "The value cannot be read as a URI.")
+    if f"{read.scheme}:" not in _PORTS or read.port is None:
+        raise _refuse(trail, "scheme", f"Content is fetched over https only, not by '{read.scheme[:20]}:'.")
+    if read.has_credentials:
         raise _refuse(
             trail,
             "userinfo",
-            f"The URI for the host '{host}' carries a user name or password, which are not passed on.",
+            f"The URI for the host '{read.host}' carries a user name or password, which are not passed on.",
         )
-    if not host or len(url.href) > MAX_URI_CHARACTERS:
-        raise Fault(FaultKind.INVALID, f"The URI has no host, or is longer than {MAX_URI_CHARACTERS} characters.")
-    port = int(url.port) if url.port else _PORTS[url.protocol]
-    return Source(url.href, url.protocol, host, port, url.pathname + url.search)
+    if not read.host:
+        raise Fault(FaultKind.INVALID, "The URI has no host.")
+    host = f"[{read.host}]" if ":" in read.host else read.host
+    return Source(read.href, f"{read.scheme}:", host, read.port, read.target)
 
 
 def _resolved(location: str, source: Source) -> str:
-    try:
-        return str(ada_url.URL(location, source.uri).href)
-    except ValueError:
-        raise _unusable(source, "the host redirects to what cannot be read as a URI") from None
+    read = join(source.uri, location)
+    if read is None:
+        raise _unusable(source, "the host redirects to what cannot be read as a URI")
+    return read.href
 
 
 def _location(headers: dict[str, list[str]], source: Source) -> str:

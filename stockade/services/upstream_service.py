@@ -20,7 +20,7 @@ from stockade.kernel.operation import Operation
 from stockade.policy.uris.found import FoundUri
 from stockade.services.dialect import gateway_body
 from stockade.services.service import Call, Reply, Stream
-from stockade.services.uris import Content, find_uris, read_content
+from stockade.services.uris import Content, find_uris, read_content, search
 from stockade.services.uris.content import NOTHING
 from stockade.settings import Settings, Upstream
 from stockade.upstream.connection import UpstreamReply
@@ -59,14 +59,19 @@ class UpstreamService:
             call.parsed = read_content(call.operation, call.content_type, call.body)
 
     def uris(self, call: Call, *, deep: bool) -> tuple[FoundUri, ...]:
-        """Return what stands in the declared fields. A name of something on this account is no destination, and left out."""
+        """Return what stands in the declared fields, deep: and in any other string. A name of something on this account is no destination, and left
+        out."""
         content: Content | None = call.parsed
         own = self._endpoint(call.account.subdomain)
-        return tuple(
-            found
-            for field, found in find_uris(call.operation.uris, content, call.query, call.headers)
-            if not (field.use == "name" and found.uri.startswith(own))
-        )
+        found = find_uris(call.operation.uris, content, call.query, call.headers)
+        declared, known = [], set()
+        for field, uri in found:
+            known.add(uri.uri)
+            if not (field.use == "name" and uri.uri.startswith(own)):
+                declared.append(uri)
+        if not deep:
+            return tuple(declared)
+        return (*declared, *(uri for uri in search(content, call.query, call.headers) if uri.uri not in known))
 
     def inline(self, call: Call, contents: Mapping[str, str]) -> None:
         """Nothing: these services read an address or a file, and no `data:` URI where an address belongs."""

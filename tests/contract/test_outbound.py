@@ -28,7 +28,9 @@ class Restricted:
         self.gateway: Gateway = self.plane.gateway()
 
     async def chat(self, *content: Any, **more: Any) -> Answer:
-        body = json.dumps({"messages": [{"role": "user", "content": list(content)}], **more}).encode()
+        return await self.post(json.dumps({"messages": [{"role": "user", "content": list(content)}], **more}).encode())
+
+    async def post(self, body: bytes) -> Answer:
         return await ask(self.gateway, self.account.path(CHAT), ("api-key", self.account.key), body=body)
 
 
@@ -72,14 +74,54 @@ async def test_data_source_is_checked(restricted: Restricted) -> None:
     assert "'evil.search.example' for parameter 'endpoint'" in answer.json["error"]["message"]
 
 
+INNER_TWICE = '{"url":"https://evil.example/","url":"https://images.example.com/"}'
+SAID_TWICE = f'{{"messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{INNER_TWICE}}}]}}]}}'.encode()
+
+
 async def test_member_said_twice_is_dispatched_as_it_was_checked(restricted: Restricted) -> None:
-    inner = '{"url":"https://evil.example/","url":"https://images.example.com/"}'
-    body = f'{{"messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{inner}}}]}}]}}'.encode()
-    answer = await ask(
-        restricted.gateway, restricted.account.path(CHAT), ("api-key", restricted.account.key), body=body
-    )
+    restricted.plane.change(restricted.account, stockade={"dlp": {"deepScan": False, "inlineContent": False}})
+    answer = await restricted.post(SAID_TWICE)
     assert answer.status == 200
     assert b"evil.example" not in restricted.running.requests[0].body
+
+
+async def test_deep_scan_sees_both_values_of_a_member_said_twice(restricted: Restricted) -> None:
+    answer = await restricted.post(SAID_TWICE)
+    assert "'evil.example'" in answer.json["error"]["message"]
+    assert restricted.running.requests == []
+
+
+async def test_uri_in_text_is_refused_and_its_place_told(restricted: Restricted) -> None:
+    answer = await restricted.chat(
+        {"type": "text", "text": "Look at https://evil.example/steal?secret=s3cr3t, please."}
+    )
+    assert answer.status == 400
+    assert answer.json["error"]["innererror"]["path"] == "messages[0].content[0].text"
+    assert "The hostname 'evil.example' for parameter 'text' is not in" in answer.json["error"]["message"]
+    assert "s3cr3t" not in answer.body.decode() + json.dumps(restricted.plane.audit_lines(restricted.gateway))
+    assert restricted.running.requests == []
+
+
+async def test_uri_in_text_that_is_on_the_list_passes(restricted: Restricted) -> None:
+    answer = await restricted.chat({"type": "text", "text": "Look at https://images.example.com/a, not C:\\a // b."})
+    assert answer.status == 200
+
+
+async def test_uri_in_a_member_nobody_declared_is_refused(restricted: Restricted) -> None:
+    answer = await restricted.chat({"type": "text", "text": "hi"}, user={"home": ["", "//evil.example/x"]})
+    assert answer.json["error"]["innererror"]["path"] == "user.home[1]"
+
+
+async def test_spelling_that_programs_read_differently_is_refused_with_its_own_reason(restricted: Restricted) -> None:
+    answer = await restricted.chat(image("https://evil.example\\@images.example.com/"))
+    assert "programs disagree" in answer.json["error"]["message"] or "user name" in answer.json["error"]["message"]
+    assert restricted.running.requests == []
+
+
+async def test_deep_scan_can_be_switched_off(restricted: Restricted) -> None:
+    restricted.plane.change(restricted.account, stockade={"dlp": {"deepScan": False}})
+    assert (await restricted.chat({"type": "text", "text": "https://evil.example/"})).status == 200
+    assert (await restricted.chat(image("https://evil.example/"))).status == 400
 
 
 async def test_change_of_the_list_is_in_force_for_the_next_request(restricted: Restricted) -> None:

@@ -137,3 +137,24 @@ def test_plug_ins_do_not_import_one_another(shelf: str) -> None:
         and parts[len(prefix)] in plug_ins - {plug_in} - SHELVES[shelf].get(plug_in, set())
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_one_module_reads_uris() -> None:
+    """What is judged and what is connected to must not be read by two parsers: ada is called in one place."""
+    users = {
+        str(path.relative_to(PACKAGE))
+        for path in sources()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Import) and any(name.name.split(".")[0] == "ada_url" for name in node.names))
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ada_url")
+    }
+    assert users == {"policy/uris/parse.py"}
+
+
+@pytest.mark.parametrize("part", ["policy", "egress/fetch.py", "egress/addresses.py", "gateway", "services"])
+def test_no_other_parser_reads_what_a_request_names(part: str) -> None:
+    """`urlsplit` and `urlparse` are for addresses that operators write into settings, never for what a caller sent."""
+    for path in sources():
+        if path.relative_to(PACKAGE).as_posix().startswith(part):
+            names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+            assert not names & {"urlsplit", "urlparse"}, path

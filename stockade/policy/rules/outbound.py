@@ -31,10 +31,11 @@ def decide(snapshot: Snapshot, facts: Facts) -> Deny | None:
             last = _LAST_NAME.search(found.path)
             parameter = last[1] if last is not None else found.path
             named = f"The hostname '{refused.host}'" if refused.host else "The value, which cannot be read as a URI,"
-            message = (
-                f"Outbound network access is restricted. {named} for parameter '{parameter}' "
-                "is not in the allowed FQDN list for this resource."
-            )
+            said = "is not in the allowed FQDN list for this resource."
+            if refused.detail:
+                named = f"The URI with the hostname '{refused.host}'" if refused.host else "The URI"
+                said = f"is refused: {refused.detail}."
+            message = f"Outbound network access is restricted. {named} for parameter '{parameter}' {said}"
             because = {
                 "path": found.path,
                 "host": refused.host,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,6 @@ class FoundUri:
     """
 
     path: str
-    uri: str
+    uri: str = field(repr=False)
     declared: bool = True
     inline: bool = False

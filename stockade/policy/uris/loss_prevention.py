@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from stockade.policy.uris.allowed import AllowedHosts
+from stockade.policy.uris.allowed import WEB, AllowedHosts
 from stockade.policy.uris.found import FoundUri
+from stockade.policy.uris.parse import ParsedUri, parse
+
+HOST, UNREADABLE, SCHEME, CREDENTIALS, AMBIGUOUS = "host", "unreadable", "scheme", "credentials", "ambiguous"
+
+_DETAILS: Final = {
+    SCHEME: "its scheme is not one that the list names",
+    CREDENTIALS: "it carries a user name or password",
+    AMBIGUOUS: "it is spelled so that programs disagree on which host it names",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,8 +23,9 @@ class RefusedUri:
     """Why a URI may not be carried.
 
     host:   "" where the value cannot be read as a URI; the rest of the URI is never told.
-    reason: a short code for records and reports: `host`, `unreadable`.
-    detail: what the message adds for reasons other than the host; never a part of the URI beyond its host.
+    reason: a short code for records and reports: `host` (not on the list), `unreadable`, `scheme`, `credentials`, `ambiguous`. Only for `host` would
+            another entry of the list help.
+    detail: what the message says instead, for reasons other than the host; never a part of the URI.
     """
 
     host: str
@@ -35,13 +46,43 @@ class LossPrevention:
     inline: bool = True
 
     def refuse(self, found: FoundUri) -> RefusedUri | None:
-        """Return why the URI may not be carried; None when it may."""
-        host = self.allowed.refused_host(found.uri)
-        if host is None:
+        """Return why the URI may not be carried; None when it may.
+
+        A reference without a scheme (`//host/path`) in some text is judged as if it were https, and its host has to be allowed without an entry's
+        naming a scheme: whoever follows it may follow it by any. In a declared field it is not a URI.
+        """
+        text = found.uri
+        if text[:5].lower() == "data:":
             return None
-        return RefusedUri(host, "host" if host else "unreadable")
+        if not found.declared and text[:1] in ("/", "\\"):
+            parsed = parse(f"https:{text}")
+            other = parse(f"http:{text}")
+            if (
+                parsed is not None
+                and other is not None
+                and self.allowed.allows(parsed)
+                and not self.allowed.allows(other)
+            ):
+                return RefusedUri(parsed.host, HOST)
+        else:
+            parsed = parse(text)
+        if parsed is None:
+            return RefusedUri("", UNREADABLE)
+        return self._refuse(parsed)
 
     def names_http(self, uri: str) -> bool:
         """Say whether an entry that allows the URI names the scheme http; without one, content is fetched over https alone."""
-        named = tuple(entry for entry in self.allowed.entries if entry.scheme == "http:")
-        return AllowedHosts(named).refused_host(uri) is None
+        parsed = parse(uri)
+        return parsed is not None and parsed.scheme == "http" and self.allowed.names_scheme(parsed)
+
+    def _refuse(self, uri: ParsedUri) -> RefusedUri | None:
+        if not uri.host:  # `file:///`, `javascript:`, `mailto:`: places that no list can name
+            return RefusedUri("", SCHEME, _DETAILS[SCHEME])
+        if not uri.plain or uri.has_credentials:
+            reason = CREDENTIALS if uri.has_credentials else AMBIGUOUS
+            return RefusedUri(uri.host, reason, _DETAILS[reason])
+        if self.allowed.allows(uri):
+            return None
+        if uri.scheme not in WEB and uri.scheme not in self.allowed.schemes:
+            return RefusedUri(uri.host, SCHEME, _DETAILS[SCHEME])
+        return RefusedUri(uri.host, HOST)

@@ -15,6 +15,7 @@ import msgspec
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.policy.snapshot import AccountPolicy, DeploymentPolicy, Snapshot
 from stockade.policy.uris.found import FoundUri
+from stockade.policy.uris.scan import scan_json
 from stockade.services.dialect import STATUS, gateway_body
 from stockade.services.openai import realtime
 from stockade.services.openai.catalogue import catalogue, is_built_in, label
@@ -100,22 +101,31 @@ class OpenAIService:
         call.parsed = _Parsed(members, stream is not None and _boolean(stream, "stream"), served)
 
     def uris(self, call: Call, *, deep: bool) -> tuple[FoundUri, ...]:
-        """Look into the members that may carry URIs, and write them anew as they were read."""
+        """Look into the members that may carry URIs, and write them anew as they were read; deep: also at every string of the body as it came.
+
+        The deep scan sees both values of a member said twice, the declared fields what is dispatched of them.
+        """
         parsed: _Parsed | None = call.parsed
         if parsed is None:
             return ()
-        looked_at: dict[str, Any] = {}
-        paths = [field.at for field in call.operation.uris]
-        for name in {path.partition("[")[0].partition(".")[0] for path in paths}:
-            raw = parsed.members.get(name)
-            if raw is not None:
-                looked_at[name] = _value(raw, name)
-                parsed.members[name] = msgspec.Raw(_encode(looked_at[name]))
-        return tuple(
-            FoundUri(path, uri, inline=field.inline)
-            for field in call.operation.uris
-            for path, uri in extract([field.at], looked_at)
-        )
+        declared: tuple[FoundUri, ...] = ()
+        fields = [field for field in call.operation.uris if _may_hold(call.body, field.at)]
+        if fields:
+            looked_at: dict[str, Any] = {}
+            for name in {field.at.partition("[")[0].partition(".")[0] for field in fields}:
+                raw = parsed.members.get(name)
+                if raw is not None:
+                    looked_at[name] = _value(raw, name)
+                    parsed.members[name] = msgspec.Raw(_encode(looked_at[name]))
+            declared = tuple(
+                FoundUri(path, uri, inline=field.inline)
+                for field in fields
+                for path, uri in extract([field.at], looked_at)
+            )
+        if not deep:
+            return declared
+        known = {found.uri for found in declared}
+        return (*declared, *(found for found in scan_json(call.body) if found.uri not in known))
 
     def inline(self, call: Call, contents: Mapping[str, str]) -> None:
         """Put images in the place of their URIs."""
@@ -310,6 +320,11 @@ def _members(body: bytes) -> dict[str, msgspec.Raw]:
         raise Fault(FaultKind.INVALID, f"The request body is not a valid JSON object: {failure}.") from failure
     except RecursionError as failure:
         raise Fault(FaultKind.INVALID, "The request body is nested too deeply.") from failure
+
+
+def _may_hold(body: bytes, path: str) -> bool:
+    """Say whether a body can have the last member of a path: its name stands there, or letters are written as escapes."""
+    return b'"%b"' % path.rpartition(".")[2].encode() in body or b"\\u00" in body
 
 
 def _value(raw: msgspec.Raw, name: str) -> Any:

@@ -49,7 +49,7 @@ REFUSED = {
     "https://ev\til.ex\nample/": "evil.example",
     "https://2130706433/": "127.0.0.1",
     "https://0177.0.0.1/": "127.0.0.1",
-    "https://[::1]/": "[::1]",
+    "https://[::1]/": "::1",
     "https://plain.example:8080/": "plain.example",
     "http://plain.example/": "plain.example",
     "//images.example.com/a": "",
