@@ -59,8 +59,10 @@ class UpstreamService:
             call.parsed = read_content(call.operation, call.content_type, call.body)
 
     def uris(self, call: Call, *, deep: bool) -> tuple[FoundUri, ...]:
-        """Return what stands in the declared fields, deep: and in any other string. A name of something on this account is no destination, and left
-        out."""
+        """Return what stands in the declared fields; deep: in any other string too.
+
+        A name of something on this account is no destination, and left out.
+        """
         content: Content | None = call.parsed
         own = self._endpoint(call.account.subdomain)
         found = find_uris(call.operation.uris, content, call.query, call.headers)

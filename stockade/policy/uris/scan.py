@@ -4,8 +4,8 @@ What counts as a URI there: `text.py`. In `data:` URIs of text (HTML, SVG, JSON 
 are content that nobody reads as text.
 
 There is one pass per kind of sign over the raw bytes, in C. Only where one is found, the few bytes around it, from blank to blank or quote, are
-decoded and looked at. So a member said twice is seen twice, and text without signs costs a few milliseconds per megabyte. What goes with the request is
-bounded: after `MAX_FOUND` URIs the rest counts as one that cannot be read.
+decoded and looked at. So a member said twice is seen twice, and text without signs costs a few milliseconds per megabyte. What goes with
+the request is bounded: after `MAX_FOUND` URIs the rest counts as one that cannot be read.
 """
 
 from __future__ import annotations

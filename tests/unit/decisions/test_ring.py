@@ -104,7 +104,7 @@ async def test_of_a_uri_only_its_host_is_kept(plane: Plane) -> None:
     [made] = plane.kept(gateway, account)
     assert [(uri.host, uri.port, uri.refused) for uri in made.uris if uri.place.endswith("url.url")] == [
         ("good.example", "", ""),
-        ("evil.example", "8443", "host"),
+        ("evil.example", "8443", "credentials"),
         ("", "", "unreadable"),
     ]
     stored = b"".join(file.read_bytes() for file in plane.settings.data_dir.glob("decisions.db*"))

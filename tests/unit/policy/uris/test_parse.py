@@ -52,7 +52,8 @@ AMBIGUOUS = [
 ]
 UNREADABLE = [
     "", "images.example.com", "//images.example.com", "/etc/passwd", "https://", "https://a b/", "https://[::1", "https://[::1%25eth0]/",
-    "https://a.example:99999/", "https://1.2.3.4.5/", "https://a%00.example/", "https://a\u200d.example/", "https://\ud800.example/", "https://a.example/" + "a" * MAX_CHARACTERS,
+    "https://a.example:99999/", "https://1.2.3.4.5/", "https://a%00.example/", "https://a\u200d.example/",
+    "https://\ud800.example/", "https://a.example/" + "a" * MAX_CHARACTERS,
 ]  # fmt: skip
 
 
