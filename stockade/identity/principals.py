@@ -88,6 +88,7 @@ def compile_principal(document: Document) -> Iterable[Entry]:
         principal.display_name,
         principal.enabled,
         principal.issuer,
+        principal.resource_id.lower() if principal.resource_id is not None else None,
     )
     yield ("principal", principal.object_id, policy)
     if principal.app_id is not None and principal.kind != "external":
