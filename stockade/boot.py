@@ -164,6 +164,9 @@ def data_plane(port: int | None = None, websocket_tls: Callable[[Settings], ssl.
     )
 
 
+WebSocketAddress: TypeAlias = Address
+"""Where a gateway's `websockets` are to listen; for those who may not know the gateway's parts."""
+
 Background: TypeAlias = Callable[[Foundation], Coroutine[Any, Any, None]]
 """What runs beside the control plane for as long as it does."""
 

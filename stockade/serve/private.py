@@ -6,7 +6,7 @@ times a second. An address that cannot be listened on is a state with a reason (
 
 Each listener is a Granian server embedded in this process's loop, on a socket that this process has opened: so a port that someone else has
 is noticed (Granian's own sockets share their port), stopping leaves nothing behind, and a new certificate is taken over by a second server on the
-same socket before the first one stops.
+same socket before the first one stops. Beside it stands one for WebSockets, on the port that they have on the public address too.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ SETTLE_S: Final = 0.1
 ASK_TIMEOUT_S: Final = 10.0
 MAX_LISTENERS: Final = 512
 
+_EVERY_ADDRESS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared, not bound
+
 log = logging.getLogger(__name__)
 
 Place: TypeAlias = tuple[str, str]
@@ -79,7 +81,18 @@ async def start_when_wanted(base: boot.Foundation) -> None:
 class Gateway(Protocol):
     """What the listeners need of the gateway that `boot.py` builds."""
 
+    @property
+    def websockets(self) -> WebSockets: ...
+
     async def handle(self, scope: Any, proto: Any, private_endpoint: str | None = None) -> None: ...
+
+
+class WebSockets(Protocol):
+    """The gateway's WebSocket listeners."""
+
+    async def listen(self, address: Any) -> Any: ...
+
+    async def stop(self, server: Any, *, sessions: bool) -> None: ...
 
 
 class Unusable(Exception):
@@ -112,6 +125,7 @@ class PrivateListeners:
             if listener.ended:
                 log.error("a private listener ended and is started again", extra={"connection": place[0]})
                 listener.start()
+            self._websockets(place, listener)
         before, self._waiting = self._waiting, {}
         for place in wanted:
             if place not in self._listeners:
@@ -139,10 +153,10 @@ class PrivateListeners:
         found = []
         for place, policy in self._wanted.items():
             listener = self._listeners.get(place)
-            port = listener.port if listener is not None else 0
-            reason = self._waiting.get(place, "")
+            port, websocket_port = (listener.port, listener.websocket_port) if listener is not None else (0, 0)
+            reason = listener.reason if listener is not None else self._waiting.get(place, "")
             state: Literal["listening", "waiting"] = "listening" if listener is not None else "waiting"
-            found.append(ListenerState(policy.id, policy.account_id, place[1], port, state, reason))
+            found.append(ListenerState(policy.id, policy.account_id, place[1], port, state, reason, websocket_port))
         return tuple(sorted(found, key=lambda one: (one.address, one.connection)))
 
     def _try(self, place: Place, claims: int, said: str | None) -> None:
@@ -151,7 +165,9 @@ class PrivateListeners:
                 raise Unusable("several approved connections claim this address, so that it is nobody's")
             if len(self._listeners) >= MAX_LISTENERS:
                 raise Unusable(f"there are {MAX_LISTENERS} private listeners already")
-            self._listeners[place] = _Listener(self._settings, self._gateway, place[0], self._open(place[1]))
+            opened = self._open(place[1], self._settings.listen.private_port)
+            listener = self._listeners[place] = _Listener(self._settings, self._gateway, place[0], opened)
+            self._websockets(place, listener)
         except Unusable as failure:
             self._waiting[place] = str(failure)
             if str(failure) != said:
@@ -160,7 +176,20 @@ class PrivateListeners:
         else:
             log.info("a private listener stands", extra={"address": place[1], "connection": place[0]})
 
-    def _open(self, text: str) -> socket.socket:
+    def _websockets(self, place: Place, listener: _Listener) -> None:
+        port = self._settings.listen.websocket_port
+        if not port or listener.websocket_port:
+            return
+        try:
+            listener.start_websockets(self._open(place[1], port))
+        except Unusable as failure:
+            reason = f"WebSockets are not listened for: {failure}"
+            if reason != listener.reason:
+                listener.reason = reason
+                extra = {"address": place[1], "connection": place[0], "reason": reason}
+                log.warning("a private endpoint is listened for in part", extra=extra)
+
+    def _open(self, text: str, port: int) -> socket.socket:
         try:
             address = ip_address(text)
         except ValueError:
@@ -173,11 +202,11 @@ class PrivateListeners:
         try:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             opened.setblocking(False)
-            opened.bind((str(address), self._settings.listen.private_port))
+            opened.bind((str(address), port))
             opened.listen(wire.BACKLOG)
         except OSError as failure:
             opened.close()
-            raise Unusable(_why(failure, self._settings.listen)) from failure
+            raise Unusable(_why(failure, port, self._settings.listen)) from failure
         return opened
 
     def _stop(self, place: Place) -> None:
@@ -220,19 +249,26 @@ class _Server(Server):
 
 
 class _Listener:
-    """One address: its socket, and the server on it."""
+    """One address: its sockets, and the servers on them."""
 
     def __init__(self, configured: Settings, gateway: Gateway, connection: str, opened: socket.socket) -> None:
-        self._settings, self._socket = configured, opened
-        self._application = _Application(gateway, connection)
-        self.port: int = opened.getsockname()[1]
+        self._settings, self._gateway, self._connection = configured, gateway, connection
+        self._socket, self._application = opened, _Application(gateway, connection)
+        self._websocket_socket: socket.socket | None = None
+        self._websockets: asyncio.Task[Any] | None = None
         self._server: _Server
         self._serving: asyncio.Task[None]
+        self.port: int = opened.getsockname()[1]
+        self.reason = ""
         self.start()
 
     @property
     def ended(self) -> bool:
         return self._serving.done()
+
+    @property
+    def websocket_port(self) -> int:
+        return int(self._websocket_socket.getsockname()[1]) if self._websocket_socket is not None else 0
 
     def start(self) -> None:
         """Put a server on the socket, with the certificate in force."""
@@ -246,36 +282,51 @@ class _Listener:
         )
         self._serving = asyncio.create_task(self._server.serve())
 
+    def start_websockets(self, opened: socket.socket) -> None:
+        """Listen for WebSockets on a socket, with the certificate in force."""
+        self._websocket_socket, self.reason = opened, ""
+        # A duplicate, as above.
+        own = socket.socket(fileno=os.dup(opened.fileno()))
+        address = boot.WebSocketAddress(
+            wire.websocket_tls(self._settings), socket=own, private_endpoint=self._connection
+        )
+        self._websockets = asyncio.create_task(self._gateway.websockets.listen(address))
+
     def renew(self) -> asyncio.Task[None]:
-        """Put a second server in place of the first; return the first one's end, when it has finished what it had begun."""
-        server, serving = self._server, self._serving
+        """Put second servers in place of the first; return the first ones' end, when they have finished what they had begun."""
+        server, serving, websockets = self._server, self._serving, self._websockets
         self.start()
-        return asyncio.create_task(_end(server, serving))
+        if self._websocket_socket is not None:
+            self.start_websockets(self._websocket_socket)
+        return asyncio.create_task(self._end(server, serving, websockets, sessions=False))
 
     def close(self) -> asyncio.Task[None]:
-        """Take no more connections; return the end of what had begun."""
+        """Take no more connections; return the end of what had begun. Sessions are not waited for: they are told to go."""
         self._socket.close()
-        return asyncio.create_task(_end(self._server, self._serving))
+        if self._websocket_socket is not None:
+            self._websocket_socket.close()
+        return asyncio.create_task(self._end(self._server, self._serving, self._websockets, sessions=True))
+
+    async def _end(
+        self, server: _Server, serving: asyncio.Task[None], websockets: asyncio.Task[Any] | None, *, sessions: bool
+    ) -> None:
+        await asyncio.sleep(SETTLE_S)
+        server.stop()  # type: ignore[no-untyped-call]
+        if websockets is not None:
+            await self._gateway.websockets.stop(await websockets, sessions=sessions)
+        await asyncio.gather(serving, return_exceptions=True)
 
 
-async def _end(server: _Server, serving: asyncio.Task[None]) -> None:
-    await asyncio.sleep(SETTLE_S)
-    server.stop()  # type: ignore[no-untyped-call]
-    await asyncio.gather(serving, return_exceptions=True)
-
-
-def _why(failure: OSError, listen: Listen) -> str:
+def _why(failure: OSError, port: int, listen: Listen) -> str:
     match failure.errno:
         case errno.EADDRNOTAVAIL:
             return "it is not an address of this machine (give it to an interface, or route it here)"
-        case errno.EADDRINUSE if listen.private_port == listen.data_port and listen.host in {"0.0.0.0", "::", ""}:  # noqa: S104
-            return (
-                f"the public listener takes port {listen.data_port} of every address (set listen.host to one of them)"
-            )
+        case errno.EADDRINUSE if port in {listen.data_port, listen.websocket_port} and listen.host in _EVERY_ADDRESS:
+            return f"the public listener takes port {port} of every address (set listen.host to one of them)"
         case errno.EADDRINUSE:
-            return f"its port {listen.private_port} is in use"
+            return f"its port {port} is in use"
         case errno.EACCES | errno.EPERM:
-            return f"this user may not listen on its port {listen.private_port}"
+            return f"this user may not listen on its port {port}"
     return f"it cannot be listened on: {failure.strerror}"
 
 
@@ -301,6 +352,7 @@ async def run(configured: Settings) -> None:
                 continue
         finished = await listeners.close(configured.limits.drain_timeout_s)
     finally:
+        await gateway.websockets.close()
         gateway.__rsgi_del__(loop)
     if not finished:
         log.warning("requests that were under way have been cut off")

@@ -16,7 +16,7 @@ STATES_FILE: Final = "private.json"
 
 @dataclass(frozen=True, slots=True)
 class ListenerState:
-    """How one approved connection stands. port: 0 while there is no listener."""
+    """How one approved connection stands. Ports: 0 while there is no listener. reason: why one or both of them are not listened on."""
 
     connection: str
     account: str
@@ -24,6 +24,7 @@ class ListenerState:
     port: int
     state: Literal["listening", "waiting"]
     reason: str = ""
+    websocket_port: int = 0
 
 
 def write(configured: Settings, states: Sequence[ListenerState]) -> None:

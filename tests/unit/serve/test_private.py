@@ -30,11 +30,27 @@ def snapshot(*connections: PrivateEndpointPolicy) -> Snapshot:
     return Snapshot().with_changes(1, {one.id: (("private-endpoints", "", one),) for one in connections})
 
 
+class WebSockets:
+    """WebSocket listeners that say whose they are and close."""
+
+    async def listen(self, address: Any) -> asyncio.Server:
+        async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(str(address.private_endpoint).rpartition("/")[2].encode())
+            writer.close()
+
+        return await asyncio.start_server(serve, sock=address.socket, ssl=address.tls)
+
+    async def stop(self, server: asyncio.Server, *, sessions: bool) -> None:
+        server.close()
+        await server.wait_closed()
+
+
 class Told:
     """A gateway that answers with the name of the connection it was told; /slow waits until it may."""
 
     def __init__(self) -> None:
         self.may_end, self.waiting = asyncio.Event(), asyncio.Event()
+        self.websockets = WebSockets()
 
     async def handle(self, scope: Any, proto: Any, private_endpoint: str | None = None) -> None:
         if scope.path == "/slow":
@@ -45,8 +61,9 @@ class Told:
 
 class World:
     def __init__(self, folder: Path, networks: Sequence[str]) -> None:
-        port = free_ports(1)[0]
-        self.settings = Settings(data_dir=folder, listen=Listen(private_port=port, private_networks=tuple(networks)))
+        port, websocket_port = free_ports(2)
+        listen = Listen(private_port=port, websocket_port=websocket_port, private_networks=tuple(networks))
+        self.settings = Settings(data_dir=folder, listen=listen)
         self.settings.run_dir.mkdir(parents=True)
         tls.prepare(self.settings)
         self.gateway = Told()
@@ -57,10 +74,10 @@ class World:
         self.listeners.follow(snapshot(*connections))
         return {one.connection.rpartition("/")[2]: one.reason or one.state for one in self.listeners.states()}
 
-    async def connect(self, address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def connect(self, address: str, port: int = 0) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         context = ssl.create_default_context(cafile=self.settings.ca_file)
         return await asyncio.open_connection(
-            address, self.settings.listen.private_port, ssl=context, server_hostname="localhost"
+            address, port or self.settings.listen.private_port, ssl=context, server_hostname="localhost"
         )
 
     async def ask(self, address: str, path: str = "/") -> str:
@@ -204,6 +221,34 @@ async def test_there_is_an_end_to_how_many_are_listened_for(world: World, monkey
     found = world.follow(connection("one", "127.20.0.4"), connection("two", "127.20.0.5"))
     assert sorted(found.values())[1] == "there are 1 private listeners already" or "listening" in found.values()
     assert len(world.listeners._listeners) == 1
+
+
+async def test_websockets_have_their_port_there_too(world: World) -> None:
+    port = world.settings.listen.websocket_port
+    for _ in range(2):
+        world.follow(connection("one", "127.20.0.4"), connection("two", "127.20.0.5"))
+        assert [one.websocket_port for one in world.listeners.states()] == [port, port]
+        for name, address in (("one", "127.20.0.4"), ("two", "127.20.0.5")):
+            reader, writer = await world.connect(address, port)
+            assert await reader.read() == name.encode()
+            writer.close()
+        world.listeners.reload()
+        world.follow()
+        await asyncio.gather(*world.listeners._stopping)
+        with pytest.raises(ConnectionRefusedError):
+            await world.connect("127.20.0.4", port)
+
+
+async def test_a_taken_websocket_port_takes_no_more_than_that(world: World) -> None:
+    port = world.settings.listen.websocket_port
+    with socket.create_server(("127.20.0.4", port)):
+        found = world.follow(connection("one", "127.20.0.4"))
+        assert f"WebSockets are not listened for: its port {port} is in use" in found["one"]
+        assert await world.ask("127.20.0.4") == "one"
+        (state,) = world.listeners.states()
+        assert (state.state, state.websocket_port) == ("listening", 0)
+    world.listeners._retry_at = 0.0
+    assert world.follow(connection("one", "127.20.0.4")) == {"one": "listening"}
 
 
 async def test_a_server_that_ended_is_started_again(world: World) -> None:
