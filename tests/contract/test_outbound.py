@@ -124,6 +124,24 @@ async def test_deep_scan_can_be_switched_off(restricted: Restricted) -> None:
     assert (await restricted.chat(image("https://evil.example/"))).status == 400
 
 
+async def test_rule_for_the_rest_of_a_uri_is_named_in_the_refusal_and_the_rest_is_not(restricted: Restricted) -> None:
+    rule = {"name": "plain images", "allowedParameters": ["w"], "reason": "ask the image team"}
+    dlp = {"inlineContent": False, "refuseSecrets": True, "uriRules": [rule]}
+    restricted.plane.change(restricted.account, stockade={"dlp": dlp})
+    assert (await restricted.chat(image("https://images.example.com/a?w=1"))).status == 200
+    answer = await restricted.chat(image("https://images.example.com/a?s3cr3t=1"))
+    assert answer.json["error"]["message"] == (
+        "Outbound network access is restricted. The URI with the hostname 'images.example.com' for parameter 'url' is refused: "
+        "it has a query parameter that is not allowed, by the rule 'plain images' (ask the image team)."
+    )
+    answer = await restricted.chat({"type": "text", "text": "https://images.example.com/?w=AKIAABCDEFGHIJKLMNOP"})
+    assert "is refused: it holds an AWS access key." in answer.json["error"]["message"]
+    told = json.dumps(restricted.plane.audit_lines(restricted.gateway))
+    assert "s3cr3t" not in told
+    assert "AKIA" not in told
+    assert len(restricted.running.requests) == 1
+
+
 async def test_change_of_the_list_is_in_force_for_the_next_request(restricted: Restricted) -> None:
     assert (await restricted.chat(image("https://new.example/"))).status == 400
     restricted.plane.change(restricted.account, allowedFqdnList=["new.example"])

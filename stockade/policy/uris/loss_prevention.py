@@ -8,8 +8,10 @@ from typing import Final
 from stockade.policy.uris.allowed import WEB, AllowedHosts
 from stockade.policy.uris.found import FoundUri
 from stockade.policy.uris.parse import ParsedUri, parse
+from stockade.policy.uris.patterns import UriRule, secret_problem
 
 HOST, UNREADABLE, SCHEME, CREDENTIALS, AMBIGUOUS = "host", "unreadable", "scheme", "credentials", "ambiguous"
+SECRET, RULE = "secret", "rule"
 
 _DETAILS: Final = {
     SCHEME: "its scheme is not one that the list names",
@@ -23,8 +25,8 @@ class RefusedUri:
     """Why a URI may not be carried.
 
     host:   "" where the value cannot be read as a URI; the rest of the URI is never told.
-    reason: a short code for records and reports: `host` (not on the list), `unreadable`, `scheme`, `credentials`, `ambiguous`. Only for `host` would
-            another entry of the list help.
+    reason: a short code for records and reports: `host` (not on the list), `unreadable`, `scheme`, `credentials`, `ambiguous`, `secret` (or an
+            e-mail address), `rule`. Only for `host` would another entry of the list help.
     detail: what the message says instead, for reasons other than the host; never a part of the URI.
     """
 
@@ -39,11 +41,16 @@ class LossPrevention:
 
     deep_scan: look for URIs in every string of a request, not only in the fields that the operation declares.
     inline:    fetch what an engine would fetch itself, and hand it over as content.
+    refuse_secrets, refuse_emails: refuse URIs that hold a known form of secret, or an e-mail address, whatever their host.
+    rules:     what path and query may hold beyond that.
     """
 
     allowed: AllowedHosts
     deep_scan: bool = True
     inline: bool = True
+    refuse_secrets: bool = False
+    refuse_emails: bool = False
+    rules: tuple[UriRule, ...] = ()
 
     def refuse(self, found: FoundUri) -> RefusedUri | None:
         """Return why the URI may not be carried; None when it may.
@@ -82,7 +89,19 @@ class LossPrevention:
             reason = CREDENTIALS if uri.has_credentials else AMBIGUOUS
             return RefusedUri(uri.host, reason, _DETAILS[reason])
         if self.allowed.allows(uri):
-            return None
+            return self._refuse_rest(uri)
         if uri.scheme not in WEB and uri.scheme not in self.allowed.schemes:
             return RefusedUri(uri.host, SCHEME, _DETAILS[SCHEME])
         return RefusedUri(uri.host, HOST)
+
+    def _refuse_rest(self, uri: ParsedUri) -> RefusedUri | None:
+        if self.refuse_secrets or self.refuse_emails:
+            problem = secret_problem(uri, secrets=self.refuse_secrets, emails=self.refuse_emails)
+            if problem is not None:
+                return RefusedUri(uri.host, SECRET, problem)
+        for rule in self.rules:
+            problem = rule.problem(uri)
+            if problem is not None:
+                told = f" ({rule.reason})" if rule.reason else ""
+                return RefusedUri(uri.host, RULE, f"{problem}, by the rule '{rule.name}'{told}")
+        return None

@@ -1,6 +1,7 @@
 """`properties.stockade`: what Stockade adds to an account. Azure's clients carry it along untouched.
 
-    {"controls": {"network": "report", "rbac": "enforce", ...}, "dlp": {"deepScan": true, "inlineContent": true}}
+    {"controls": {"network": "report", "rbac": "enforce", ...}, "dlp": {"deepScan": true, "inlineContent": true,
+     "refuseSecrets": true, "refuseEmails": true, "uriRules": [...]}}
 
 It is read strictly, other than the rest of an account: a misspelled control that was kept as an unknown member would look accepted and not be
 in force. A PUT that does not name it keeps it, in strict parity too: Azure has no such property, so a client of Azure's cannot mean to remove it.
@@ -16,6 +17,7 @@ import msgspec
 from stockade.kernel.control import Control, Mode
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.management.resource_type import Call
+from stockade.management.resources.cognitive_services_accounts.uri_rules import WrittenRules, check_uri_rules
 from stockade.policy import rbac
 from stockade.storage.documents import Json
 
@@ -39,6 +41,9 @@ class Dlp(msgspec.Struct, rename="camel", forbid_unknown_fields=True, omit_defau
 
     deep_scan: bool | None = None
     inline_content: bool | None = None
+    refuse_secrets: bool | None = None
+    refuse_emails: bool | None = None
+    uri_rules: WrittenRules | None = None
 
 
 class Extension(msgspec.Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
@@ -54,6 +59,8 @@ def planned_extension(call: Call, wanted: Mapping[str, Any], before: Mapping[str
     Whoever lifts the role check gives every identity of the tenant what roles would give, and so needs the right to assign roles.
     """
     read = _read(wanted)
+    if read.dlp is not None and read.dlp.uri_rules is not None:
+        check_uri_rules(read.dlp.uri_rules)
     now, was = _mode(read, Control.RBAC), _mode(_read(before or {}), Control.RBAC)
     if now not in ("enforce", was):
         credential, scope = call.credential, call.id.key

@@ -25,12 +25,13 @@ def check_fqdn_list(entries: Sequence[str], *, strict: bool) -> None:
     if len(entries) > MAX_ENTRIES:
         raise _invalid(f"it has {len(entries)} entries, at most {MAX_ENTRIES} are allowed")
     for entry in entries:
-        problem = _problem(entry, strict=strict)
+        problem = entry_problem(entry, strict=strict)
         if problem is not None:
             raise _invalid(f"'{entry[:120]}' {problem}")
 
 
-def _problem(entry: str, *, strict: bool) -> str | None:
+def entry_problem(entry: str, *, strict: bool) -> str | None:
+    """Say what is wrong with an entry, to be put behind it; None when nothing is."""
     network = _network(entry)
     if network is not None:
         return "is IPv6, which strict parity does not take" if strict and isinstance(network, IPv6Network) else None

@@ -21,6 +21,7 @@ from stockade.management.resources.cognitive_services_accounts import (
     view,
 )
 from stockade.management.resources.cognitive_services_accounts.network import compiled_network
+from stockade.management.resources.cognitive_services_accounts.uri_rules import compile_uri_rules
 from stockade.policy.snapshot import AccountPolicy, Entry
 from stockade.policy.uris.allowed import compile_allowed
 from stockade.policy.uris.loss_prevention import LossPrevention
@@ -113,7 +114,12 @@ class Accounts(ResourceType):
                 ordinal=document.ordinal,
                 outbound=(
                     LossPrevention(
-                        allowed, deep_scan=dlp.deep_scan is not False, inline=dlp.inline_content is not False
+                        allowed,
+                        deep_scan=dlp.deep_scan is not False,
+                        inline=dlp.inline_content is not False,
+                        refuse_secrets=dlp.refuse_secrets is True,
+                        refuse_emails=dlp.refuse_emails is True,
+                        rules=compile_uri_rules(dlp.uri_rules or ()),
                     )
                     if restricted and modes.get(Control.DLP) != "off"
                     else None
