@@ -109,7 +109,6 @@ def explain(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
         "Principal": "principal",
         "Application": "application",
         "Caller": "callerAddress",
-        "Let in by": "network",
         "Client": "client",
         "Took ms": "durationMs",
     }

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stockade import __version__
-from stockade.cli import account, audit, decisions, doctor, environment, identity, keys, outcome, server
+from stockade.cli import account, audit, decisions, dlp, doctor, environment, identity, keys, outcome, server
 from stockade.cli.arm import NOT_RUNNING, NotRunning
 from stockade.cli.context import DataDir, err, out
 from stockade.kernel.faults import Fault
@@ -43,6 +43,7 @@ app.command("what-if", rich_help_panel="Policy")(decisions.what_if)
 app.command("report", rich_help_panel="Policy")(decisions.report)
 app.add_typer(account.app, name="account", rich_help_panel="Resources")
 app.add_typer(keys.app, name="keys", rich_help_panel="Resources")
+app.add_typer(dlp.app, name="dlp", rich_help_panel="Resources")
 app.add_typer(identity.app, name="identity", rich_help_panel="Resources")
 app.add_typer(audit.app, name="audit", rich_help_panel="Resources")
 

@@ -59,10 +59,12 @@ class UpstreamService:
             call.parsed = read_content(call.operation, call.content_type, call.body)
 
     def uris(self, call: Call, *, deep: bool) -> tuple[FoundUri, ...]:
-        """Return what stands in the declared fields; deep: in any other string too.
+        """Return what stands in the declared fields; deep: and in any other string.
 
         A name of something on this account is no destination, and left out.
         """
+        if call.parsed is None:
+            self.read(call)
         content: Content | None = call.parsed
         own = self._endpoint(call.account.subdomain)
         found = find_uris(call.operation.uris, content, call.query, call.headers)
@@ -73,7 +75,8 @@ class UpstreamService:
                 declared.append(uri)
         if not deep:
             return tuple(declared)
-        return (*declared, *(uri for uri in search(content, call.query, call.headers) if uri.uri not in known))
+        query = {name: value for name, value in call.query.items() if name not in CREDENTIALS_IN_QUERY}
+        return (*declared, *(uri for uri in search(content, query, call.headers) if uri.uri not in known))
 
     def inline(self, call: Call, contents: Mapping[str, str]) -> None:
         """Nothing: these services read an address or a file, and no `data:` URI where an address belongs."""

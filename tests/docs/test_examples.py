@@ -240,7 +240,7 @@ def check_exists(words: str) -> None:
     while rest and isinstance(command, TyperGroup):
         assert rest[0] in command.commands, f"there is no `stockade ... {rest[0]}`"
         command = command.commands[rest.pop(0)]
-    known = {option for parameter in command.params for option in parameter.opts}
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     assert {word for word in rest if word.startswith("-")} <= known
 
 

@@ -105,18 +105,19 @@ class OpenAIService:
 
         The deep scan sees both values of a member said twice, the declared fields what is dispatched of them.
         """
-        parsed: _Parsed | None = call.parsed
-        if parsed is None:
+        if call.operation.name not in _ROUTES:
             return ()
+        parsed: _Parsed | None = call.parsed
+        members = parsed.members if parsed is not None else _members(call.body)  # a trial asks without `read`
         declared: tuple[FoundUri, ...] = ()
         fields = [field for field in call.operation.uris if _may_hold(call.body, field.at)]
         if fields:
             looked_at: dict[str, Any] = {}
             for name in {field.at.partition("[")[0].partition(".")[0] for field in fields}:
-                raw = parsed.members.get(name)
+                raw = members.get(name)
                 if raw is not None:
                     looked_at[name] = _value(raw, name)
-                    parsed.members[name] = msgspec.Raw(_encode(looked_at[name]))
+                    members[name] = msgspec.Raw(_encode(looked_at[name]))
             declared = tuple(
                 FoundUri(path, uri, inline=field.inline)
                 for field in fields

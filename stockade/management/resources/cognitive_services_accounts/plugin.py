@@ -9,13 +9,13 @@ from stockade.kernel.control import Control
 from stockade.management.cognitive_services import models
 from stockade.management.cognitive_services.kinds import ACCOUNTS, KINDS
 from stockade.management.decisions import explaining, reporting, what_if
-from stockade.management.network.private_link import show_in_account
 from stockade.management.resource_type import Action, Call, Planned, Reply, ResourceType, bodies, display_id
 from stockade.management.resources.cognitive_services_accounts import (
     changes,
     extension,
     identity,
     keys,
+    loss_prevention,
     soft_delete,
     subdomains,
     view,
@@ -47,6 +47,7 @@ class Accounts(ResourceType):
             Action("decisions", explaining.PERMISSION, explaining.list_decisions, method="GET"),
             Action("controlReport", explaining.PERMISSION, reporting.control_report, method="GET"),
             Action("whatIf", explaining.PERMISSION, what_if.what_if),
+            Action("testLossPrevention", f"{ACCOUNTS}/testLossPrevention/action", loss_prevention.try_request),
             Action("skus", f"{ACCOUNTS}/skus/read", _skus, method="GET"),
             Action("usages", f"{ACCOUNTS}/usages/read", _usages, method="GET"),
             Action("models", f"{ACCOUNTS}/models/read", _models, method="GET"),
@@ -68,7 +69,6 @@ class Accounts(ResourceType):
                 previous = None
             else:
                 soft_delete.restore_children(writer, document.id)
-                document = show_in_account(writer, document.id) or document  # endpoints may have gone meanwhile
         if subdomain is not None:
             holder = subdomains.holder(writer, subdomain)
             if holder is not None and holder.id != document.id:
