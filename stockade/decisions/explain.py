@@ -272,7 +272,7 @@ def _uris_text(made: Decision) -> str:
 
 def _uri_body(made: Decision, number: int) -> Json:
     uri = made.uris[number]
-    body: Json = {"place": uri.place, "scheme": uri.scheme.rstrip(":"), "host": uri.host, "declared": uri.declared}
+    body: Json = {"place": uri.place, "scheme": uri.scheme, "host": uri.host, "declared": uri.declared}
     if uri.port:
         body["port"] = uri.port
     return {**body, "refused": uri.refused} if uri.refused else body

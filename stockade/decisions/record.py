@@ -50,8 +50,8 @@ class UriSeen(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel", g
     """A URI that stood in the request, without its path, query, user and fragment.
 
     place:   where, in the caller's terms (`messages[0].content[1].image_url.url`).
-    scheme:  as the URL parser names it, `https:`; "" when the value cannot be read as a URI.
-    refused: the code of why the account's list does not allow it (`host`, `unreadable`), "" when it does.
+    scheme:  lower case; `//` where it has none; "" when the value cannot be read as a URI.
+    refused: the code of why the account does not allow it (`host`, `unreadable`, `credentials`), "" when it does.
     """
 
     place: str
@@ -314,7 +314,7 @@ def _seen(account: AccountPolicy | None, found: tuple[FoundUri, ...]) -> tuple[U
     seen = []
     for uri in found[:MAX_URIS]:
         refused = outbound.refuse(uri) if outbound is not None else None
-        scheme, host, port = parts(uri.uri)
+        scheme, host, port = parts(uri.uri, declared=uri.declared)
         seen.append(
             UriSeen(
                 uri.path[:MAX_TEXT], scheme, host, port, uri.declared, refused.reason if refused is not None else ""
@@ -323,13 +323,16 @@ def _seen(account: AccountPolicy | None, found: tuple[FoundUri, ...]) -> tuple[U
     return tuple(seen)
 
 
-def parts(uri: str) -> tuple[str, str, str]:
-    """Return scheme (`https:`), host and port of a URI, all that is ever kept or shown of it; "" for what is not there or not readable."""
+def parts(uri: str, *, declared: bool = True) -> tuple[str, str, str]:
+    """Return scheme, host and port of a URI, all that is ever kept or shown of it; "" for what is not there or not readable.
+
+    A reference without a scheme counts in undeclared text, as it does for `LossPrevention.refuse`; its scheme is `//`.
+    """
     if uri[:5].lower() == "data:":
-        return "data:", "", ""
-    # A reference without a scheme goes where https would: the deep scan finds such.
-    read = parse(f"https:{uri}" if uri[:1] in ("/", "\\") else uri)
+        return "data", "", ""
+    relative = not declared and uri[:1] in ("/", "\\")
+    read = parse(f"https:{uri}" if relative else uri)
     if read is None:
         return "", "", ""
-    host = f"[{read.host}]" if ":" in read.host else read.host
-    return f"{read.scheme}:"[:40], host[:256], "" if read.port == DEFAULT_PORTS.get(read.scheme) else str(read.port)
+    usual = read.port is None or read.port == DEFAULT_PORTS.get(read.scheme)
+    return "//" if relative else read.scheme[:40], read.host[:256], "" if usual else str(read.port)

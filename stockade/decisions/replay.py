@@ -20,7 +20,7 @@ from stockade.policy.decide import decide
 from stockade.policy.facts import Facts
 from stockade.policy.snapshot import AccountPolicy, Snapshot
 from stockade.policy.uris.found import FoundUri
-from stockade.policy.uris.loss_prevention import LossPrevention
+from stockade.policy.uris.loss_prevention import AMBIGUOUS, CREDENTIALS, HOST, SCHEME, UNREADABLE, LossPrevention
 
 URIS_NOT_LOOKED_AT: Final = "the request's URIs were not looked at, because the account did not restrict them then"
 URIS_NOT_SEARCHED: Final = "only declared fields were searched for URIs then"
@@ -30,7 +30,8 @@ TOO_MANY_GROUPS: Final = "its token named more groups than are kept"
 ADDRESS_NOT_KEPT: Final = "it was sent to no account's address, and what it was sent to is not kept"
 BODY_NOT_READ: Final = "its body was not read then, so its URIs and deployment are not known"
 
-_BY_HOST: Final = frozenset({"", "host", "unreadable"})
+_BY_HOST: Final = frozenset({"", HOST, UNREADABLE, SCHEME, CREDENTIALS, AMBIGUOUS})
+"""Reasons that what is kept of a URI is enough for."""
 _NO_RULES: Final = frozenset({"allowed", "deep_scan", "inline"})
 """Members of `LossPrevention` that need no more of a URI than its host."""
 
@@ -87,7 +88,7 @@ def _missing(made: Decision, account: AccountPolicy | None) -> str:
         return URIS_NOT_SEARCHED
     if made.more_uris:
         return TOO_MANY_URIS
-    by_more = _has_more_rules(account.outbound) and any(uri.scheme != "data:" for uri in made.uris)
+    by_more = _has_more_rules(account.outbound) and any(uri.scheme != "data" for uri in made.uris)
     return REST_OF_URI if by_more or any(uri.refused not in _BY_HOST for uri in made.uris) else ""
 
 
@@ -140,7 +141,21 @@ def credential_of(made: Decision, keys_made: Mapping[str, float]) -> Credential 
 
 
 def _uri(seen: UriSeen) -> FoundUri:
-    if seen.scheme == "data:":
-        return FoundUri(seen.place, "data:,", seen.declared)
+    """Return a URI on which a list says what it said of the one that was seen; what it was refused for beside its host is put back."""
+    host = f"[{seen.host}]" if ":" in seen.host else seen.host
     port = f":{seen.port}" if seen.port else ""
-    return FoundUri(seen.place, f"{seen.scheme}//{seen.host}{port}/" if seen.host else "", seen.declared)
+    text = ""
+    match seen.refused, seen.scheme:
+        case _, "data":
+            text = "data:,"
+        case ("unreadable", _) | (_, ""):
+            pass
+        case _, "//":
+            text = f"//{host}{port}/"
+        case "credentials", scheme:
+            text = f"{scheme}://user@{host}{port}/"
+        case "ambiguous", scheme:
+            text = f"{scheme}:\\\\{host}{port}/"
+        case _, scheme:
+            text = f"{scheme}://{host}{port}/" if host else f"{scheme}:x"
+    return FoundUri(seen.place, text, seen.declared)

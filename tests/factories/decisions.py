@@ -65,6 +65,6 @@ class DecidedPlane(ControlPlane):
         )
 
     def refuse_host(self, host: str, **changes: Any) -> str:
-        uri = UriSeen("messages[0].content[0].image_url.url", "https:", host, refused="host")
+        uri = UriSeen("messages[0].content[0].image_url.url", "https", host, refused="host")
         because = {"host": host, "why": "host"}
         return self.refuse("outbound", "OutboundDenied", because, looked=True, deep=True, uris=(uri,), **changes)

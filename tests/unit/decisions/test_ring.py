@@ -190,7 +190,7 @@ async def test_queue_is_bounded_and_allowed_requests_do_not_push_out_refusals(
 
 
 def test_a_request_counts_once_for_each_host() -> None:
-    seen = [UriSeen(f"place{number}", "https:", "evil.example", refused="host") for number in range(3)]
+    seen = [UriSeen(f"place{number}", "https", "evil.example", refused="host") for number in range(3)]
     told = Refusal("outbound", "OutboundDenied")
     made = Decision(
         id="i", time=1.0, account="a", address="192.0.2.1", uris=tuple(seen), refusal=told, reported=(told,)
