@@ -1,0 +1,113 @@
+"""Nothing but `egress/dial.py` opens a connection on behalf of a request: who could, by what it imports and calls, stands in a short table.
+
+What the source says; `tests/contract/test_one_way_out.py` asks a running gateway.
+"""
+
+from __future__ import annotations
+
+import ast
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.outside import ROOT
+
+PACKAGE = ROOT / "stockade"
+
+LIBRARIES = {
+    "aiohttp", "dns", "ftplib", "http.client", "httpcore", "httpcore2", "httpx", "httpx2", "imaplib", "nntplib", "poplib", "requests", "smtplib",
+    "socket", "telnetlib", "urllib.request", "urllib3", "websockets", "xmlrpc", "_socket", "socketserver", "multiprocessing.connection",
+}  # fmt: skip
+"""Modules through which a program can reach out."""
+
+CALLS = {
+    "open_connection", "open_unix_connection", "create_connection", "create_unix_connection", "create_datagram_endpoint", "sock_connect",
+    "sock_sendto", "connect_ex", "connect_tcp", "connect_unix", "urlopen", "getaddrinfo", "gethostbyname", "gethostbyname_ex", "gethostbyaddr",
+    "getnameinfo", "start_tls", "connect", "sendto", "sendmsg",
+}  # fmt: skip
+"""What they, asyncio and anyio call it."""
+
+TABLE: dict[str, tuple[set[str], str]] = {
+    # The data plane.
+    "egress/dial.py": (
+        {"socket", "create_connection", "create_unix_connection", "open_unix_connection", "sock_connect"},
+        "the one way out",
+    ),
+    "egress/fetch.py": (
+        {"httpcore2"},
+        "one HTTP connection over a stream that dial.py opened: no pool, no URL, no look-up",
+    ),
+    "egress/resolve.py": (
+        {"socket", "dns", "getaddrinfo"},
+        "asks the system, or the name servers that the settings name",
+    ),
+    "gateway/idle.py": ({"socket"}, "shuts accepted connections down"),
+    # The control plane, a process of its own, by the operator's settings and never by a request.
+    "identity/issuers.py": ({"httpx2"}, "fetches the keys of issuers that the settings name"),
+    "boot.py": ({"socket"}, "binds the loopback metadata endpoint"),
+    "storage/database.py": ({"connect"}, "SQLAlchemy's: the database that the settings name"),
+    # Programs that a person runs, and the supervisor.
+    "cli/arm.py": ({"socket", "http.client", "create_connection"}, "the command line is a client of our own ARM"),
+    "serve/engines.py": ({"open_unix_connection"}, "the supervisor asks its built-in engines whether they are busy"),
+    "serve/private.py": ({"socket"}, "binds the listeners of private endpoints"),
+    "serve/probe.py": ({"socket", "open_connection", "getaddrinfo"}, "asks our own listeners whether they answer"),
+    "serve/questions.py": ({"open_unix_connection"}, "asks the supervisor, over its UNIX socket"),
+    # The built-in engines, processes of their own behind a UNIX socket.
+    "services/openai/engines/embedded/__main__.py": (
+        {"socket", "connect"},
+        "looks whether its own UNIX socket is taken",
+    ),
+    # Not a network at all.
+    "decisions/store.py": ({"connect"}, "sqlite3's: a file"),
+}
+"""Who does what of that, and why."""
+
+
+def module_names(node: ast.AST) -> Iterator[str]:
+    match node:
+        case ast.Import(names=names):
+            yield from (name.name for name in names)
+        case ast.ImportFrom(module=module, names=names, level=0):
+            yield module or ""
+            yield from (f"{module}.{name.name}" for name in names)
+
+
+def found_in(path: Path) -> set[str]:
+    """Return which of the above a file names, whether it calls it, passes it on or only imports it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        for name in module_names(node):
+            parts = name.split(".")
+            found |= {whole for whole in itertools.accumulate(parts, "{}.{}".format) if whole in LIBRARIES}
+            found |= {parts[-1]} & CALLS if parts[0] != "stockade" else set()
+        match node:
+            case ast.Attribute(attr=name) if name in CALLS:
+                found.add(name)
+            case ast.Call(
+                func=ast.Name(id="getattr" | "__import__" | "exec" | "eval" as name),
+                args=[*_, ast.Constant(value=str(text))],
+            ):
+                found |= ({text} & (CALLS | LIBRARIES)) | ({name} if name in {"exec", "eval", "__import__"} else set())
+    return found
+
+
+def test_who_could_open_a_connection_stands_in_the_table() -> None:
+    found = {path.relative_to(PACKAGE).as_posix(): found_in(path) for path in sorted(PACKAGE.rglob("*.py"))}
+    assert {name: what for name, what in found.items() if what} == {name: what for name, (what, _) in TABLE.items()}
+
+
+def test_the_look_finds_what_it_looks_for(tmp_path: Path) -> None:
+    """A look that finds nothing would let everything pass."""
+    for source, expected in {
+        "import socket": {"socket"},
+        "from socket import create_connection as innocent": {"socket", "create_connection"},
+        "import urllib.request as r\nr.urlopen('x')": {"urllib.request", "urlopen"},
+        "from http import client": {"http.client"},
+        "loop.sock_connect(s, a)": {"sock_connect"},
+        "open_it = asyncio.open_connection": {"open_connection"},
+        "getattr(loop, 'create_connection')": {"create_connection"},
+        "__import__('socket')": {"__import__", "socket"},
+        "from urllib.parse import urlsplit": set(),
+    }.items():
+        (tmp_path / "one.py").write_text(source)
+        assert found_in(tmp_path / "one.py") == expected, source
