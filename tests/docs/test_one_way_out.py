@@ -41,6 +41,11 @@ TABLE: dict[str, tuple[set[str], str]] = {
         {"socket", "dns", "getaddrinfo"},
         "asks the system, or the name servers that the settings name",
     ),
+    "gateway/session.py": ({"websockets"}, "speaks on a WebSocket that a caller has opened"),
+    "gateway/websocket.py": ({"websockets", "socket"}, "listens for callers' WebSockets"),
+    "services/openai/engines/engine.py": ({"websockets"}, "passes on what upstream/websocket.py opened"),
+    "services/openai/realtime.py": ({"websockets"}, "speaks on what upstream/websocket.py opened"),
+    "upstream/websocket.py": ({"websockets"}, "WebSocket over a connection that dial.py opened"),
     "gateway/idle.py": ({"socket"}, "shuts accepted connections down"),
     # The control plane, a process of its own, by the operator's settings and never by a request.
     "identity/issuers.py": ({"httpx2"}, "fetches the keys of issuers that the settings name"),
@@ -48,6 +53,12 @@ TABLE: dict[str, tuple[set[str], str]] = {
     "storage/database.py": ({"connect"}, "SQLAlchemy's: the database that the settings name"),
     # Programs that a person runs, and the supervisor.
     "cli/arm.py": ({"socket", "http.client", "create_connection"}, "the command line is a client of our own ARM"),
+    "cli/diagnosis.py": ({"socket", "create_connection"}, "the doctor looks from where a caller stands"),
+    "cli/engine_exposure.py": (
+        {"socket", "create_connection", "getaddrinfo"},
+        "the doctor looks whether an engine answers others",
+    ),
+    "cli/resolution.py": ({"socket", "dns", "getaddrinfo"}, "the doctor resolves names as a caller would"),
     "serve/engines.py": ({"open_unix_connection"}, "the supervisor asks its built-in engines whether they are busy"),
     "serve/private.py": ({"socket"}, "binds the listeners of private endpoints"),
     "serve/probe.py": ({"socket", "open_connection", "getaddrinfo"}, "asks our own listeners whether they answer"),

@@ -11,12 +11,21 @@ import contextlib
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
+from xml.sax.saxutils import escape
 
 from stockade.kernel.operation import Operation
-from stockade.settings import Model, Upstream
+from stockade.keys.root import RootKey
+from stockade.services.installed import installed
+from stockade.services.service import Service
+from stockade.services.upstream_service import UpstreamService
+from stockade.settings import Model, Settings, Upstream
+from stockade.settings import Service as ServiceSettings
 from tests.factories.certificates import certificates
 from tests.factories.data_plane import Account, DataPlane, ask
 from tests.factories.egress import IMAGE_TYPE, PNG, egress_settings
@@ -77,27 +86,76 @@ def uris(canary: int, far: int) -> Iterator[str]:
     yield "http://169.254.169.254/latest/meta-data/"
 
 
-def request(operation: Operation, uri: str) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
-    """Return body, query and headers with the URI in every field that is declared, and in some that are not."""
-    body: dict[str, Any] = {
-        "model": "chat", "prompt": uri, "input": uri, "tools": [{"type": "mcp", "server_url": uri}], "webhook": uri, "source": uri, "$ref": uri,
+@dataclass
+class Request:
+    """One hostile request: the URI in every field that is declared, and in some that are not."""
+
+    body: bytes
+    content_type: str
+    query: dict[str, str]
+    headers: dict[str, str]
+
+
+def request(operation: Operation, uri: str) -> Request:
+    at = [field.at for field in operation.uris]
+    document: Any = [] if any(path.startswith("[") for path in at) else unasked(uri)
+    query, headers, form = (
+        {"url": uri},
+        {"x-callback": uri, "referer": uri, "x-forwarded-host": uri, "forwarded": uri},
+        {"url": uri},
+    )
+    for path in at:
+        kind, found, name = path.partition(":")
+        if not found:
+            put(document, steps(path), uri)
+        elif kind == "query":
+            query[name] = uri
+        elif kind == "header":
+            headers[name] = uri
+        elif kind == "ssml":
+            put(document, steps(name), ssml(uri))
+        elif kind == "form":
+            name, _, inner = name.partition("#")
+            form[name] = uri
+            if inner:
+                value: dict[str, Any] = {}
+                put(value, steps(inner), uri)
+                form[name] = json.dumps(value)
+        elif kind != "xml":
+            raise AssertionError(f"what is {path}?")
+    text, content_type = {
+        "xml": (ssml(uri), "application/ssml+xml"),
+        "form": (urlencode(form), "application/x-www-form-urlencoded"),
+        "text": (uri, "text/plain"),
+        "binary": (uri, "application/octet-stream"),
+    }.get(operation.body, (json.dumps(document), "application/json"))
+    return Request(text.encode(), content_type, query, headers)
+
+
+def unasked(uri: str) -> dict[str, Any]:
+    """Return a body with the URI where no table expects it."""
+    return {
+        "prompt": uri, "input": uri, "tools": [{"type": "mcp", "server_url": uri}], "webhook": uri, "source": uri, "$ref": uri,
         "messages": [{"role": "user", "content": uri}, {"role": "user", "content": [{"type": "text", "text": uri}]}],
     }  # fmt: skip
-    query, headers = {"url": uri}, {"x-callback": uri, "referer": uri, "x-forwarded-host": uri, "forwarded": uri}
-    for field in operation.uris:
-        kind, found, name = field.at.partition(":")
-        if found and kind == "query":
-            query[name] = uri
-        elif found and kind == "header":
-            headers[name] = uri
-        elif not found:
-            put(body, [part or "*" for part, _ in re.findall(r"([^.\[\]]+)|\[(\*)\]", field.at)], uri)
-    return body, query, headers
 
 
-def put(body: Any, steps: list[str], uri: str) -> None:
+def ssml(uri: str) -> str:
+    attribute = escape(uri, {'"': "&quot;"})
+    inner = f'<voice name="v"><audio src="{attribute}"/><lexicon uri="{attribute}"/><a href="{attribute}">{escape(uri)}</a></voice>'
+    return f'<speak version="1.0" xmlns="http://www.w3.org/2001/10/synthesis" xml:lang="en-US" xml:base="{attribute}">{inner}</speak>'
+
+
+def steps(path: str) -> list[str]:
+    return [part or "*" for part, _ in re.findall(r"([^.\[\]]+)|\[(\*)\]", path.replace("**", "any.depth"))]
+
+
+def put(body: Any, path: list[str], uri: str) -> None:
     """Put a text at a path; each list on the way gets one more item for it."""
-    for step, following in zip(steps, [*steps[1:], ""], strict=True):
+    if isinstance(body, list) and path[0] != "*":  # some operations take an object in one form and a list in the other
+        body.append({})
+        body = body[-1]
+    for step, following in zip(path, [*path[1:], ""], strict=True):
         fresh: Any = [] if following == "*" else {}
         if step == "*":
             body.append(fresh if following else uri)
@@ -140,32 +198,32 @@ async def main(folder: Path) -> None:
         )
         data = folder / "data"
         data.mkdir()
-        plane = DataPlane(
-            data,
-            models=models,
-            egress=egress_settings(
-                made.authority, dns_servers=(names.address,), connect_timeout_s=5.0, fetch_timeout_s=10.0
-            ),
-        )
-        # With its port: whoever lists a host alone means every port of it, the canary's too.
-        entry = f"https://{LISTED}:{far.port}"
-        both = {"kind": "AIServices", "deployments": ("chat", "vectors")}
-        restricted = {**both, "restrictOutboundNetworkAccess": True}
-        accounts: list[Account] = [
-            plane.account("free", **both),
-            plane.account("shut", allowedFqdnList=[], **restricted),
-            plane.account("listed", allowedFqdnList=[entry], **restricted),
-            plane.account("tried", allowedFqdnList=[entry], stockade={"controls": {"dlp": "report"}}, **restricted),
+        egress = egress_settings(made.authority, dns_servers=(names.address,))
+        answering = [
+            one.name
+            for one in installed(Settings(data_dir=RootKey.create(data / "root.key") and data))
+            if isinstance(one, UpstreamService)
         ]
+        behind = tuple(ServiceSettings(name, Upstream(url=f"http://127.0.0.1:{model.port}")) for name in answering)
+        (data / "root.key").unlink()
+        plane = DataPlane(data, models=models, services=behind, egress=egress)
+        accounts = Accounts(plane, f"https://{LISTED}:{far.port}")
         gateway = plane.gateway()
-        services = {route[0] for node in walk(gateway._admission._router._root) for route in node.operations.values()}
-        statuses: dict[str, list[int]] = {}
+        statuses: dict[str, Counter[int]] = {}
+        services = installed(plane.settings)
+        for service in services:
+            accounts.of(kind_of(service))
         watching.set()
-        for service in sorted(services, key=lambda one: one.name):
+        for service in services:
             for operation in service.operations:
-                for account in accounts:
-                    for uri in uris(trapped, far.port):
-                        statuses.setdefault(operation.name, []).append(await one(gateway, account, operation, uri))
+                if operation.websocket:
+                    continue
+                free, shut, listed, tried = accounts.of(kind_of(service))
+                inline = any(field.inline for field in operation.uris)
+                for account in (free, shut, listed, tried) if inline else (free, listed) if operation.uris else (free,):
+                    for uri in uris(trapped, far.port) if operation.uris else list(uris(trapped, far.port))[:1]:
+                        found = statuses.setdefault(f"{service.name}.{operation.name}", Counter())
+                        found[await one(gateway, account, operation, uri)] += 1
         watching.clear()
         allowed = {
             "egress/dial.py": [f"('127.0.0.1', {model.port})", f"('127.0.0.1', {far.port})"],
@@ -180,25 +238,51 @@ async def main(folder: Path) -> None:
     trap.close()
 
 
-async def one(gateway: Any, account: Account, operation: Operation, uri: str) -> int:
-    body, query, headers = request(operation, uri)
-    deployment = "vectors" if "mbeddings" in operation.name else "chat"
-    body["model"] = deployment
-    path = re.sub(r"\{\w+\}", deployment, operation.path)
-    text = json.dumps(body).encode()
-    sent = [("api-key", account.key), *headers.items(), ("content-length", str(len(text)))]
-    sent.append(
-        ("content-type", "application/json" if operation.body in ("json", "none") else "application/octet-stream")
+class Accounts:
+    """Accounts of each kind that is asked for: unrestricted, without a list, with one entry, and the same on trial."""
+
+    def __init__(self, plane: DataPlane, entry: str) -> None:
+        self._plane, self._entry = plane, entry
+        self._made: dict[str, tuple[Account, Account, Account, Account]] = {}
+
+    def of(self, kind: str) -> tuple[Account, Account, Account, Account]:
+        if kind not in self._made:
+            name, both = kind.lower().replace(".", "-"), {"kind": kind, "deployments": ("chat", "vectors")}
+            restricted = {**both, "restrictOutboundNetworkAccess": True}
+            trial = {"controls": {"dlp": "report"}}
+            self._made[kind] = (
+                self._plane.account(f"free-{name}", **both),
+                self._plane.account(f"shut-{name}", allowedFqdnList=[], **restricted),
+                self._plane.account(f"listed-{name}", allowedFqdnList=[self._entry], **restricted),
+                self._plane.account(f"tried-{name}", allowedFqdnList=[self._entry], stockade=trial, **restricted),
+            )
+        return self._made[kind]
+
+
+def kind_of(service: Service) -> str:
+    """Return a kind that the service answers for, of those with the most services."""
+    return next(
+        (kind for kind in ("AIServices", "CognitiveServices") if not service.kinds or kind in service.kinds),
+        min(service.kinds, default=""),
     )
-    pairs = "&".join(f"{name}={value}" for name, value in {"api-version": "2024-10-21", **query}.items())
-    answer = await ask(gateway, account.path(path), *sent, body=text, query=pairs, method=operation.method)
+
+
+async def one(gateway: Any, account: Account, operation: Operation, uri: str) -> int:
+    hostile = request(operation, uri)
+    deployment = "vectors" if "mbeddings" in operation.name else "chat"
+    path = re.sub(r"\{\w+\}", deployment, operation.path.replace("{version}", "v3.2"))
+    body = hostile.body
+    if hostile.content_type == "application/json" and body.startswith(b"{"):
+        body = b'{"model":"%s",' % deployment.encode() + body[1:]
+    sent = [
+        ("api-key", account.key),
+        *hostile.headers.items(),
+        ("content-length", str(len(body))),
+        ("content-type", hostile.content_type),
+    ]
+    query = urlencode({"api-version": "2024-10-21", **hostile.query})
+    answer = await ask(gateway, account.path(path), *sent, body=body, query=query, method=operation.method)
     return answer.status
-
-
-def walk(node: Any) -> Iterator[Any]:
-    yield node
-    for child in (*node.children.values(), *([node.parameter[1]] if node.parameter else [])):
-        yield from walk(child)
 
 
 if __name__ == "__main__":
