@@ -53,7 +53,7 @@ async def receive(connection: Connection) -> str | bytes:
     return b"".join(parts) if isinstance(parts[0], bytes) else "".join(parts)  # type: ignore[arg-type]
 
 
-async def send(connection: Connection, text: str, within_s: float = SEND_S) -> None:
+async def send(connection: Connection, text: str, within_s: float) -> None:
     """Send a text message and wait until there is room for the next; TimeoutError when the reader makes none, or ConnectionClosed."""
     async with asyncio.timeout(within_s):
         await connection.send(text)

@@ -36,6 +36,12 @@ class Sessions:
     account: Account
     port: int
     tls: ssl.SSLContext
+    server_tls: ssl.SSLContext
+
+    async def listen_again(self) -> None:
+        """Listen on a further port, and use that one from here on."""
+        server = await self.gateway.websockets.listen(Address(self.server_tls, "127.0.0.1", 0))
+        self.port = next(iter(server.sockets)).getsockname()[1]
 
     def url(self, below: str = REALTIME) -> str:
         return f"wss://localhost:{self.port}{self.account.path(below)}"
@@ -100,9 +106,9 @@ async def sessions(
         account = plane.account(deployments=("chat",), **properties)
         plane.deployment(account.id, "voice", model="talker")
         gateway = plane.gateway()
-        server = await gateway.websockets.listen(Address(made.server_context(), "127.0.0.1", 0))
-        port = next(iter(server.sockets)).getsockname()[1]
+        running = Sessions(plane, gateway, engine, account, 0, made.client_context(), made.server_context())
+        await running.listen_again()
         try:
-            yield Sessions(plane, gateway, engine, account, port, made.client_context())
+            yield running
         finally:
             await gateway.websockets.close()

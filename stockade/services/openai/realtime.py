@@ -21,7 +21,7 @@ from stockade.kernel.ids import new_guid
 from stockade.services.dialect import STATUS
 from stockade.services.openai.engines.engine import Engine
 from stockade.services.session import EngineEnded, Handshake
-from stockade.upstream.websocket import TooManyFragments, receive, send
+from stockade.upstream.websocket import SEND_S, TooManyFragments, receive, send
 
 CAPABILITY: Final = "realtime"
 SUBPROTOCOL: Final = "realtime"
@@ -115,7 +115,7 @@ class RealtimeSession:
 
     async def send(self, text: str) -> None:
         try:
-            await send(self._connection, text)
+            await send(self._connection, text, SEND_S)
         except ConnectionClosed as closed:
             raise _ended(closed) from closed
         except TimeoutError as failure:
