@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,12 +95,17 @@ async def end(connection: ClientConnection) -> tuple[list[dict[str, Any]], int |
 
 @contextlib.asynccontextmanager
 async def sessions(
-    folder: Path, answer: Answer = talk, *, limits: Limits | None = None, **properties: Any
+    folder: Path,
+    answer: Answer = talk,
+    *,
+    limits: Limits | None = None,
+    settings: Mapping[str, Any] | None = None,
+    **properties: Any,
 ) -> AsyncIterator[Sessions]:
-    """Run them. properties: of the account."""
+    """Run them. settings: others than the usual ones. properties: of the account."""
     made = certificates(folder / "tls")
     async with realtime_server(answer) as engine:
-        changes = {} if limits is None else {"limits": limits}
+        changes = {**(settings or {}), **({} if limits is None else {"limits": limits})}
         (folder / "data").mkdir()
         plane = DataPlane(folder / "data", engine.url, **changes)
         account = plane.account(deployments=("chat",), **properties)

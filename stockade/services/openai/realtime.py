@@ -36,8 +36,9 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(slots=True)
 class Event:
-    """One event of the caller's. `members` are raw JSON, and `looked_at` those of them that have been parsed further."""
+    """One event of the caller's: as it came, its members as raw JSON, and those of them that have been parsed further."""
 
+    text: str
     members: dict[str, msgspec.Raw]
     looked_at: dict[str, Any]
 
@@ -68,7 +69,7 @@ def read_event(text: str, engine_model: msgspec.Raw) -> Event:
         ) from failure
     except RecursionError as failure:
         raise Fault(FaultKind.INVALID, "The event is nested too deeply.", code="invalid_json") from failure
-    return Event(members, {})
+    return Event(text, members, {})
 
 
 def look_at(event: Event, names: Sequence[str] | None) -> Mapping[str, Any]:

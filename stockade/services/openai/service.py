@@ -186,13 +186,17 @@ class OpenAIService:
         return realtime.read_event(text, call.parsed.engine_model)
 
     def message_uris(self, call: Call, message: realtime.Event, *, deep: bool) -> tuple[FoundUri, ...]:
-        """Look into the members that may carry URIs, and write them anew as they were read."""
+        """Look into the members that may carry URIs, and write them anew as they were read; deep: also at every string of the event as it came."""
         fields = call.operation.uris
         names = {field.at.partition("[")[0].partition(".")[0] for field in fields}
         looked_at = realtime.look_at(message, tuple(names))
-        return tuple(
+        declared = tuple(
             FoundUri(path, uri, inline=field.inline) for field in fields for path, uri in extract([field.at], looked_at)
         )
+        if not deep:
+            return declared
+        known = {found.uri for found in declared}
+        return (*declared, *(found for found in scan_json(message.text.encode()) if found.uri not in known))
 
     def inline_message(self, call: Call, message: realtime.Event, contents: Mapping[str, str]) -> None:
         """Put images in the place of their URIs."""
