@@ -1,7 +1,8 @@
 """How long what a caller has open goes on after a rule has shut the caller out: `python -m benchmarks.cut_off`.
 
-Each cut: streams on every worker of a real server, over TLS; one change by ARM; then the time from the change's answer to the last byte of each
-stream. Azure says nothing about open connections; ours is the issue's: within a second.
+Each cut: streams and WebSocket sessions on every worker of a real server, over TLS, in which a model talks; one change by ARM; then the time from
+the change's answer to the last byte of each stream, or the close frame of each session. Azure says nothing about open connections; ours is the
+issue's: within a second.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from tests.factories.realtime import DEPLOYMENT, SETTINGS, SessionTarget, realtime_server_in_a_thread
 from tests.factories.streams import Target, change, data_workers, new_account, talking_engine
 from tests.live import Live, finish, start
 
@@ -34,12 +36,18 @@ class Open(Protocol):
     def close(self) -> None: ...
 
 
+class Opens(Protocol):
+    """What opens them."""
+
+    async def open_on_every_worker(self, workers: frozenset[int], each: int = 1) -> Sequence[Open]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One way to be shut out. `shut` does it, `admit` takes it back; both return when the change has been answered."""
 
     name: str
-    target: Callable[[], Target]
+    target: Callable[[], Opens]
     shut: Callable[[], object]
     admit: Callable[[], object]
 
@@ -48,31 +56,39 @@ def rows(live: Live) -> list[Row]:
     """Return the ways to be shut out that are measured."""
     name = "cut-off"
     keys = new_account(live, name)
+    made = live.request("PUT", f"{live.account_id(name)}/deployments/voice", DEPLOYMENT)
+    assert made.status_code in (200, 201), made.text
 
     def acls(*addresses: str) -> dict[str, Any]:
         return {"defaultAction": "Deny", "ipRules": [{"value": address} for address in addresses]}
 
-    def key1() -> Target:
+    def streams() -> Opens:
         return Target(live, name, {"api-key": keys["key1"]})
+
+    def sessions() -> Opens:
+        return SessionTarget(live, name, keys["key1"])
 
     def regenerate() -> None:
         keys.update(live.request("POST", f"{live.account_id(name)}/regenerateKey", {"keyName": "Key1"}).json())
 
-    return [
-        Row(
-            "SSE: IP rule removed",
-            key1,
-            lambda: change(live, name, networkAcls=acls("127.0.0.2")),
-            lambda: change(live, name, networkAcls=acls("127.0.0.1", "127.0.0.2")),
-        ),
-        Row(
-            "SSE: publicNetworkAccess Disabled",
-            key1,
-            lambda: change(live, name, publicNetworkAccess="Disabled"),
-            lambda: change(live, name, publicNetworkAccess="Enabled"),
-        ),
-        Row("SSE: key regenerated", key1, regenerate, lambda: None),
-    ]
+    found = []
+    for kind, target in (("SSE", streams), ("WebSocket", sessions)):
+        found += [
+            Row(
+                f"{kind}: IP rule removed",
+                target,
+                lambda: change(live, name, networkAcls=acls("127.0.0.2")),
+                lambda: change(live, name, networkAcls=acls("127.0.0.1", "127.0.0.2")),
+            ),
+            Row(
+                f"{kind}: publicNetworkAccess Disabled",
+                target,
+                lambda: change(live, name, publicNetworkAccess="Disabled"),
+                lambda: change(live, name, publicNetworkAccess="Enabled"),
+            ),
+            Row(f"{kind}: key regenerated", target, regenerate, lambda: None),
+        ]
+    return found
 
 
 async def measure(row: Row, live: Live, cuts: int) -> list[float]:
@@ -99,8 +115,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--workers", type=int, default=2, help="[default: 2]")
     options = parser.parse_args(arguments)
     slowest = 0.0
-    with tempfile.TemporaryDirectory(prefix="stockade-cut-off-") as folder, talking_engine() as engine:
-        live = start(Path(folder) / "data", "--workers", str(options.workers), settings=engine.settings)
+    with (
+        tempfile.TemporaryDirectory(prefix="stockade-cut-off-") as folder,
+        talking_engine() as engine,
+        realtime_server_in_a_thread() as voice,
+    ):
+        settings = engine.settings + SETTINGS.format(url=voice.url)
+        live = start(Path(folder) / "data", "--workers", str(options.workers), settings=settings)
         try:
             print(f"{'':36} {'ended':>6} {'min ms':>8} {'median':>8} {'max':>8}")
             for row in rows(live):

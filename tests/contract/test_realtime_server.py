@@ -12,20 +12,9 @@ from openai import AsyncAzureOpenAI
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from tests.factories.realtime import realtime_server
+from tests.factories.realtime import DEPLOYMENT, SETTINGS, realtime_server
 from tests.factories.websocket import PATIENCE_S, end
 from tests.live import Live, StartServer, free_ports
-
-SETTINGS = """\
-[[models]]
-name = "talker"
-capabilities = ["realtime"]
-upstream = {{ url = "http://127.0.0.1:{port}/v1", model = "real-talker" }}
-"""
-DEPLOYMENT = {
-    "sku": {"name": "GlobalStandard", "capacity": 100},
-    "properties": {"model": {"format": "OpenAI", "name": "talker", "version": "1"}},
-}
 
 
 @pytest.fixture
@@ -35,7 +24,7 @@ def engine_port() -> int:
 
 @pytest.fixture
 def server(live_server: StartServer, engine_port: int) -> Live:
-    live = live_server("--workers", "2", settings=SETTINGS.format(port=engine_port))
+    live = live_server("--workers", "2", settings=SETTINGS.format(url=f"http://127.0.0.1:{engine_port}/v1"))
     made = live.request("PUT", f"{live.account_id('demo-openai')}/deployments/voice", DEPLOYMENT)
     assert made.status_code in (200, 201), made.text
     return live

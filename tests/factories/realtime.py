@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+
+from tests.factories.streams import EVERY_S, PATIENCE_S, workers_of
+from tests.live import Live
 
 Answer = Callable[["RealtimeServer", ServerConnection, dict[str, Any]], Awaitable[None]]
 
@@ -55,6 +62,18 @@ class RealtimeServer:
         return connection.respond(self.refuse_with, "no\n") if self.refuse_with else None
 
 
+SETTINGS = """
+[[models]]
+name = "voice-talker"
+capabilities = ["realtime"]
+upstream = {{ url = "{url}", model = "real-talker" }}
+"""
+DEPLOYMENT = {
+    "sku": {"name": "Standard", "capacity": 10_000},
+    "properties": {"model": {"format": "OpenAI", "name": "voice-talker", "version": "1"}},
+}
+
+
 async def talk(server: RealtimeServer, connection: ServerConnection, event: dict[str, Any]) -> None:
     """Answer as a model that says `Hello there.` whenever it is asked for a response, and nothing else."""
     match event["type"]:
@@ -86,3 +105,90 @@ async def realtime_server(answer: Answer = talk, port: int = 0) -> AsyncIterator
     ) as server:
         running.port = next(iter(server.sockets)).getsockname()[1]
         yield running
+
+
+async def talk_on(_: RealtimeServer, connection: ServerConnection, __: dict[str, Any]) -> None:
+    """Answer as a model that, once asked anything, does not end."""
+    while True:
+        await connection.send(json.dumps({"type": "response.output_text.delta", "delta": "still here "}))
+        await asyncio.sleep(EVERY_S)
+
+
+@contextlib.contextmanager
+def realtime_server_in_a_thread(answer: Answer = talk_on) -> Iterator[RealtimeServer]:
+    """Run one beside the event loops of those who talk with it."""
+    loop, up, found = asyncio.new_event_loop(), threading.Event(), []
+    stop = asyncio.Event()
+
+    async def run() -> None:
+        async with realtime_server(answer) as running:
+            found.append(running)
+            up.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(run(),), name="realtime-server", daemon=True)
+    thread.start()
+    assert up.wait(PATIENCE_S)
+    try:
+        yield found[0]
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(PATIENCE_S)
+        loop.close()
+
+
+@dataclass
+class OpenSession:
+    """One caller's session that is being read. `ended_at`: the monotonic time at which its close frame, or its connection's end, had come."""
+
+    connection: ClientConnection
+    ended_at: float = 0.0
+    events: int = 0
+
+    def __post_init__(self) -> None:
+        self._reading = asyncio.create_task(self._read())
+
+    @property
+    def own_port(self) -> int:
+        return int(self.connection.local_address[1])
+
+    async def ended(self) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.shield(self._reading)
+
+    def close(self) -> None:
+        self._reading.cancel()
+        self.connection.transport.abort()
+
+    async def _read(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await self.connection.recv()
+                self.events += 1
+        self.ended_at = time.monotonic()
+
+
+@dataclass(frozen=True)
+class SessionTarget:
+    """The deployment `voice` of an account of a live server, and how one caller reaches it."""
+
+    live: Live
+    name: str
+    key: str
+
+    async def open(self) -> OpenSession:
+        """Open a session in which the model talks."""
+        url = f"wss://localhost:{self.live.websocket_port}/{self.name}/openai/v1/realtime?model=voice"
+        connection = await connect(url, ssl=self.live.trust(), proxy=None, additional_headers={"api-key": self.key})
+        await connection.send('{"type":"response.create"}')
+        return OpenSession(connection)
+
+    async def open_on_every_worker(self, workers: frozenset[int], each: int = 1) -> list[OpenSession]:
+        """Open sessions until every worker has at least so many of them."""
+        found: list[OpenSession] = []
+        held: Counter[int] = Counter()
+        while len(held) < len(workers) or min(held.values()) < each:
+            assert len(found) < 64, f"64 connections did not reach every worker: {held}"
+            found.append(await self.open())
+            held.update(workers_of([found[-1]], workers))
+        return found

@@ -7,11 +7,11 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tests.factories.azure import descendants
 from tests.live import Live
@@ -206,7 +206,14 @@ def data_workers(live: Live) -> frozenset[int]:
     return frozenset(pid for pid in descendants(main) if "resource_tracker" not in lines.get(pid, ""))
 
 
-def workers_of(streams: list[Stream], processes: frozenset[int]) -> set[int]:
+class Held(Protocol):
+    """A connection of ours."""
+
+    @property
+    def own_port(self) -> int: ...
+
+
+def workers_of(streams: Sequence[Held], processes: frozenset[int]) -> set[int]:
     """Return the processes that hold the other ends of streams (Linux's /proc tells)."""
     ports = {f"{stream.own_port:04X}" for stream in streams}
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
