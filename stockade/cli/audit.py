@@ -109,6 +109,7 @@ def explain(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
         "Principal": "principal",
         "Application": "application",
         "Caller": "callerAddress",
+        "Let in by": "network",
         "Client": "client",
         "Took ms": "durationMs",
     }

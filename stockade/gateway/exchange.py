@@ -13,6 +13,7 @@ from stockade.kernel.record import AuditRecord, FetchedContent
 from stockade.kernel.verdict import Deny
 from stockade.policy import rbac
 from stockade.policy.facts import Facts, Point
+from stockade.policy.rules.network import admitted_by
 from stockade.policy.rules.role import DATA_ACTION_PREFIX
 from stockade.policy.snapshot import AccountPolicy, Snapshot
 from stockade.policy.uris.found import FoundUri
@@ -96,10 +97,17 @@ class Exchange:
             status=self.status,
             outcome=self.outcome,
             duration_ms=round(lasted_ms, 3),
+            network=self._network() if allowed else "",
             because={name: str(value) for name, value in denied.because.items()} if denied is not None else None,
             fetched=list(self.fetched) or None,
             reported=[_told(one) for one in self.reported] or None,
         )
+
+    def _network(self) -> str:
+        account, snapshot = self.account, self.snapshot
+        if account is None or snapshot is None:
+            return ""
+        return admitted_by(snapshot, account, self.address, self.credential, self.private_endpoint)
 
     def _role(self, token: TokenCredential) -> str:
         """Return what admitted a token: its role and where that is assigned. The snapshot remembers the answer."""

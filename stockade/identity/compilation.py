@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from stockade.identity import directory, issuers, signing_keys, tenant
+from stockade.identity import issuers, principals, signing_keys, tenant
 from stockade.policy.compile import Compile
 from stockade.settings import Settings
 
@@ -13,8 +13,8 @@ def compilers(settings: Settings) -> dict[str, Compile]:
     """Return the compile functions by document type."""
     return {
         tenant.TYPE: partial(tenant.compile_tenant, authority=settings.authority),
-        directory.PRINCIPAL_TYPE: directory.compile_principal,
-        directory.GROUP_TYPE: directory.compile_group,
+        principals.PRINCIPAL_TYPE: principals.compile_principal,
+        principals.GROUP_TYPE: principals.compile_group,
         issuers.TYPE: partial(issuers.compile_issuer, configured=settings.issuers),
         signing_keys.TYPE: partial(signing_keys.compile_signing_key, authority=settings.authority),
     }

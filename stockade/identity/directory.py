@@ -1,22 +1,31 @@
-"""Principals and groups, stored as documents.
-
-A principal is `/providers/stockade.directory/principals/{object id}`, a group
-`/providers/stockade.directory/groups/{object id}`. What clients may see is in the body; digests of client secrets and
-certificates are in the private part. Ids are lower-case GUIDs.
-"""
+"""The directory: making, finding and changing principals and groups, inside the caller's transaction. `principals.py` says how they are stored."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast
+from collections.abc import Mapping
+from typing import Any, Literal, cast
 
 from sqlalchemy import ColumnElement, func, select
 
 from stockade.identity import client_secrets, tenant
-from stockade.identity.client_assertion import certificate_entry, thumbprint
+from stockade.identity.client_assertion import certificate_entry
 from stockade.identity.client_secrets import SecretDigester
 from stockade.identity.external_ids import object_id_of
+from stockade.identity.principals import (
+    GROUP_TYPE,
+    GROUPS,
+    PRINCIPAL_TYPE,
+    PRINCIPALS,
+    CertificateInfo,
+    Group,
+    Kind,
+    Principal,
+    SecretInfo,
+    certificate_info,
+    group_view,
+    secret_info,
+    view,
+)
 from stockade.kernel.clock import Clock
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
@@ -24,77 +33,15 @@ from stockade.kernel.principal import EVERYONE, PrincipalType
 from stockade.kernel.resource_id import is_guid
 from stockade.kernel.secret import Secret
 from stockade.keys.root import RootKey
-from stockade.policy.snapshot import Entry, PrincipalPolicy
 from stockade.storage.database import Reader, Writer
 from stockade.storage.documents import Document, State
 from stockade.storage.tables import documents
-
-PRINCIPAL_TYPE = "stockade.directory/principals"
-GROUP_TYPE = "stockade.directory/groups"
-PRINCIPALS = "/providers/stockade.directory/principals/"
-GROUPS = "/providers/stockade.directory/groups/"
-
-Kind: TypeAlias = Literal["application", "managedIdentity", "machine", "external"]
 
 MAX_SECRETS = 10
 MAX_MEMBERS = 10_000
 MAX_NAME = 120
 MAX_SUBJECT = 512
 SECRET_DAYS = 730
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """A principal as the rest of the platform sees it: no credentials."""
-
-    object_id: str
-    app_id: str | None
-    display_name: str
-    type: PrincipalType
-    kind: Kind
-    enabled: bool
-    tenant_id: str
-    resource_id: str | None
-    issuer: str | None
-    created_at: float
-    subject: str | None = None
-    """What its issuer calls it, where that is not the object id."""
-
-    @property
-    def service_principal_names(self) -> tuple[str, ...]:
-        """The names `az` finds an application by."""
-        return (self.app_id,) if self.app_id is not None else ()
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """A group and its direct members (principals or groups)."""
-
-    object_id: str
-    display_name: str
-    members: tuple[str, ...]
-    created_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class SecretInfo:
-    """What may be shown of a client secret."""
-
-    key_id: str
-    name: str
-    hint: str
-    created_at: float
-    expires_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateInfo:
-    """What is shown of a certificate. thumbprint: SHA-1 of it in upper-case hexadecimal, as Azure's tools print it."""
-
-    key_id: str
-    thumbprint: str
-    created_at: float
-    expires_at: float
 
 
 class Directory:
@@ -262,12 +209,12 @@ class Directory:
             "expiresAt": now + days * 86_400,
         }
         writer.put(document.id, document.type, document.body, {**document.private, "secrets": [*held, entry]})
-        return secret, _secret_info(entry)
+        return secret, secret_info(entry)
 
     def secrets(self, reader: Reader, object_id: str) -> list[SecretInfo]:
         """Return what may be shown of an application's secrets."""
         document = _required(reader, PRINCIPALS + object_id)
-        return [_secret_info(entry) for entry in document.private.get("secrets", ())]
+        return [secret_info(entry) for entry in document.private.get("secrets", ())]
 
     def add_certificate(self, writer: Writer, object_id: str, pem: bytes | str) -> str:
         """Register a certificate an application may sign its assertions with; returns its key id."""
@@ -291,7 +238,7 @@ class Directory:
     def certificates(self, reader: Reader, object_id: str) -> list[CertificateInfo]:
         """Return what may be shown of an application's certificates."""
         document = _required(reader, PRINCIPALS + object_id)
-        return [_certificate_info(entry) for entry in document.private.get("certificates", ())]
+        return [certificate_info(entry) for entry in document.private.get("certificates", ())]
 
     def remove_credential(self, writer: Writer, object_id: str, key_id: str) -> bool:
         """Remove a client secret or certificate; False when there is none of that key id."""
@@ -385,62 +332,6 @@ class Directory:
                 self.remove_member(writer, str(document.body["objectId"]), member)
 
 
-def compile_principal(document: Document) -> Iterable[Entry]:
-    """Yield the principal, and the way to it from its application id and its ARM resource."""
-    principal = view(document)
-    policy = PrincipalPolicy(
-        principal.object_id,
-        principal.type,
-        principal.app_id,
-        principal.display_name,
-        principal.enabled,
-        principal.issuer,
-    )
-    yield ("principal", principal.object_id, policy)
-    if principal.app_id is not None and principal.kind != "external":
-        yield ("application", principal.app_id, principal.object_id)
-    if principal.resource_id is not None:
-        yield ("managed-identity", principal.resource_id.lower(), principal.object_id)
-    if principal.kind == "machine":
-        yield ("machine", "", principal.object_id)
-
-
-def compile_group(document: Document) -> Iterable[Entry]:
-    """Yield the group itself, which roles can be assigned to, and its direct memberships."""
-    group = group_view(document)
-    yield (
-        "principal",
-        group.object_id,
-        PrincipalPolicy(group.object_id, "Group", None, group.display_name, enabled=True),
-    )
-    for member in group.members:
-        yield ("member", member, group.object_id)
-
-
-def view(document: Document) -> Principal:
-    """Read a principal's document."""
-    body = document.body
-    return Principal(
-        object_id=str(body["objectId"]),
-        app_id=body.get("appId"),
-        display_name=str(body["displayName"]),
-        type=cast(PrincipalType, body["principalType"]),
-        kind=cast(Kind, body["kind"]),
-        enabled=body["enabled"] is True,
-        tenant_id=str(body["tenantId"]),
-        resource_id=body.get("resourceId"),
-        issuer=body.get("issuer"),
-        created_at=document.created_at,
-        subject=body.get("subject"),
-    )
-
-
-def group_view(document: Document) -> Group:
-    """Read a group's document."""
-    body = document.body
-    return Group(str(body["objectId"]), str(body["displayName"]), tuple(body["members"]), document.created_at)
-
-
 def _text(field: str) -> ColumnElement[str]:
     return cast("ColumnElement[str]", documents.c.body[field].as_string())
 
@@ -478,11 +369,3 @@ def _clean_name(name: str) -> str:
     if not 1 <= len(cleaned) <= MAX_NAME or not cleaned.isprintable():
         raise Fault(FaultKind.INVALID, f"A name has 1 to {MAX_NAME} printable characters.", target="displayName")
     return cleaned
-
-
-def _secret_info(entry: Mapping[str, Any]) -> SecretInfo:
-    return SecretInfo(entry["keyId"], entry["name"], entry["hint"], entry["createdAt"], entry["expiresAt"])
-
-
-def _certificate_info(entry: Mapping[str, Any]) -> CertificateInfo:
-    return CertificateInfo(entry["keyId"], thumbprint(entry), entry["createdAt"], entry["expiresAt"])

@@ -21,7 +21,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from stockade.identity.audiences import graph_audiences
-from stockade.identity.directory import Directory, Group, Principal
+from stockade.identity.directory import Directory
+from stockade.identity.principals import Group, Principal
 from stockade.identity.services import IdentityServices
 from stockade.identity.threads import BoundedThreads
 from stockade.identity.verify import TokenCache, verify

@@ -14,7 +14,7 @@ from stockade.identity import client_assertion, tokens
 from stockade.identity.audiences import audience_for
 from stockade.identity.client_secrets import MAX_LENGTH, SecretDigester
 from stockade.identity.compact import NotVerified
-from stockade.identity.directory import PRINCIPALS, Principal, view
+from stockade.identity.principals import PRINCIPALS, Principal, view
 from stockade.identity.services import IdentityServices
 from stockade.identity.signing_keys import TOKEN_LIFE_S, KeyRing
 from stockade.identity.tenant import local_issuer, tenant_of

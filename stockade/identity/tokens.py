@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from joserfc import jwt
 
-from stockade.identity.directory import Principal
+from stockade.identity.principals import Principal
 from stockade.identity.signing_keys import ALGORITHM, TOKEN_LIFE_S, SigningKey
 from stockade.identity.tenant import local_issuer
 from stockade.kernel.secret import Secret

@@ -54,6 +54,8 @@ class AuditRecord(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel
     outcome: str = ""
     """`success`, `failed:<kind>`, `cancelled`."""
     duration_ms: float = 0.0
+    network: str = ""
+    """What of the account's network let the request in, where not everyone is: `ipRules 203.0.113.0/24`, `bypass AzureServices: <resource>`."""
     because: dict[str, str] | None = None
     fetched: list[FetchedContent] | None = None
     """What was fetched on behalf of the request."""

@@ -14,8 +14,8 @@ from starlette.applications import Starlette
 
 from stockade.identity.app import routes
 from stockade.identity.audiences import AI, arm_audiences, vault_audiences
-from stockade.identity.directory import Principal
 from stockade.identity.metadata import identity_header, metadata_app
+from stockade.identity.principals import Principal
 from stockade.identity.verify import verify
 from stockade.kernel.clock import SystemClock
 from stockade.kernel.principal import TokenCredential

@@ -13,7 +13,8 @@ import httpx
 from starlette.testclient import TestClient
 
 from stockade.identity import compilation
-from stockade.identity.directory import Directory, Principal
+from stockade.identity.directory import Directory
+from stockade.identity.principals import Principal
 from stockade.identity.tenant import create_tenant
 from stockade.kernel.clock import ManualClock
 from stockade.kernel.principal import RejectedCredential, TokenCredential

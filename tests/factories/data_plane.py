@@ -18,7 +18,7 @@ import msgspec
 
 from stockade import boot
 from stockade.gateway.app import Gateway
-from stockade.identity.directory import Principal
+from stockade.identity.principals import Principal
 from stockade.keys.root import RootKey
 from stockade.management.resources.cognitive_services_accounts import keys as account_keys
 from stockade.policy.builtin_roles import roles

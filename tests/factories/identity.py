@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from stockade.identity import compilation, tokens
-from stockade.identity.directory import Directory, Principal
+from stockade.identity.directory import Directory
+from stockade.identity.principals import Principal
 from stockade.identity.services import IdentityServices
 from stockade.identity.signing_keys import KeyRing
 from stockade.identity.tenant import create_tenant, local_issuer

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from stockade import boot, settings
 from stockade.identity.client_secrets import SecretDigester
-from stockade.identity.directory import PRINCIPAL_TYPE
+from stockade.identity.principals import PRINCIPAL_TYPE
 from stockade.identity.tenant import TYPE as TENANTS
 from stockade.serve import first_start
 from stockade.serve.administrator import Administrator

@@ -44,6 +44,17 @@ class Example:
 
 
 ACCOUNT_FIRST = ((ACCOUNT, ACCOUNT_BODY),)
+NETWORK = f"{RG}/providers/Microsoft.Network"
+VNET = f"{NETWORK}/virtualNetworks/Net1"
+VNET_BODY = {
+    "location": "local",
+    "properties": {
+        "addressSpace": {"addressPrefixes": ["10.0.0.0/16"]},
+        "subnets": [{"name": "First", "properties": {"addressPrefix": "10.0.0.0/24"}}],
+    },
+}
+PERIMETER = f"{NETWORK}/networkSecurityPerimeters/Line1"
+PERIMETER_FIRST = ((PERIMETER, {"location": "local"}), (f"{PERIMETER}/profiles/Profile1", {}))
 EXAMPLES: dict[str, Example] = {
     "Microsoft.Resources/resourceGroups": Example(
         f"{S}/resourceGroups/Other",
@@ -90,6 +101,52 @@ EXAMPLES: dict[str, Example] = {
             }
         },
         before=ACCOUNT_FIRST,
+    ),
+    "Microsoft.Network/virtualNetworks": Example(VNET, VNET_BODY, {"tags": {"c": "d"}}),
+    "Microsoft.Network/virtualNetworks/subnets": Example(
+        f"{VNET}/subnets/Second",
+        {
+            "properties": {
+                "addressPrefix": "10.0.1.0/24",
+                "serviceEndpoints": [{"service": "Microsoft.CognitiveServices"}],
+            }
+        },
+        before=((VNET, VNET_BODY),),
+    ),
+    "Microsoft.Network/privateEndpoints": Example(
+        f"{NETWORK}/privateEndpoints/Endpoint1",
+        {
+            "location": "local",
+            "properties": {
+                "subnet": {"id": f"{VNET}/subnets/First"},
+                "privateLinkServiceConnections": [
+                    {"name": "c", "properties": {"privateLinkServiceId": ACCOUNT, "groupIds": ["account"]}}
+                ],
+            },
+        },
+        before=(*ACCOUNT_FIRST, (VNET, VNET_BODY)),
+    ),
+    "Microsoft.Network/networkSecurityPerimeters": Example(
+        PERIMETER, {"location": "local", "tags": {"a": "b"}}, {"tags": {"c": "d"}}
+    ),
+    "Microsoft.Network/networkSecurityPerimeters/profiles": Example(
+        f"{PERIMETER}/profiles/Other", {}, before=PERIMETER_FIRST
+    ),
+    "Microsoft.Network/networkSecurityPerimeters/profiles/accessRules": Example(
+        f"{PERIMETER}/profiles/Profile1/accessRules/Rule1",
+        {"properties": {"direction": "Inbound", "addressPrefixes": ["203.0.113.0/24"]}},
+        before=PERIMETER_FIRST,
+    ),
+    "Microsoft.Network/networkSecurityPerimeters/resourceAssociations": Example(
+        f"{PERIMETER}/resourceAssociations/Association1",
+        {
+            "properties": {
+                "privateLinkResource": {"id": ACCOUNT},
+                "profile": {"id": f"{PERIMETER}/profiles/Profile1"},
+                "accessMode": "Enforced",
+            }
+        },
+        before=(*ACCOUNT_FIRST, *PERIMETER_FIRST),
     ),
     "Microsoft.CognitiveServices/accounts/encryptionScopes": Example(
         f"{ACCOUNT}/encryptionScopes/Scope1",

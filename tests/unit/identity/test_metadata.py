@@ -5,8 +5,8 @@ import pytest
 
 from stockade.identity import metadata
 from stockade.identity.audiences import arm_audiences
-from stockade.identity.directory import Principal
 from stockade.identity.metadata import BURST, identity_header, metadata_app
+from stockade.identity.principals import Principal
 from stockade.identity.signing_keys import TOKEN_LIFE_S
 from stockade.identity.verify import verify
 from stockade.kernel.faults import FaultKind

@@ -1,7 +1,7 @@
 import pytest
 
 from stockade.identity import signing_keys
-from stockade.identity.directory import Principal
+from stockade.identity.principals import Principal
 from stockade.identity.signing_keys import PREFIX, RETIREMENT_S, TYPE, KeyRing
 from stockade.identity.verify import verify
 from stockade.kernel.faults import Fault

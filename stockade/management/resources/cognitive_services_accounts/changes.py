@@ -131,7 +131,10 @@ def _change(call: Call, before: Document | None, wanted: Json, reader: Reader, s
         if subdomain is None:
             message = "networkAcls need a custom subdomain: set properties.customSubDomainName, in the same request or before."
             raise Fault(FaultKind.INVALID, message, code="CustomSubDomainNameRequired", target="properties.networkAcls")
-        properties["networkAcls"] = planned_acls(properties["networkAcls"], asked.network_acls, kind, strict=strict)
+        stored_acls = before.body["properties"].get("networkAcls") if before is not None else None
+        properties["networkAcls"] = planned_acls(
+            call, properties["networkAcls"], asked.network_acls, kind, stored_acls, reader
+        )
     if asked.public_network_access is not None:
         target = "properties.publicNetworkAccess"
         properties["publicNetworkAccess"] = one_of(asked.public_network_access, ("Enabled", "Disabled"), target)

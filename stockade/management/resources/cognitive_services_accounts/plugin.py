@@ -9,6 +9,7 @@ from stockade.kernel.control import Control
 from stockade.management.cognitive_services import models
 from stockade.management.cognitive_services.kinds import ACCOUNTS, KINDS
 from stockade.management.decisions import explaining, reporting, what_if
+from stockade.management.network.private_link import show_in_account
 from stockade.management.resource_type import Action, Call, Planned, Reply, ResourceType, bodies, display_id
 from stockade.management.resources.cognitive_services_accounts import (
     changes,
@@ -69,6 +70,7 @@ class Accounts(ResourceType):
                 previous = None
             else:
                 soft_delete.restore_children(writer, document.id)
+                document = show_in_account(writer, document.id) or document  # endpoints may have gone meanwhile
         if subdomain is not None:
             holder = subdomains.holder(writer, subdomain)
             if holder is not None and holder.id != document.id:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from stockade.kernel.clock import iso
 from stockade.management.cognitive_services.kinds import ACCOUNTS, PROVIDER
+from stockade.management.network import perimeters, private_link
 from stockade.management.resource_type import Call, Platform
 from stockade.management.resources.cognitive_services_accounts import identity, keys, subdomains
 from stockade.storage.database import Reader, Writer
@@ -46,7 +47,11 @@ def purge(platform: Platform, writer: Writer, document: Document) -> None:
 def clear_remains(platform: Platform, writer: Writer, document: Document) -> None:
     """Remove everything an account that is gone for good leaves behind, but not its own document."""
     for child in writer.below(document.id, State.SOFT_DELETED):
+        if child.type == private_link.CONNECTIONS.lower():
+            gone = private_link.state("Disconnected", "The account has been deleted.")
+            private_link.show_in_endpoint(writer, child, gone)
         writer.remove(child)
+    perimeters.leave(writer, document.id)
     identity.discard(platform, writer, document)
     keys.forget_callers(writer, document.id)
     subdomain = document.body.get("properties", {}).get("customSubDomainName")

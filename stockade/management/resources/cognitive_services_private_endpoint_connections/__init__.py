@@ -1,7 +1,7 @@
 """`Microsoft.CognitiveServices/accounts/privateEndpointConnections`: who asked to reach an account privately, and what was decided.
 
-Stored and shown, here and in the account's `privateEndpointConnections`. A connection admits no address by itself: private endpoints of
-this platform come with its network controls.
+A private endpoint makes its connection (`management/network/private_link.py`); here it is approved, rejected and removed. One that is put without
+an endpoint can be decided on too, but has no address, so nothing listens for it. Which status may follow which: `private_link.NEXT`.
 Source: contracts, control-plane section 8.
 """
 
@@ -12,8 +12,16 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from stockade.kernel.faults import Fault, FaultKind
-from stockade.management.cognitive_services.kinds import ACCOUNTS
 from stockade.management.merge import merge_patch
+from stockade.management.network.private_link import (
+    CONNECTIONS,
+    GROUP_ID,
+    NEXT,
+    account_of,
+    show_in_account,
+    show_in_endpoint,
+    state,
+)
 from stockade.management.resource_type import Call, Planned, Reply, ResourceType
 from stockade.management.shape import one_of, respelled, typed
 from stockade.policy.snapshot import Entry, PrivateEndpointPolicy
@@ -21,6 +29,7 @@ from stockade.storage.database import Reader, Writer
 from stockade.storage.documents import Document
 
 STATES = ("Pending", "Approved", "Rejected")
+"""What an administrator can decide."""
 
 
 class ConnectionState(Struct, rename="camel"):
@@ -47,7 +56,7 @@ class Connection(Struct, rename="camel"):
 class PrivateEndpointConnections(ResourceType):
     """A stored private endpoint connection."""
 
-    type = name = f"{ACCOUNTS}/privateEndpointConnections"
+    type = name = CONNECTIONS
     methods = frozenset({"GET", "PUT", "DELETE"})
     created_status = 200  # SDKs take 200 and 202 here, not 201
 
@@ -61,7 +70,7 @@ class PrivateEndpointConnections(ResourceType):
                 FaultKind.INVALID, f"The property '{target}' is required.", code="InvalidRequestContent", target=target
             )
         status = one_of(decided.status or "Pending", STATES, f"{target}.status")
-        if any(group != "account" for group in asked.group_ids or ()):
+        if any(group != GROUP_ID for group in asked.group_ids or ()):
             raise Fault(
                 FaultKind.INVALID,
                 "An account has one group: 'account'.",
@@ -79,17 +88,26 @@ class PrivateEndpointConnections(ResourceType):
             **properties["privateLinkServiceConnectionState"],
             "status": status,
         }
-        return Planned(
-            {**body, "properties": {**properties, "groupIds": ["account"], "provisioningState": "Succeeded"}}
-        )
+        # Whose connection it is follows from the endpoint that made it, never from what is sent here.
+        properties.pop("privateEndpoint", None)
+        if current is not None:
+            before = current.body["properties"]
+            _check_step(current, before["privateLinkServiceConnectionState"]["status"], status)
+            if "privateEndpoint" in before:
+                properties["privateEndpoint"] = before["privateEndpoint"]
+        return Planned({**body, "properties": {**properties, "groupIds": [GROUP_ID], "provisioningState": "Succeeded"}})
 
     def after_write(self, call: Call, writer: Writer, document: Document, previous: Document | None) -> Document:
-        self._show_in_account(writer, document)
+        show_in_account(writer, account_of(document.id))
+        show_in_endpoint(writer, document, document.body["properties"]["privateLinkServiceConnectionState"])
         return document
 
     def remove(self, call: Call, writer: Writer, document: Document) -> Reply | None:
         super().remove(call, writer, document)
-        self._show_in_account(writer, document)
+        show_in_account(writer, account_of(document.id))
+        show_in_endpoint(
+            writer, document, state("Disconnected", "The connection has been removed by the account's side.")
+        )
         return None
 
     def compile(self, document: Document) -> Iterable[Entry]:
@@ -106,18 +124,16 @@ class PrivateEndpointConnections(ResourceType):
         if policy.status == "Approved":
             yield ("private-endpoints", "", policy)
 
-    def _show_in_account(self, writer: Writer, connection: Document) -> None:
-        account = writer.get(connection.id.rsplit("/", 2)[0])
-        if account is None:
-            return
-        shown = [dict(found.body) for found in writer.list(self.type, under=account.id)]
-        properties = {**account.body["properties"], "privateEndpointConnections": shown}
-        writer.put(
-            account.id,
-            account.type,
-            {**account.body, "properties": properties},
-            subscription=account.subscription,
-            resource_group=account.resource_group,
+
+def _check_step(connection: Document, before: str, after: str) -> None:
+    if after not in NEXT[before]:
+        allowed = ", ".join(sorted(NEXT[before])) or "nothing but deletion"
+        message = f"The private endpoint connection '{connection.name}' is {before} and cannot become {after}; possible: {allowed}."
+        raise Fault(
+            FaultKind.CONFLICT,
+            message,
+            code="InvalidPrivateEndpointConnectionState",
+            target="properties.privateLinkServiceConnectionState.status",
         )
 
 

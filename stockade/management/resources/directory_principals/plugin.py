@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
-from stockade.identity.directory import MAX_SUBJECT, CertificateInfo, Directory, Principal, SecretInfo
+from stockade.identity.directory import MAX_SUBJECT, Directory
 from stockade.identity.external_ids import object_id_of
 from stockade.identity.metadata import identity_header
+from stockade.identity.principals import CertificateInfo, Principal, SecretInfo
 from stockade.identity.tenant import required_tenant
 from stockade.kernel.clock import iso
 from stockade.kernel.faults import Fault, FaultKind

@@ -12,6 +12,7 @@ from stockade.policy.addresses import NOWHERE, AddressSet
 from stockade.policy.snapshot import SubnetRule
 from stockade.settings import Names, Settings
 from tests.factories.arm import ACCOUNTS, BY_SUBSCRIPTION, GROUP, Arm, account_body
+from tests.factories.control_plane import RG, ControlPlane
 
 A1 = f"{ACCOUNTS}/a1"
 
@@ -333,21 +334,116 @@ def test_strict_parity_takes_what_azure_takes(tmp_path: Path, value: str, accept
     assert (reply.status == 201) is accepted, reply.body
 
 
-def test_rules_are_bounded(arm: Arm) -> None:
-    rules = {"ipRules": [{"value": f"203.0.113.{n}"} for n in range(101)]}
-    arm.fails(
-        400, "TooManyNetworkRules", "PUT", A1, account_body({"customSubDomainName": "many", "networkAcls": rules})
+@pytest.mark.parametrize("name", ["ipRules", "virtualNetworkRules"])
+def test_rules_are_bounded(arm: Arm, tmp_path: Path, name: str) -> None:
+    (tmp_path / "strict").mkdir()
+    strict = Arm(tmp_path / "strict", Settings(data_dir=tmp_path / "strict", strict_parity=True))
+    for where, most in ((arm, 10_000), (strict, 100)):
+        rule = {"value": "8.8.8.8"} if name == "ipRules" else {"id": "x"}
+        body = account_body({"customSubDomainName": "many", "networkAcls": {name: [rule] * (most + 1)}})
+        message = where.fails(400, "TooManyNetworkRules", "PUT", A1, body)
+        assert f"at most {most}" in message
+
+
+def test_ten_thousand_rules_are_in_force(arm: Arm) -> None:
+    rules = [{"value": f"10.{n // 256}.{n % 256}.0/25"} for n in range(10_000)]
+    arm.account(properties={"customSubDomainName": "many", "networkAcls": {"defaultAction": "Deny", "ipRules": rules}})
+    found = policy(arm).network.addresses
+    assert (found.rules, len(found)) == (10_000, 10_000)
+    assert found.rule_for("10.39.15.127") == "10.39.15.0/25"
+    assert found.rule_for("10.39.15.128") is None
+
+
+# Subnet rules
+
+
+NETWORK = f"{GROUP}/providers/Microsoft.Network/virtualNetworks/Net1"
+SERVED, BARE = f"{NETWORK}/subnets/Served", f"{NETWORK}/subnets/Bare"
+
+
+@pytest.fixture
+def networked(arm: Arm) -> Arm:
+    """A control plane with a virtual network: one subnet with the service endpoint, one without."""
+    subnets = [
+        {"name": "Served", "properties": {"addressPrefix": "10.0.0.0/24", "serviceEndpoints": [{"service": "Microsoft.CognitiveServices"}]}},
+        {"name": "Bare", "properties": {"addressPrefix": "10.0.1.0/24"}},
+    ]  # fmt: skip
+    body = {
+        "location": "local",
+        "properties": {"addressSpace": {"addressPrefixes": ["10.0.0.0/16"]}, "subnets": subnets},
+    }
+    arm.ok("PUT", NETWORK, body)
+    return arm
+
+
+def acls(*rules: Any) -> Any:
+    return {"defaultAction": "Deny", "virtualNetworkRules": list(rules)}
+
+
+def test_subnet_rules_are_kept_and_compiled(networked: Arm) -> None:
+    rules = acls({"id": SERVED}, {"id": BARE, "ignoreMissingVnetServiceEndpoint": True})
+    body = networked.account(properties={"customSubDomainName": "subnets", "networkAcls": rules})
+    assert body["properties"]["networkAcls"]["virtualNetworkRules"] == rules["virtualNetworkRules"]
+    assert policy(networked).network.subnets == (
+        SubnetRule(SERVED.lower(), without_endpoint=False),
+        SubnetRule(BARE.lower(), without_endpoint=True),
     )
 
 
-def test_subnet_rules_are_kept_and_admit_nobody(arm: Arm) -> None:
-    subnet = f"{GROUP}/providers/Microsoft.Network/virtualNetworks/v/subnets/s"
-    rules = {"defaultAction": "Deny", "virtualNetworkRules": [{"id": subnet, "ignoreMissingVnetServiceEndpoint": True}]}
-    body = arm.account(properties={"customSubDomainName": "subnets", "networkAcls": rules})
-    assert body["properties"]["networkAcls"]["virtualNetworkRules"] == rules["virtualNetworkRules"]
-    assert policy(arm).network.subnets == (SubnetRule(subnet.lower(), without_endpoint=True),)
-    rules["virtualNetworkRules"] = [{"id": f"{GROUP}/providers/Microsoft.Network/virtualNetworks/v"}]
-    arm.fails(400, "InvalidNetworkRule", "PATCH", A1, {"properties": {"networkAcls": rules}})
+def test_the_same_subnet_twice_is_one_rule(networked: Arm) -> None:
+    rules = acls({"id": SERVED}, {"id": SERVED.upper()}, {"id": SERVED + "/"})
+    body = networked.account(properties={"customSubDomainName": "subnets", "networkAcls": rules})
+    assert body["properties"]["networkAcls"]["virtualNetworkRules"] == [{"id": SERVED}]
+
+
+@pytest.mark.parametrize(
+    ("rule", "code"),
+    [
+        ({"id": NETWORK}, "InvalidNetworkRule"),
+        ({"id": f"{NETWORK}/subnets/Nowhere", "ignoreMissingVnetServiceEndpoint": True}, "SubnetNotFound"),
+        ({"id": BARE}, "SubnetsHaveNoServiceEndpointsConfigured"),
+        ({"id": BARE, "ignoreMissingVnetServiceEndpoint": False}, "SubnetsHaveNoServiceEndpointsConfigured"),
+    ],
+)
+def test_subnet_that_would_admit_nobody_is_refused(networked: Arm, rule: Any, code: str) -> None:
+    networked.account(properties={"customSubDomainName": "subnets"})
+    networked.fails(400, code, "PATCH", A1, {"properties": {"networkAcls": acls(rule)}})
+    assert policy(networked).network.subnets == ()
+
+
+def test_rules_that_are_there_stay_when_their_subnet_has_changed(networked: Arm) -> None:
+    networked.account(properties={"customSubDomainName": "subnets", "networkAcls": acls({"id": SERVED})})
+    networked.ok("PUT", SERVED, {"properties": {"addressPrefix": "10.0.0.0/24"}})
+    kept = acls({"id": SERVED})
+    assert networked.ok("PATCH", A1, {"properties": {"networkAcls": kept}})["properties"]["networkAcls"][
+        "virtualNetworkRules"
+    ] == [{"id": SERVED}]
+    assert networked.send("DELETE", SERVED).status == 200
+    assert networked.send("PATCH", A1, {"properties": {"networkAcls": kept}}).status == 200
+    networked.ok("PATCH", A1, {"properties": {"networkAcls": acls()}})
+    networked.fails(400, "SubnetNotFound", "PATCH", A1, {"properties": {"networkAcls": kept}})
+
+
+def test_a_new_subnet_needs_the_right_to_join_it(tmp_path: Path) -> None:
+    plane = ControlPlane(tmp_path)
+    account = f"{RG}/providers/Microsoft.CognitiveServices/accounts/a1"
+    network = f"{RG}/providers/Microsoft.Network/virtualNetworks/Net1"
+    subnet = {"addressPrefix": "10.0.0.0/24", "serviceEndpoints": [{"service": "Microsoft.CognitiveServices"}]}
+    space = {"addressSpace": {"addressPrefixes": ["10.0.0.0/16"]}, "subnets": [{"name": "s", "properties": subnet}]}
+    plane.ok("PUT", network, {"location": "local", "properties": space})
+    plane.ok("PUT", account, account_body({"customSubDomainName": "subnets"}))
+    # Cognitive Services Contributor: everything of the account, nothing of the network.
+    someone = plane.principal("someone", ("25fbc0a9-bd7c-42a3-aa1a-3b75d497ee68", RG))
+    patch = {"properties": {"networkAcls": acls({"id": f"{network}/subnets/s"})}}
+    assert "joinViaServiceEndpoint" in plane.fails(403, "AuthorizationFailed", "PATCH", account, patch, by=someone)
+    elsewhere = {"properties": {"networkAcls": acls({"id": f"{network}/subnets/other"})}}
+    plane.fails(403, "AuthorizationFailed", "PATCH", account, elsewhere, by=someone)
+    plane.ok("PATCH", account, patch)
+    more = {
+        "properties": {"networkAcls": {**patch["properties"]["networkAcls"], "ipRules": [{"value": "203.0.113.9"}]}}
+    }
+    plane.ok("PATCH", account, more, by=someone)
+    plane.close()
 
 
 def test_bypass_only_where_it_means_something(arm: Arm) -> None:

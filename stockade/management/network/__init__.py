@@ -1,0 +1,1 @@
+"""What the resource types of Microsoft.Network, and accounts that refer to them, have in common."""
