@@ -1,0 +1,318 @@
+r"""What in a text may become a link: where it begins, how far its host reaches, and what the account's list says of it.
+
+A text is read by programs that are not known here: Markdown and HTML renderers, linkifiers, tools that take JSON. So a beginning is looked for
+in two readings, the text as it stands and the text with escapes undone (entities, backslashes, `\u`, CSS, percent), and a host is allowed only
+when every reading of it that a URL parser accepts is. Which host a reading names is said by the same parser and list as for requests.
+Sources: CommonMark 0.31 (link destinations, backslash escapes, entities), GitHub Flavored Markdown (autolinks), linkify-it (names without a
+scheme), HTML (attributes), URL Standard (tabs and newlines, backslashes, slashes left out).
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from array import array
+from dataclasses import dataclass
+from typing import Final
+
+from stockade.policy.uris.allowed import AllowedHosts
+
+MAX_AUTHORITY: Final = 512
+"""Characters from the beginning of a URI to the end of its host. Longer ones are refused unread."""
+
+LOOK_BACK: Final = 256
+"""Characters before a beginning that say what it is: a name may be 253 long."""
+
+_SCHEMES = ("https", "http", "wss", "ws", "ftps", "ftp")
+_OPAQUE = ("mailto", "javascript", "vbscript")
+"""Schemes without a host: what they send and whither is no host's matter, so no list allows them."""
+_BREAK = r"[\t\r\n]{0,64}"
+"""What URL parsers drop wherever it stands; more of them in a row are taken for the end of a text."""
+_WORD_STARTS = r"(?<![A-Za-z0-9])"
+
+
+def _prefixes(*words: str) -> str:
+    return "|".join(
+        re.escape(text) for text in sorted({word[:size] for word in words for size in range(1, len(word) + 1)})
+    )
+
+
+BEGINNING: Final = re.compile(
+    rf"""{_WORD_STARTS}(?:
+        (?P<scheme>{"|".join(_SCHEMES)}):(?:{_BREAK}[/\\])*
+      | (?P<opaque>{"|".join(_OPAQUE)}):
+      | (?P<www>www\.)
+    )
+    | (?<![A-Za-z0-9/\\])(?P<slashes>[/\\](?:{_BREAK}[/\\])+)
+    | (?<=[A-Za-z0-9])(?P<path>[/?\#])""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""Where a URI may begin. `slashes`: after an unknown scheme, or without one; `path`: after a name that may be a host."""
+
+UNFINISHED: Final = re.compile(
+    rf"(?:{_WORD_STARTS}(?:{_prefixes(*_SCHEMES, 'www')}|{_prefixes(*(word + ':' for word in _OPAQUE))})"
+    rf"|(?<![A-Za-z0-9/\\])[/\\]{_BREAK})\Z",
+    re.IGNORECASE,
+)
+"""The end of a text that the next piece may turn into a beginning."""
+
+INTERESTING: Final = re.compile(
+    rf"[/\\&%?#]|{_WORD_STARTS}(?:(?:{'|'.join(_SCHEMES + _OPAQUE)}):|www\."
+    rf"|(?:{_prefixes(*_SCHEMES, 'www')}|{_prefixes(*_OPAQUE)})\Z)",
+    re.IGNORECASE,
+)
+"""Matches whatever `BEGINNING`, `UNFINISHED` or an escape could; a text without it passes at once."""
+
+_ESCAPES = (
+    r"&(?:\#[xX][0-9a-fA-F]{1,6};?|\#[0-9]{1,7};?|[A-Za-z]{2,24};)"
+    r"|\\(?:u[0-9a-fA-F]{4}|u\{[0-9a-fA-F]{1,6}\}|x[0-9a-fA-F]{2}|[nrt]|[0-9a-fA-F]{1,6}[ \t\n]?|[^\w\s])"
+    r"|%[0-9a-fA-F]{2}"
+)
+_OPEN = (
+    r"(?P<open>(?:&(?:[A-Za-z]{0,24}|\#[0-9]{0,7}|\#[xX][0-9a-fA-F]{0,6})"
+    r"|\\(?:u[0-9a-fA-F]{0,3}|u\{[0-9a-fA-F]{0,6}|x[0-9a-fA-F]?|[nrt]|[0-9a-fA-F]{0,6})|%[0-9a-fA-F]?)\Z)"
+)
+_ESCAPE = re.compile(_ESCAPES)
+_ESCAPE_OR_OPEN = re.compile(f"{_OPEN}|{_ESCAPES}")
+ESCAPING: Final = re.compile(r"[&\\%]")
+
+_HOST_ENDS = re.compile(r'[/?\x00-\x20\s<>"`]|(?<!&)#')
+_QUOTED_HOST_ENDS = re.compile(r'[/?\x00-\x08\x0b\x0c\x0e-\x20<>"`]|(?<!&)#')
+"""Inside quotes a host goes on over tabs and newlines: HTML's attributes may hold them and URL parsers drop them."""
+_PATH_BEGINS = re.compile(r"[/?#\\]")
+_ONLY_BREAKS = re.compile(rf"{_BREAK}\Z")
+_HOST_CHARACTER = r"[\w.\-:%\u3002\uff0e\uff61\u00ad\u200b-\u200f\u2060\ufeff\t\r\n]"
+_HOST = re.compile(rf"(?:[^@/?#\\\[\](){{}}'\",;<>|*^]*@)*(?:\[[^\]\s]*\])?{_HOST_CHARACTER}*")
+_PUNCTUATION = ".,;:!?'*_~)]}\\&=$+-"
+_GOES_ON = re.compile(r"@|[.\u3002\uff0e\uff61]\w")
+"""What makes the characters behind a host's apparent end part of it: user information that ends later, or further labels."""
+_HAS_DOT = re.compile(r"[.\u3002\uff0e\uff61@\[]|%2e|\A(?:0x[0-9a-f]+|[0-9]{6,10})\Z", re.IGNORECASE)
+
+_LINK = re.compile(
+    r"(?:\]\(\s*<?|\]:\s*<?|(?<![\w-])(?:src|href|srcset|poster|action|formaction|data|background|cite|longdesc|ping|manifest|xlink:href|url|content)"
+    r"\s*=\s*\\?[\"']?\s*|url\(\s*\\?[\"']?\s*|<)\Z",
+    re.IGNORECASE,
+)
+_IN_QUOTES = re.compile(r"([\"'])[\s]*\Z")
+
+# As linkify-it: what chat programs turn into links without a scheme. Generic domains in common use, and all two-letter ones of countries.
+_GENERIC = (
+    "aero app art asia bid biz blog cafe cam cat chat cfd click cloud club com coop cyou dev digital edu email expert fun gdn gov group icu "
+    "info ink int jobs link live lol mil mobi monster museum name net news ngrok one online ooo org page pics pro quest rest run sbs shop "
+    "site social space store stream support surf tech tel test today top travel trycloudflare uno web website wiki work works world wtf xxx "
+    "xyz zip example"
+)
+_COUNTRIES = (
+    "ac ad ae af ag ai al am ao aq ar as at au aw ax az ba bb bd be bf bg bh bi bj bm bn bo br bs bt bw by bz ca cc cd cf cg ch ci ck cl cm "
+    "cn co cr cu cv cw cx cy cz de dj dk dm do dz ec ee eg er es et eu fi fj fk fm fo fr ga gd ge gf gg gh gi gl gm gn gp gq gr gs gt gu gw "
+    "gy hk hm hn hr ht hu id ie il im in io iq ir is it je jm jo jp ke kg kh ki km kn kp kr kw ky kz la lb lc li lk lr ls lt lu lv ly ma mc "
+    "md me mg mh mk ml mm mn mo mp mq mr ms mt mu mv mw mx my mz na nc ne nf ng ni nl no np nr nu nz om pa pe pf pg ph pk pl pm pn pr ps pt "
+    "pw py qa re ro rs ru rw sa sb sc sd se sg sh si sk sl sm sn so sr ss st su sv sx sy sz tc td tf tg th tj tk tl tm tn to tr tt tv tw tz "
+    "ua ug uk us uy uz va vc ve vg vi vn vu wf ws ye yt za zm zw"
+)
+_DOMAINS = frozenset(f"{_GENERIC} {_COUNTRIES}".split())
+_NAME = re.compile(r"(?<![\w.@/\\:%-])(?P<host>(?:[\w-]{1,63}\.)+[A-Za-z][A-Za-z0-9-]{1,62})(?P<port>:[0-9]{1,5})?\Z")
+_PATH_CHARACTER = re.compile(r"[\w%&=+~$@/?#-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A beginning. Positions are those of the text as it stands; `escaped`: it is one only with escapes undone."""
+
+    kind: str
+    text: str
+    start: int
+    end: int
+    before: str
+    escaped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A URI that may not stand.
+
+    host: "" where it cannot be read. link: it stands where Markdown or HTML has a destination. quote: the quote it stands in, "" for none.
+    """
+
+    host: str
+    link: bool
+    quote: str
+
+
+HOLD: Final = "hold"
+"""The text ends before it can be said."""
+
+
+class Unescaped:
+    """A text with its escapes undone. Each character knows where in the text it came from.
+
+    open_at: where an escape has begun that has not ended, -1 for none; closed: what comes before it, undone.
+    """
+
+    __slots__ = ("_starts", "before", "closed", "open_at", "text")
+
+    def __init__(self, raw: str, before: str, *, final: bool) -> None:
+        parts: list[str] = [before]
+        starts = array("l", [-1] * len(before))
+        at, self.before, self.open_at = 0, before, -1
+        for match in (_ESCAPE if final else _ESCAPE_OR_OPEN).finditer(raw):
+            start = match.start()
+            if match.lastgroup == "open":
+                self.open_at = start
+                break
+            parts.append(raw[at:start])
+            starts.extend(range(at, start))
+            parts.append(_undone(match[0]))
+            starts.append(start)
+            at = match.end()
+        closed = raw[at : self.open_at] if self.open_at >= 0 else raw[at:]
+        parts.append(closed)
+        self.closed = "".join(parts)
+        self.text = self.closed + raw[at + len(closed) :]
+        starts.extend(range(at, len(raw) + 1))
+        self._starts = starts
+
+    def raw(self, position: int) -> int:
+        """Return the position in the text as it stands."""
+        return self._starts[position]
+
+    def last(self, raw_position: int) -> str:
+        """Return the character before a position of the text as it stands, undone; "" at its start."""
+        low, high = 0, len(self._starts) - 1
+        while low < high:  # the first character that starts there or later
+            middle = (low + high) // 2
+            if self._starts[middle] < raw_position:
+                low = middle + 1
+            else:
+                high = middle
+        return self.text[low - 1] if low else ""
+
+
+def _undone(escape: str) -> str:
+    """Return the one character an escape stands for."""
+    if escape[0] == "&":
+        return html.unescape(escape)[:1]
+    if escape[0] == "%":
+        return chr(int(escape[1:], 16))
+    digits = escape[1:].lstrip("ux{").rstrip("} \t\n")
+    if escape[1] in "nrt":
+        return {"n": "\n", "r": "\r", "t": "\t"}[escape[1]]
+    try:
+        code = int(digits, 16) if escape[1] in "ux" or escape[1].isalnum() else -1
+    except ValueError:
+        code = -1
+    if code < 0:
+        return escape[1]
+    return chr(code) if code <= 0x10FFFF else "\ufffd"
+
+
+class Judge:
+    """Says of a beginning what becomes of it."""
+
+    def __init__(self, allowed: AllowedHosts) -> None:
+        self._allowed = allowed
+
+    def look(self, text: str, candidate: Candidate, *, final: bool) -> Refused | str | None:
+        """Return Refused, HOLD when more of the text is needed, None when nothing is wrong here.
+
+        text: as it stands, with what comes before the candidate.
+        """
+        window = text[max(0, candidate.start - LOOK_BACK) : candidate.start]
+        if candidate.kind == "path":
+            return self._path(text, window, candidate, final=final)
+        quoted = _IN_QUOTES.search(window[-16:])
+        quote = quoted[1] if quoted else ""
+        link = _LINK.search(window[-64:]) is not None
+        end, too_long = candidate.end, len(text) - candidate.start > MAX_AUTHORITY
+        if not final and _ONLY_BREAKS.match(text, end):
+            return Refused("", link, quote) if too_long else HOLD
+        if candidate.kind == "opaque":
+            if text[end : end + 1].isspace() or end == len(text):
+                return None
+            return Refused("", link, quote) if link or candidate.text[0] in "mM" else None
+        begin = candidate.start if candidate.kind == "www" else end
+        found = (_QUOTED_HOST_ENDS if quote else _HOST_ENDS).search(text, begin)
+        if found is not None:
+            stop = found.start()
+        elif final or too_long:
+            stop = len(text)
+        else:
+            return HOLD
+        if stop - candidate.start > MAX_AUTHORITY:
+            return Refused("", link, quote)
+        scheme = candidate.text.partition(":")[0].lower() if candidate.kind == "scheme" else "https"
+        needs_dot = _needs_dot(candidate, window, link=link)
+        host = self._host(scheme, text[begin:stop], candidate.escaped, bool(quote), quote, needs_dot=needs_dot)
+        return None if host is None else Refused(host, link or bool(quote), quote)
+
+    def _path(self, text: str, window: str, candidate: Candidate, *, final: bool) -> Refused | str | None:
+        """Judge a name without a scheme by what follows it: alone it carries nothing."""
+        dot = window.rfind(".", -70)
+        if dot < 0 or window[dot + 1 :].partition(":")[0].lower() not in _DOMAINS:
+            return None
+        name = _NAME.search(window)
+        if name is None:
+            return None
+        if candidate.end == len(text):
+            return None if final else HOLD
+        if not _PATH_CHARACTER.match(text, candidate.end):
+            return None
+        host = self._allowed.refused_host(f"https://{name['host']}")
+        if host is None:
+            return None
+        before = window[: name.start()]
+        quoted = _IN_QUOTES.search(before[-16:])
+        return Refused(host, _LINK.search(before[-64:]) is not None or quoted is not None, quoted[1] if quoted else "")
+
+    def _host(
+        self, scheme: str, authority: str, escaped: bool, quoted: bool, quote: str, *, needs_dot: bool
+    ) -> str | None:
+        """Return the host that is refused, "" for one that cannot be read, None when all readings are allowed or there is no host."""
+        readings = [] if escaped else [authority.partition("\\")[0]]
+        undone = authority
+        for _ in range(3):
+            if not ESCAPING.search(undone):
+                break
+            again = Unescaped(undone, "", final=True).text
+            if again == undone:
+                break
+            undone = again
+            readings.append(_PATH_BEGINS.split(undone, maxsplit=1)[0])
+        if not readings:
+            readings.append(_PATH_BEGINS.split(authority, maxsplit=1)[0])
+        for number, reading in enumerate(readings):
+            read = reading if quoted else _HOST_ENDS.split(reading, maxsplit=1)[0]
+            refused = self._reading(scheme, read, quote, strict=number == 0, needs_dot=needs_dot)
+            if refused is not None:
+                return refused
+        return None
+
+    def _reading(self, scheme: str, text: str, quote: str, *, strict: bool, needs_dot: bool) -> str | None:
+        match = _HOST.match(text)
+        whole = match[0] if match is not None else ""
+        host = whole.rstrip(_PUNCTUATION + "\t\r\n") if not whole.endswith("]") else whole
+        rest = text[len(whole) :]
+        if quote == "'" and "@" not in rest:
+            rest = rest.partition("'")[0]
+        if host and (not needs_dot or _HAS_DOT.search(host)):
+            refused = self._allowed.refused_host(f"{scheme}://{host}")
+            if refused or (refused == "" and strict):
+                return refused
+        if rest and _GOES_ON.search(rest):
+            # `https://allowed.example)@other.example`: some linkifiers read on. What no URL parser accepts leads nowhere.
+            further = (whole + rest).rstrip(_PUNCTUATION)
+            return self._allowed.refused_host(f"{scheme}://{further}") or None
+        return None
+
+
+def _needs_dot(candidate: Candidate, window: str, *, link: bool) -> bool:
+    r"""Say whether the host must look like one: `http:8080`, `// comment` and `\\n` are no URIs, unless they stand for one."""
+    if candidate.kind == "www":
+        return True
+    slashes = candidate.text if candidate.kind == "slashes" else candidate.text.partition(":")[2]
+    if candidate.kind == "scheme":
+        return not slashes.strip() and not link
+    if "/" not in slashes:
+        return True
+    after_colon = candidate.before == ":" or window.rstrip("\t\r\n").endswith(":")
+    return not (after_colon or link)
