@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import html
 import re
+import string
 from array import array
 from dataclasses import dataclass
 from typing import Final
@@ -56,28 +57,38 @@ UNFINISHED: Final = re.compile(
 )
 """The end of a text that the next piece may turn into a beginning."""
 
-INTERESTING: Final = re.compile(
-    rf"[/\\&%?#]|{_WORD_STARTS}(?:(?:{'|'.join(_SCHEMES + _OPAQUE)}):|www\."
-    rf"|(?:{_prefixes(*_SCHEMES, 'www')}|{_prefixes(*_OPAQUE)})\Z)",
-    re.IGNORECASE,
-)
-"""Matches whatever `BEGINNING`, `UNFINISHED` or an escape could; a text without it passes at once."""
+_MARKS = re.compile(r"[/\\&%?#]")
+_WITH_COLON = re.compile(rf"{_WORD_STARTS}(?:{'|'.join(_SCHEMES + _OPAQUE)}):", re.IGNORECASE)
+_LETTERS = string.ascii_letters
+_STARTED = frozenset(word[:size] for word in (*_SCHEMES, *_OPAQUE, "www") for size in range(1, len(word) + 1))
 
-_ESCAPES = (
-    r"&(?:\#[xX][0-9a-fA-F]{1,6};?|\#[0-9]{1,7};?|[A-Za-z]{2,24};)"
+
+def interesting(text: str) -> bool:
+    """Say whether a text holds anything that `BEGINNING`, `UNFINISHED` or an escape could match; most pieces of prose do not."""
+    if _MARKS.search(text) is not None:
+        return True
+    last = text[len(text.rstrip(_LETTERS)) :]
+    if last and last.lower() in _STARTED:
+        return True
+    if ":" in text and _WITH_COLON.search(text) is not None:
+        return True
+    return "." in text and "www." in text.lower()
+
+
+_ESCAPE = re.compile(
+    r"&(?:\#(?:[xX][0-9a-fA-F]{1,6}|[0-9]{1,7});?|[A-Za-z]{2,24};)"
     r"|\\(?:u[0-9a-fA-F]{4}|u\{[0-9a-fA-F]{1,6}\}|x[0-9a-fA-F]{2}|[nrt]|[0-9a-fA-F]{1,6}[ \t\n]?|[^\w\s])"
     r"|%[0-9a-fA-F]{2}"
 )
-_OPEN = (
-    r"(?P<open>(?:&(?:[A-Za-z]{0,24}|\#[0-9]{0,7}|\#[xX][0-9a-fA-F]{0,6})"
-    r"|\\(?:u[0-9a-fA-F]{0,3}|u\{[0-9a-fA-F]{0,6}|x[0-9a-fA-F]?|[nrt]|[0-9a-fA-F]{0,6})|%[0-9a-fA-F]?)\Z)"
+_OPEN = re.compile(
+    r"(?:&(?:[A-Za-z]{0,24}|\#[0-9]{0,7}|\#[xX][0-9a-fA-F]{0,6})"
+    r"|\\(?:u[0-9a-fA-F]{0,3}|u\{[0-9a-fA-F]{0,6}|x[0-9a-fA-F]?|[nrt]|[0-9a-fA-F]{0,6})|%[0-9a-fA-F]?)\Z"
 )
-_ESCAPE = re.compile(_ESCAPES)
-_ESCAPE_OR_OPEN = re.compile(f"{_OPEN}|{_ESCAPES}")
+_MAX_ESCAPE = 26
 ESCAPING: Final = re.compile(r"[&\\%]")
 
-_HOST_ENDS = re.compile(r'[/?\x00-\x20\s<>"`]|(?<!&)#')
-_QUOTED_HOST_ENDS = re.compile(r'[/?\x00-\x08\x0b\x0c\x0e-\x20<>"`]|(?<!&)#')
+HOST_ENDS: Final = re.compile(r'[/?\x00-\x20\s<>"`]|(?<!&)#')
+_QUOTED_HOST_ENDS: Final = re.compile(r'[/?\x00-\x08\x0b\x0c\x0e-\x20<>"`]|(?<!&)#')
 """Inside quotes a host goes on over tabs and newlines: HTML's attributes may hold them and URL parsers drop them."""
 _PATH_BEGINS = re.compile(r"[/?#\\]")
 _ONLY_BREAKS = re.compile(rf"{_BREAK}\Z")
@@ -86,14 +97,15 @@ _HOST = re.compile(rf"(?:[^@/?#\\\[\](){{}}'\",;<>|*^]*@)*(?:\[[^\]\s]*\])?{_HOS
 _PUNCTUATION = ".,;:!?'*_~)]}\\&=$+-"
 _GOES_ON = re.compile(r"@|[.\u3002\uff0e\uff61]\w")
 """What makes the characters behind a host's apparent end part of it: user information that ends later, or further labels."""
+_REACHES_ON = re.compile(r"@|[\t\r\n]\S")
 _HAS_DOT = re.compile(r"[.\u3002\uff0e\uff61@\[]|%2e|\A(?:0x[0-9a-f]+|[0-9]{6,10})\Z", re.IGNORECASE)
 
 _LINK = re.compile(
-    r"(?:\]\(\s*<?|\]:\s*<?|(?<![\w-])(?:src|href|srcset|poster|action|formaction|data|background|cite|longdesc|ping|manifest|xlink:href|url|content)"
-    r"\s*=\s*\\?[\"']?\s*|url\(\s*\\?[\"']?\s*|<)\Z",
+    r"(?:\]\(|\]:|(?<![\w-])(?:src|href|srcset|poster|action|formaction|data|background|cite|longdesc|ping|manifest|xlink:href|url|content)"
+    r"\s*=\s*\\?[\"']?|url\(\s*\\?[\"']?)\Z",
     re.IGNORECASE,
 )
-_IN_QUOTES = re.compile(r"([\"'])[\s]*\Z")
+_MAX_KNOWN = 256
 
 # As linkify-it: what chat programs turn into links without a scheme. Generic domains in common use, and all two-letter ones of countries.
 _GENERIC = (
@@ -132,11 +144,13 @@ class Refused:
     """A URI that may not stand.
 
     host: "" where it cannot be read. link: it stands where Markdown or HTML has a destination. quote: the quote it stands in, "" for none.
+    to: how far it reaches at least, where signs in its host look like its end; 0 for no further than its beginning.
     """
 
     host: str
     link: bool
     quote: str
+    to: int = 0
 
 
 HOLD: Final = "hold"
@@ -155,9 +169,10 @@ class Unescaped:
         parts: list[str] = [before]
         starts = array("l", [-1] * len(before))
         at, self.before, self.open_at = 0, before, -1
-        for match in (_ESCAPE if final else _ESCAPE_OR_OPEN).finditer(raw):
+        may_be_open = len(raw) + 1 if final else len(raw) - _MAX_ESCAPE
+        for match in _ESCAPE.finditer(raw):
             start = match.start()
-            if match.lastgroup == "open":
+            if start >= may_be_open and _OPEN.match(raw, start):
                 self.open_at = start
                 break
             parts.append(raw[at:start])
@@ -165,6 +180,8 @@ class Unescaped:
             parts.append(_undone(match[0]))
             starts.append(start)
             at = match.end()
+        if self.open_at < 0 and not final and (cut := _OPEN.search(raw, max(at, may_be_open))) is not None:
+            self.open_at = cut.start()
         closed = raw[at : self.open_at] if self.open_at >= 0 else raw[at:]
         parts.append(closed)
         self.closed = "".join(parts)
@@ -191,7 +208,7 @@ class Unescaped:
 def _undone(escape: str) -> str:
     """Return the one character an escape stands for."""
     if escape[0] == "&":
-        return html.unescape(escape)[:1]
+        return html.unescape(escape)[:1] or "\ufffd"
     if escape[0] == "%":
         return chr(int(escape[1:], 16))
     digits = escape[1:].lstrip("ux{").rstrip("} \t\n")
@@ -211,6 +228,17 @@ class Judge:
 
     def __init__(self, allowed: AllowedHosts) -> None:
         self._allowed = allowed
+        self._known: dict[str, str | None] = {}
+
+    def _refused_host(self, uri: str) -> str | None:
+        """As the list says; a text often names a host again."""
+        try:
+            return self._known[uri]
+        except KeyError:
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            refused = self._known[uri] = self._allowed.refused_host(uri)
+            return refused
 
     def look(self, text: str, candidate: Candidate, *, final: bool) -> Refused | str | None:
         """Return Refused, HOLD when more of the text is needed, None when nothing is wrong here.
@@ -220,9 +248,7 @@ class Judge:
         window = text[max(0, candidate.start - LOOK_BACK) : candidate.start]
         if candidate.kind == "path":
             return self._path(text, window, candidate, final=final)
-        quoted = _IN_QUOTES.search(window[-16:])
-        quote = quoted[1] if quoted else ""
-        link = _LINK.search(window[-64:]) is not None
+        link, quote = _context(window)
         end, too_long = candidate.end, len(text) - candidate.start > MAX_AUTHORITY
         if not final and _ONLY_BREAKS.match(text, end):
             return Refused("", link, quote) if too_long else HOLD
@@ -231,7 +257,7 @@ class Judge:
                 return None
             return Refused("", link, quote) if link or candidate.text[0] in "mM" else None
         begin = candidate.start if candidate.kind == "www" else end
-        found = (_QUOTED_HOST_ENDS if quote else _HOST_ENDS).search(text, begin)
+        found = (_QUOTED_HOST_ENDS if quote else HOST_ENDS).search(text, begin)
         if found is not None:
             stop = found.start()
         elif final or too_long:
@@ -243,7 +269,11 @@ class Judge:
         scheme = candidate.text.partition(":")[0].lower() if candidate.kind == "scheme" else "https"
         needs_dot = _needs_dot(candidate, window, link=link)
         host = self._host(scheme, text[begin:stop], candidate.escaped, bool(quote), quote, needs_dot=needs_dot)
-        return None if host is None else Refused(host, link or bool(quote), quote)
+        if host is None:
+            return None
+        authority = text[begin:stop].rstrip("\\")  # a backslash may be the escape of what ends it
+        to = begin + len(authority) if _REACHES_ON.search(authority) else 0
+        return Refused(host, link or bool(quote), quote, to)
 
     def _path(self, text: str, window: str, candidate: Candidate, *, final: bool) -> Refused | str | None:
         """Judge a name without a scheme by what follows it: alone it carries nothing."""
@@ -257,12 +287,11 @@ class Judge:
             return None if final else HOLD
         if not _PATH_CHARACTER.match(text, candidate.end):
             return None
-        host = self._allowed.refused_host(f"https://{name['host']}")
+        host = self._refused_host(f"https://{name['host']}")
         if host is None:
             return None
-        before = window[: name.start()]
-        quoted = _IN_QUOTES.search(before[-16:])
-        return Refused(host, _LINK.search(before[-64:]) is not None or quoted is not None, quoted[1] if quoted else "")
+        link, quote = _context(window[: name.start()])
+        return Refused(host, link or bool(quote), quote)
 
     def _host(
         self, scheme: str, authority: str, escaped: bool, quoted: bool, quote: str, *, needs_dot: bool
@@ -281,7 +310,7 @@ class Judge:
         if not readings:
             readings.append(_PATH_BEGINS.split(authority, maxsplit=1)[0])
         for number, reading in enumerate(readings):
-            read = reading if quoted else _HOST_ENDS.split(reading, maxsplit=1)[0]
+            read = reading if quoted else HOST_ENDS.split(reading, maxsplit=1)[0]
             refused = self._reading(scheme, read, quote, strict=number == 0, needs_dot=needs_dot)
             if refused is not None:
                 return refused
@@ -295,14 +324,25 @@ class Judge:
         if quote == "'" and "@" not in rest:
             rest = rest.partition("'")[0]
         if host and (not needs_dot or _HAS_DOT.search(host)):
-            refused = self._allowed.refused_host(f"{scheme}://{host}")
+            refused = self._refused_host(f"{scheme}://{host}")
             if refused or (refused == "" and strict):
                 return refused
         if rest and _GOES_ON.search(rest):
             # `https://allowed.example)@other.example`: some linkifiers read on. What no URL parser accepts leads nowhere.
             further = (whole + rest).rstrip(_PUNCTUATION)
-            return self._allowed.refused_host(f"{scheme}://{further}") or None
+            return self._refused_host(f"{scheme}://{further}") or None
         return None
+
+
+def _context(window: str) -> tuple[bool, str]:
+    """Say of what comes before a URI whether it makes it a destination of Markdown or HTML, and which quote the URI stands in."""
+    bare = window.rstrip()
+    last = bare[-1:]
+    if not last or last not in "(<=:\"'":
+        return False, ""
+    if last == "<":
+        return True, ""
+    return _LINK.search(bare[-32:]) is not None, last if last in "\"'" else ""
 
 
 def _needs_dot(candidate: Candidate, window: str, *, link: bool) -> bool:

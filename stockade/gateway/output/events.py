@@ -23,6 +23,7 @@ from stockade.policy.uris.allowed import AllowedHosts
 
 MAX_TEXTS: Final = 1024
 """Texts put together at the same time in one stream: choices, their tool calls, and so on."""
+MAX_CLEAN: Final = 64
 MAX_DEPTH: Final = 64
 
 # Members whose strings are pieces of a text, in the events of OpenAI, of the servers that speak its dialect, and of others known to stream.
@@ -91,8 +92,8 @@ class EventFilter:
         self._templates: list[_Template] = []
         self._learning = _LEARNING
         """Falls with every template learnt and rises with every one used: where none fits, learning is given up."""
-        self._names: set[str] = set()
-        """Names of members that were looked at and hold no URI."""
+        self._clean: set[str] = set()
+        """Short strings that hold no URI: names of members, ids, what else every event repeats."""
         self._where = ""
         self._alone = TextFilter(self._judge, self._tell)
 
@@ -179,13 +180,9 @@ class EventFilter:
                 at = f"{path}.{name}" if path else name
                 touched |= self._walk(value, at, event, depth + 1, (*steps, name))
                 event.pieces = was
-            if name not in self._names:
+            if name not in self._clean:
                 touched |= self._name(node, name, path, event)
-        for name in _LEAKING:
-            if node.get(name) is not None:
-                event.learnable = False
-                if touched:
-                    node[name], event.changed = None, True
+        _drop_tokens(node, event, touched=touched)
         return touched
 
     def _list(self, node: list[Any], path: str, event: _Event, depth: int, steps: tuple[Any, ...]) -> bool:
@@ -204,16 +201,19 @@ class EventFilter:
     def _name(self, node: dict[str, Any], name: str, path: str, event: _Event) -> bool:
         renamed = self._value(name, path)
         if renamed is name:
-            if len(self._names) < MAX_TEXTS:
-                self._names.add(name)
             return False
         node[renamed] = node.pop(name)
         event.changed = True
         return True
 
     def _value(self, text: str, where: str) -> str:
+        if text in self._clean:
+            return text
         self._where = where
-        return self._alone.whole(text)
+        passed = self._alone.whole(text)
+        if passed is text and len(text) <= MAX_CLEAN and len(self._clean) < MAX_TEXTS:
+            self._clean.add(text)
+        return passed
 
     def _tell(self, host: str) -> None:
         self._findings.note(host, self._where)
@@ -275,6 +275,14 @@ class EventFilter:
             if blank == again:
                 self._templates = [_Template(before, after, text), *self._templates[: _TEMPLATES - 1]]
             return
+
+
+def _drop_tokens(node: dict[str, Any], event: _Event, *, touched: bool) -> None:
+    for name in _LEAKING:
+        if node.get(name) is not None:
+            event.learnable = False
+            if touched:
+                node[name], event.changed = None, True
 
 
 def _document(data: bytes) -> Any:

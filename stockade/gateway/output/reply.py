@@ -23,6 +23,9 @@ from stockade.policy.uris.allowed import AllowedHosts
 
 _TEXTUAL = (
     "text/",
+    "application/x-ndjson",
+    "application/ndjson",
+    "application/jsonl",
     "application/xml",
     "application/xhtml",
     "application/yaml",
@@ -85,16 +88,16 @@ class OutputReview:
                 yield chunk
                 try:
                     looking.feed(chunk)
-                except Fault as fault:
-                    self._findings.unchecked(fault.kind.value)
+                except Fault:
+                    self._findings.unchecked()
                     looking = None
         if looking is not None:
             try:
                 rest = looking.end()
-            except Fault as fault:
+            except Fault:
                 if self.enforced:
                     raise
-                self._findings.unchecked(fault.kind.value)
+                self._findings.unchecked()
                 return
             if self.enforced and rest:
                 yield rest
@@ -108,10 +111,10 @@ class OutputReview:
                 passed = looking.feed(body) + looking.end()
             else:
                 return body
-        except Fault as fault:
+        except Fault:
             if self.enforced:
                 raise
-            self._findings.unchecked(fault.kind.value)
+            self._findings.unchecked()
             return body
         return passed if self.enforced and passed is not None else body
 

@@ -65,10 +65,6 @@ class SseFilter:
     def _cut(self, chunk: bytes, *, final: bool = False) -> bytes:
         pending = self._pending
         pending += chunk
-        if len(pending) > MAX_EVENT_BYTES + len(chunk):
-            raise Fault(
-                FaultKind.UPSTREAM_FAILED, "The model server's reply could not be checked: an event is too large."
-            )
         out: list[bytes] = []
         begin, look = 0, max(0, self._looked - 3)
         while (match := _EMPTY_LINE.search(pending, look)) is not None:
@@ -80,6 +76,10 @@ class SseFilter:
             begin = look = match.end()
         del pending[:begin]
         self._looked = len(pending)
+        if self._looked > MAX_EVENT_BYTES:
+            raise Fault(
+                FaultKind.UPSTREAM_FAILED, "The model server's reply could not be checked: an event is too large."
+            )
         return b"".join(out)
 
     def _event(self, event: bytes, line_end: bytes) -> bytes | None:

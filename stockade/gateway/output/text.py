@@ -15,13 +15,15 @@ from stockade.gateway.output.candidates import (
     BEGINNING,
     ESCAPING,
     HOLD,
-    INTERESTING,
+    HOST_ENDS,
     LOOK_BACK,
+    MAX_AUTHORITY,
     UNFINISHED,
     Candidate,
     Judge,
     Refused,
     Unescaped,
+    interesting,
 )
 
 IN_TEXT: Final = "[link removed: host not allowed]"
@@ -36,7 +38,7 @@ _SLICE: Final = 4096
 _URI_ENDS = re.compile(
     r"""[\s\x00-\x20<>"`|'()\[\]{}\u201d\u2019\u3001\u3002\uff0c\uff1b\uff1a\uff01\uff1f\uff09\u300d\u300f\u3011\u300b]"""
 )
-_TRAILING = re.compile(r"[*_~.,;:!?'\\]*\Z")
+_TRAILING = "*_~.,;:!?'\\"
 _MAX_TRAILING = 64
 _OPENING, _CLOSING = "([{", ")]}"
 
@@ -46,7 +48,18 @@ Told = Callable[[str], None]
 class TextFilter:
     """Filters one text. told: is called with the host of each URI that is refused, "" for one that cannot be read."""
 
-    __slots__ = ("_before", "_depth", "_dropping", "_held", "_judge", "_quote", "_tail", "_told", "_trailing")
+    __slots__ = (
+        "_before",
+        "_depth",
+        "_dropping",
+        "_held",
+        "_judge",
+        "_quote",
+        "_tail",
+        "_told",
+        "_trailing",
+        "_waiting",
+    )
 
     def __init__(self, judge: Judge, told: Told) -> None:
         self._judge, self._told = judge, told
@@ -55,6 +68,8 @@ class TextFilter:
         self._before = ""
         """The last character of it with escapes undone, where it was one."""
         self._held = ""
+        self._waiting = False
+        """What is held is the beginning of a URI, and its host has not ended."""
         self._dropping = False
         self._trailing = ""
         """Punctuation at the end of what was dropped so far: the sentence's, when nothing more of the URI comes."""
@@ -68,7 +83,11 @@ class TextFilter:
 
     def feed(self, text: str) -> str:
         """Take the next piece and return what of the text is decided now."""
-        if not self._held and not self._dropping and INTERESTING.search(text) is None:
+        if self._waiting:
+            if len(self._held) + len(text) <= MAX_AUTHORITY and HOST_ENDS.search(text) is None:
+                self._held += text  # the host goes on
+                return ""
+        elif not self._held and not self._dropping and not interesting(text):
             if text:
                 self._tail = (self._tail + text)[-LOOK_BACK:]
                 self._before = ""
@@ -86,7 +105,7 @@ class TextFilter:
 
     def whole(self, text: str) -> str:
         """Return a text that is all there; the very same object when nothing is refused."""
-        if INTERESTING.search(text) is None:
+        if not interesting(text):
             return text
         done = self.feed(text) + self.end()
         return text if done == text else done
@@ -94,7 +113,7 @@ class TextFilter:
     def _work(self, new: str, *, final: bool) -> str:
         out: list[str] = []
         rest: str | None = self._held + new
-        self._held = ""
+        self._held, self._waiting = "", False
         while rest is not None:
             if self._dropping:
                 rest = self._drop(rest, out, final=final)
@@ -122,10 +141,12 @@ class TextFilter:
             if isinstance(seen, Refused):
                 out.append(text[given : candidate.start])
                 self._refuse(candidate, seen, out)
-                self._remember(text, candidate.end, base, undone)
-                return text[candidate.end :]
+                to = max(candidate.end, seen.to)
+                self._remember(text, to, base, undone)
+                return text[to:]
             if seen == HOLD:
                 self._hold(text, given, candidate.start, base, undone, out)
+                self._waiting = candidate.kind in ("scheme", "www", "slashes")
                 return None
             if candidate.escaped:
                 assert undone is not None and other is not None
@@ -176,8 +197,8 @@ class TextFilter:
             break
         ended = stop < len(text) or final
         gone = self._trailing + text[:stop]
-        trailing = _TRAILING.search(gone)
-        self._trailing = trailing[0] if trailing is not None and len(trailing[0]) <= _MAX_TRAILING else ""
+        trailing = gone[len(gone.rstrip(_TRAILING)) :]
+        self._trailing = trailing if len(trailing) <= _MAX_TRAILING else ""
         self._tail = (self._tail + text[:stop])[-LOOK_BACK:]
         if stop:
             self._before = ""
