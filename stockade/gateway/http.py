@@ -13,7 +13,7 @@ from stockade.gateway.admission import Admitted, head_facts
 from stockade.gateway.content import InlineContent
 from stockade.gateway.exchange import Exchange
 from stockade.gateway.head import declared_headers
-from stockade.gateway.output.reply import review
+from stockade.gateway.output.reply import OutputReview, review
 from stockade.gateway.quota import Quota
 from stockade.gateway.reply import ReplyHeaders
 from stockade.gateway.usage import KeyUsage
@@ -105,18 +105,23 @@ class HttpRequests:
             await self._content.hand_over(exchange, facts, call, route.service, limit)
         answer = await route.service.answer(call)
         looking = review(account) if account.output is not None and operation.body != "none" else None
+        if looking is not None:
+            await self._review(exchange, route, answer, looking)
+        elif isinstance(answer, Stream):
+            await self._stream(exchange, route, answer)
+        else:
+            self._reply(exchange, answer)
+
+    async def _review(self, exchange: Exchange, route: Route, answer: Stream | Reply, looking: OutputReview) -> None:
         try:
             if isinstance(answer, Stream):
-                if looking is not None:
-                    answer.chunks = looking.stream(answer.chunks, answer.content_type)
+                answer.chunks = looking.stream(answer.chunks, answer.content_type)
                 await self._stream(exchange, route, answer)
             else:
-                if looking is not None:
-                    answer.body = looking.body(answer.body, answer.content_type)
+                answer.body = looking.body(answer.body, answer.content_type)
                 self._reply(exchange, answer)
         finally:
-            if looking is not None:
-                exchange.reported = (*exchange.reported, *looking.found)
+            exchange.reported = (*exchange.reported, *looking.found)
 
     async def _stream(self, exchange: Exchange, route: Route, stream: Stream) -> None:
         try:

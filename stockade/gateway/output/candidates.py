@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from stockade.policy.uris.allowed import AllowedHosts
+from stockade.policy.uris.found import FoundUri
+from stockade.policy.uris.loss_prevention import LossPrevention
 
 MAX_AUTHORITY: Final = 512
 """Characters from the beginning of a URI to the end of its host. Longer ones are refused unread."""
@@ -227,18 +229,19 @@ class Judge:
     """Says of a beginning what becomes of it."""
 
     def __init__(self, allowed: AllowedHosts) -> None:
-        self._allowed = allowed
+        self._demands = LossPrevention(allowed)
         self._known: dict[str, str | None] = {}
 
     def _refused_host(self, uri: str) -> str | None:
-        """As the list says; a text often names a host again."""
+        """Return the host of a URI that requests may not carry either, "" for one that cannot be read; a text often names a host again."""
         try:
             return self._known[uri]
         except KeyError:
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
-            refused = self._known[uri] = self._allowed.refused_host(uri)
-            return refused
+            refused = self._demands.refuse(FoundUri("", uri))
+            host = self._known[uri] = refused.host if refused is not None else None
+            return host
 
     def look(self, text: str, candidate: Candidate, *, final: bool) -> Refused | str | None:
         """Return Refused, HOLD when more of the text is needed, None when nothing is wrong here.
