@@ -27,7 +27,7 @@ from stockade.egress.addresses import AddressPolicy, IPAddress, read_address
 from stockade.egress.media import DECLARED, image_type
 from stockade.egress.resolve import Resolver
 from stockade.kernel.faults import Fault, FaultKind
-from stockade.policy.uris.parse import join, parse
+from stockade.policy.uris.parse import ParsedUri, join, parse
 from stockade.settings import Egress
 
 MAX_HEAD_BYTES: Final = 32 * 1024
@@ -35,24 +35,7 @@ READ_BYTES: Final = 16 * 1024
 MAX_ATTEMPTS: Final = 3
 """Addresses of one host that are tried."""
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_PORTS: Final = {"https:": 443, "http:": 80}
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a hop goes: read once, and used for the check, the look-up, the certificate, the `Host` header and the request line."""
-
-    uri: str
-    scheme: str
-    host: str
-    """Lower case, punycode, without a trailing dot; an IPv6 address in brackets."""
-    port: int
-    target: str
-    """Path and query; ASCII without blanks."""
-
-    @property
-    def host_header(self) -> str:
-        return self.host if self.port == _PORTS[self.scheme] else f"{self.host}:{self.port}"
+_SCHEMES: Final = frozenset({"https", "http"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,32 +138,34 @@ class Fetcher:
     async def _follow(
         self, uri: str, allow: Callable[[str], None], http: Callable[[str], bool], budget: Budget, trail: Trail
     ) -> Content:
-        before: Source | None = None
+        source, secure = _fetchable(parse(uri), trail), False
         while True:
-            source = _read(uri, trail)
-            allow(source.uri)
+            allow(source.href)
             trail.host = source.host
-            if source.scheme == "http:":
-                if before is not None and before.scheme == "https:":
-                    raise _refuse(trail, "downgrade", f"The host '{before.host}' redirects from https to http.")
-                if not self._settings.allow_http and not http(source.uri):
+            if source.scheme == "http":
+                if secure:
+                    raise _refuse(
+                        trail, "downgrade", f"The content at the host '{source.host}' is redirected to from https."
+                    )
+                if not self._settings.allow_http and not http(source.href):
                     raise _refuse(trail, "scheme", f"Content at the host '{source.host}' is fetched over https only.")
+            secure = source.scheme == "https"
             result = await self._get(source, budget, trail)
             if isinstance(result, Content):
                 return result
             if trail.hops >= self._settings.max_redirects:
                 raise _refuse(trail, "redirects", f"The host '{source.host}' redirects too often.")
             trail.hops += 1
-            before, uri = source, _resolved(result, source)
+            source = _fetchable(join(source.href, result), trail)
 
-    async def _get(self, source: Source, budget: Budget, trail: Trail) -> Content | str:
+    async def _get(self, source: ParsedUri, budget: Budget, trail: Trail) -> Content | str:
         """Make one request; return its content, or where a redirect leads to as it was written."""
         stream = await self._connect(source, trail)
         # For httpcore2's own book-keeping: the connection is there, and nothing is looked up or opened by these.
         url = httpcore2.URL(
-            scheme=source.scheme.removesuffix(":").encode(),
+            scheme=source.scheme.encode(),
             host=source.host.encode(),
-            port=source.port,
+            port=_port(source),
             target=source.target.encode(),
         )
         connection = _Connection(url.origin, stream)
@@ -189,7 +174,7 @@ class Fetcher:
                 b"GET",
                 url,
                 headers=[
-                    (b"host", source.host_header.encode()),
+                    (b"host", source.authority.encode()),
                     (b"accept", b"image/*"),
                     (b"accept-encoding", b"identity"),
                     (b"user-agent", b"stockade"),
@@ -204,7 +189,7 @@ class Fetcher:
         finally:
             stream.abort()
 
-    async def _connect(self, source: Source, trail: Trail) -> _Stream:
+    async def _connect(self, source: ParsedUri, trail: Trail) -> _Stream:
         literal = read_address(source.host)
         addresses = (literal,) if literal is not None else await self._resolver.resolve(source.host)
         reason = self._addresses.refused_of(addresses)
@@ -223,21 +208,21 @@ class Fetcher:
         what = "does not prove who it is" if isinstance(failed, ssl.SSLError) else "cannot be reached"
         raise Fault(kind, f"The host '{source.host}' {what}.") from failed
 
-    async def _dialled(self, source: Source, address: IPAddress) -> _Stream:
+    async def _dialled(self, source: ParsedUri, address: IPAddress) -> _Stream:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=READ_BYTES, loop=loop)
         transport, protocol = await dial.checked(
             lambda: asyncio.StreamReaderProtocol(reader, loop=loop),
             address,
-            source.port,
-            tls=self._tls if source.scheme == "https:" else None,
-            name=source.host.strip("[]"),
+            _port(source),
+            tls=self._tls if source.scheme == "https" else None,
+            name=source.host,
         )
         assert isinstance(transport, asyncio.Transport)
         return _Stream(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
 
     async def _receive(
-        self, response: httpcore2.Response, source: Source, budget: Budget, trail: Trail
+        self, response: httpcore2.Response, source: ParsedUri, budget: Budget, trail: Trail
     ) -> Content | str:
         headers: dict[str, list[str]] = {}
         for name, value in response.headers:
@@ -264,40 +249,31 @@ class Fetcher:
         return Content(data, media_type, source.host)
 
 
-def _read(uri: str, trail: Trail) -> Source:
-    """Read a URI for fetching; Fault for what cannot be read or is never fetched."""
-    read = parse(uri)
-    if read is None:
-        raise Fault(FaultKind.INVALID, "The value cannot be read as a URI.")
-    if f"{read.scheme}:" not in _PORTS or read.port is None:
+def _fetchable(read: ParsedUri | None, trail: Trail) -> ParsedUri:
+    """Return a URI that can be fetched; Fault for what cannot be read or is never fetched."""
+    if read is None or (read.scheme in _SCHEMES and not read.host):
+        raise Fault(FaultKind.INVALID, "The place that content is to be fetched from cannot be read as a URI.")
+    if read.scheme not in _SCHEMES:
         raise _refuse(trail, "scheme", f"Content is fetched over https only, not by '{read.scheme[:20]}:'.")
     if read.has_credentials:
-        raise _refuse(
-            trail,
-            "userinfo",
-            f"The URI for the host '{read.host}' carries a user name or password, which are not passed on.",
-        )
-    if not read.host:
-        raise Fault(FaultKind.INVALID, "The URI has no host.")
-    host = f"[{read.host}]" if ":" in read.host else read.host
-    return Source(read.href, f"{read.scheme}:", host, read.port, read.target)
+        message = f"The URI for the host '{read.host}' carries a user name or password, which are not passed on."
+        raise _refuse(trail, "userinfo", message)
+    return read
 
 
-def _resolved(location: str, source: Source) -> str:
-    read = join(source.uri, location)
-    if read is None:
-        raise _unusable(source, "the host redirects to what cannot be read as a URI")
-    return read.href
+def _port(source: ParsedUri) -> int:
+    assert source.port is not None  # http and https have one by themselves
+    return source.port
 
 
-def _location(headers: dict[str, list[str]], source: Source) -> str:
+def _location(headers: dict[str, list[str]], source: ParsedUri) -> str:
     found = headers.get("location", [])
     if len(found) != 1 or not found[0].isascii() or not found[0]:
         raise _unusable(source, "the host redirects without saying where to")
     return found[0]
 
 
-def _check_framing(headers: dict[str, list[str]], source: Source, limit: int) -> None:
+def _check_framing(headers: dict[str, list[str]], source: ParsedUri, limit: int) -> None:
     lengths, codings = headers.get("content-length", []), headers.get("transfer-encoding", [])
     if (not lengths and not codings) or (lengths and codings):
         # Without a length nobody can tell a whole content from one that broke off; with two there are two contents.
@@ -316,11 +292,11 @@ def _refuse(trail: Trail, reason: str, message: str) -> Fault:
     return Fault(FaultKind.OUTBOUND_DENIED, f"Outbound network access is restricted. {message}")
 
 
-def _unusable(source: Source, why: str) -> Fault:
+def _unusable(source: ParsedUri, why: str) -> Fault:
     return Fault(FaultKind.INVALID, f"The content at the host '{source.host}' cannot be used: {why}.")
 
 
-def _too_large(source: Source, limit: int) -> Fault:
+def _too_large(source: ParsedUri, limit: int) -> Fault:
     return Fault(
         FaultKind.TOO_LARGE, f"The content at the host '{source.host}' is larger than the limit of {limit} bytes."
     )
