@@ -239,7 +239,7 @@ def new_account(live: Live, name: str, **properties: Any) -> dict[str, str]:
         "properties": {"customSubDomainName": name, **properties},
     }
     model = {"format": "OpenAI", "name": MODEL, "version": "1"}
-    deployment = {"sku": {"name": "Standard", "capacity": 10_000}, "properties": {"model": model}}
+    deployment = {"sku": {"name": "Standard", "capacity": 1000}, "properties": {"model": model}}
     for path, content in ((account, body), (f"{account}/deployments/chat", deployment)):
         made = live.request("PUT", path, content)
         assert made.status_code in (200, 201), made.text
