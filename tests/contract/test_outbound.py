@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from stockade.gateway.app import Gateway
+from tests.corpora.urls import LIST, tricks
 from tests.factories.data_plane import CHAT, Account, Answer, DataPlane, ask
 from tests.factories.engine import Engine, answers, engine, reply
 
@@ -122,6 +124,34 @@ async def test_deep_scan_can_be_switched_off(restricted: Restricted) -> None:
     restricted.plane.change(restricted.account, stockade={"dlp": {"deepScan": False}})
     assert (await restricted.chat({"type": "text", "text": "https://evil.example/"})).status == 200
     assert (await restricted.chat(image("https://evil.example/"))).status == 400
+
+
+async def test_no_trick_of_the_corpus_reaches_the_engine(restricted: Restricted) -> None:
+    """Each as the value of a declared field and inside text, sent to a gateway whose engine would take anything."""
+    restricted.plane.change(restricted.account, allowedFqdnList=LIST, stockade={"dlp": {"inlineContent": False}})
+    passed = []
+    for trick in tricks():
+        if trick.allowed:
+            continue
+        answer = await restricted.chat(image(trick.text))
+        if answer.status != 400:
+            passed.append(trick.text)
+        if trick.in_text:
+            answer = await restricted.chat(
+                {"type": "text", "text": f"<img src='{html.escape(trick.text)}'>"}, note=trick.text
+            )
+            if answer.status != 400:
+                passed.append(trick.text)
+    assert passed == []
+    assert restricted.running.requests == []
+
+
+async def test_plain_uris_of_the_corpus_pass(restricted: Restricted) -> None:
+    restricted.plane.change(restricted.account, allowedFqdnList=LIST, stockade={"dlp": {"inlineContent": False}})
+    plain = [trick.text for trick in tricks() if trick.allowed]
+    for text in plain:
+        assert (await restricted.chat(image(text), {"type": "text", "text": f"See {text}, please."})).status == 200
+    assert len(restricted.running.requests) == len(plain) > 20
 
 
 async def test_rule_for_the_rest_of_a_uri_is_named_in_the_refusal_and_the_rest_is_not(restricted: Restricted) -> None:

@@ -146,12 +146,15 @@ def _is_plain(text: str, host: str, port: int | None) -> bool:
 
 
 def _maps_one_way(written: str, host: str) -> bool:
-    """Say whether the older and the newer IDNA mapping agree on a name, and nothing in it is dropped or is another character's other form."""
-    if written.isascii() or unicodedata.normalize("NFKC", written) != written:
+    """Say whether the older IDNA mapping agrees with the newer one, and the name comes back from it as it was written.
+
+    So nothing in it was dropped, or mapped to something else, but for letters' case.
+    """
+    name = written.removesuffix(".")
+    if name.isascii() or "\u3002" in name or unicodedata.normalize("NFKC", name) != name:
         return False
-    if any(unicodedata.category(character)[0] not in "LMN" and character not in ".-_" for character in written):
-        return False  # soft hyphens and joiners, which vanish; ideographic full stops, which separate
     try:
-        return written.removesuffix(".").encode("idna").decode("ascii").lower() == host
+        older = name.encode("idna").lower()
+        return older == host.encode() and older.decode("idna") == name.lower()
     except UnicodeError:
         return False

@@ -32,11 +32,11 @@ _MAX_DEPTH: Final = 2
 """How many `data:` URIs inside each other are opened."""
 
 # On the bytes as they came. Each begins with a character that C can look for, and is loose: what it finds is looked at.
-_COLONS = re.compile(rb":(?:(?<=[tT][pP]:)|(?<=[pP][sS]:)|(?<=[lL][eE]:)(?=/|\\/)|(?<=[dD][aA][tT][aA]:))")
+_COLONS = re.compile(rb":(?:(?<=[tT][pP]:)|(?<=[pP][sS]:)|(?<=[lL][eE]:)(?=[/\\])|(?<=[dD][aA][tT][aA]:))")
 _SLASHES = re.compile(rb"""/(?<=[:"'(=<>\[`,|;{ \t\r\nnrt/\\]/)(?:/(?![\s"'*=#<>,;)]|--|\\[^/\\u])|\\[/\\u])""")
 _BACKSLASHES = re.compile(
     rb"""\\(?:u(?:00(?:2[fF56]|3[aA]|5[cC]|[4-7]|0[9aAdD])|[fF][fF](?:0[fF]|1[aA])(?:/|\\[/\\]|\\u[fF][fF](?:0[fF]|3[cC])))"""
-    rb"""|/(?:/|\\[/\\u])|[nrt](?:[pP][sS]?[:\\]|[sS]?:)|\\(?<="\\\\)(?:/|\\[/\\]))"""
+    rb"""|/(?:/|\\[/\\u])|[nrt](?:[pP][sS]?[:\\]|[sS]?:)|\\(?<=["'(=]\\\\)(?:/|\\[/\\]))"""
 )
 _PERCENT = re.compile(rb"%(?:25)*(?:3[aA]|2[fF]|5[cC])")
 _ENTITY = re.compile(
