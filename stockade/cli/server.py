@@ -174,6 +174,8 @@ def _serve(
     say: Callable[[str], None],
     ready: Callable[[], None],
 ) -> int:
+    from stockade.egress.fetch import Fetcher
+    from stockade.egress.resolve import resolver_for
     from stockade.serve import first_start, logs, supervisor
     from stockade.serve.tls import UnusablePair
     from stockade.services.openai.catalogue import catalogue, is_built_in
@@ -185,6 +187,7 @@ def _serve(
     _warn_of_host(settings)
     try:
         engines = frozenset(model.name for model in catalogue(settings) if is_built_in(model))
+        Fetcher(settings.egress, resolver_for(settings.egress))  # said here, and not by every worker that cannot start
         supervisor.check_not_running(settings)
         first_start.ensure(settings, say)
         asyncio.run(supervisor.Supervisor(settings, overrides, engines).run(ready))

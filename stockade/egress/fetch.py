@@ -104,11 +104,17 @@ class Fetcher:
     """Fetches images for the gateway of one process."""
 
     def __init__(self, settings: Egress, resolver: Resolver) -> None:
-        """Take the settings; ValueError for networks that are none, OSError for a CA file that cannot be used."""
+        """Take the settings; ValueError naming the one that cannot be used."""
         self._settings, self._resolver = settings, resolver
-        self._addresses = AddressPolicy(settings.allowed_networks)
+        try:
+            self._addresses = AddressPolicy(settings.allowed_networks)
+        except ValueError as failure:
+            raise ValueError(f"egress.allowed_networks: {failure}") from failure
         self._places = Places(settings.max_concurrent, settings.max_concurrent_per_account)
-        self._tls: ssl.SSLContext = dial.tls_context(settings.ca_file)
+        try:
+            self._tls: ssl.SSLContext = dial.tls_context(settings.ca_file)
+        except OSError as failure:
+            raise ValueError(f"egress.ca_file: {settings.ca_file} is no file of certificates") from failure
 
     async def fetch(
         self,

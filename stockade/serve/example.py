@@ -66,6 +66,14 @@ EXAMPLE_SETTINGS = """\
 # audiences = ["api://stockade"]    # one of your own; a token for https://cognitiveservices.azure.com is good at the real Azure too
 # app_id_claim = "azp"              # more, also for Keycloak: docs/identities.md
 
+# --- What is fetched for requests of accounts that restrict outbound access: docs/loss-prevention.md ------------------------------------
+# [egress]
+# allowed_networks = ["10.20.0.0/16"]   # only public addresses are connected to, and these; engines named above need no entry
+# dns_servers = ["10.0.0.53"]           # instead of this system's resolver
+# ca_file = "/etc/ssl/inside.pem"       # instead of the system's authorities
+# max_bytes = 20971520
+# fetch_timeout_s = 10.0
+
 # --- Bounds --------------------------------------------------------------------------------------------------------------------------------
 # [limits]
 # max_body_bytes = 33554432

@@ -13,6 +13,7 @@ import pytest
 
 from stockade.egress.fetch import Budget, Content, Fetcher, Trail
 from stockade.kernel.faults import Fault, FaultKind
+from stockade.settings import Egress
 from tests.factories.certificates import Certificates, certificates
 from tests.factories.egress import IMAGE_TYPE, PNG, Names, egress_settings, fetch
 from tests.factories.engine import Conversation, Engine, Peer, answers, chunked, engine, reply, says_and_closes
@@ -482,3 +483,12 @@ async def test_fetch_that_is_given_up_closes_its_connection(made: Certificates) 
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await asyncio.wait_for(there.running.seen_closed.wait(), 30)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("allowed_networks", ("10.1.2.3/8",)), ("allowed_networks", ("inside",)), ("ca_file", "/nowhere/ca.pem")],
+)
+def test_setting_that_cannot_be_used_is_named(setting: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"egress\.{setting}"):
+        Fetcher(Egress(**{setting: value}), Names())  # type: ignore[arg-type]
