@@ -43,6 +43,7 @@ class Live:
     process: subprocess.Popen[bytes]
     environment: Mapping[str, str] = field(default_factory=dict)
     """What `stockade env` prints for it, and STOCKADE_DATA_DIR."""
+    _token: tuple[str, float] = ("", 0.0)
 
     def account(self, name: str) -> Mapping[str, str]:
         """Return what `stockade env --account NAME` prints."""
@@ -144,6 +145,14 @@ class Live:
         with self.credential() as credential:
             return str(credential.get_token(f"{resource}/.default").token)
 
+    def _kept_token(self) -> str:
+        """Return the administrator's token, asking for a new one now and then: most of what a request costs is the asking."""
+        token, until = self._token
+        if time.monotonic() >= until:
+            token = self.token()
+            self._token = (token, time.monotonic() + 300)
+        return token
+
     def request(self, method: str, path: str, body: Any = None, *, token: str = "", version: str = "2025-09-01") -> Any:
         """Send one ARM request, as the administrator unless a token is given, and return the `requests` response."""
         import requests
@@ -153,7 +162,7 @@ class Live:
             method,
             f"{self.arm}{path}{joint}api-version={version}",
             json=body,
-            headers={"Authorization": f"Bearer {token or self.token()}"},
+            headers={"Authorization": f"Bearer {token or self._kept_token()}"},
             verify=str(self.bundle),
             timeout=30,
         )

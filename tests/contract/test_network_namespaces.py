@@ -2,7 +2,7 @@
 
     outside 10.78.0.66 ── 10.78.0.1 router 10.77.0.21 ──┐
                                                         ├── server 10.77.0.1, fd77::1 (a switch), 10.77.0.40 for private endpoints
-    inside  10.77.0.11, 10.77.0.12, fd77::11, fd77::12 ─┘
+    inside  10.77.0.11, 10.77.0.19, fd77::11, fd77::12 ─┘
 
 The server listens on `::`, so that it sees IPv4 callers as IPv4-mapped IPv6 addresses; nothing of that may be seen in any decision.
 """
@@ -20,13 +20,14 @@ import pytest
 
 from tests.factories.certificates import Certificates, certificates
 from tests.factories.namespaces import Answer, Namespace, Net, Proxy, net
+from tests.factories.private_link import Endpoint, decide, endpoint, network, stands, states
 from tests.factories.streams import change
 from tests.live import Live, finish, start, wait_for
 
 pytestmark = pytest.mark.netns
 
 SERVER, SERVER6, ROUTER, PRIVATE = "10.77.0.1", "fd77::1", "10.77.0.21", "10.77.0.40"
-INSIDE, INSIDE6 = ("10.77.0.11", "10.77.0.12"), ("fd77::11", "fd77::12")
+INSIDE, INSIDE6 = ("10.77.0.11", "10.77.0.19"), ("fd77::11", "fd77::12")
 OUTSIDE, GATE = "10.78.0.66", "10.78.0.1"
 SETTINGS = f"""\
 trusted_proxies = ["{ROUTER}"]
@@ -45,6 +46,7 @@ class World:
     outside: Namespace
     live: Live
     proxies: Certificates
+    private_port: int = 8446
     accounts: int = 0
 
     def account(self, **properties: Any) -> Caller:
@@ -177,7 +179,7 @@ def test_an_ipv6_rule_admits_its_address_and_no_other(world: World) -> None:
 
 
 def test_a_range_admits_what_lies_in_it(world: World) -> None:
-    account = world.account(networkAcls=acls("10.77.0.0/28", "fd77::10/124"))
+    account = world.account(networkAcls=acls("10.77.0.0/27", "fd77::10/124"))
     assert {account.status(world.inside, source) for source in (*INSIDE, *INSIDE6)} == {200}
     world.change(account.name, networkAcls=acls("10.77.0.8/30"))
     assert [account.status(world.inside, source) for source in (*INSIDE, *INSIDE6)] == [200, 403, 403, 403]
@@ -259,6 +261,78 @@ def test_public_access_disabled_lets_nobody_in(world: World) -> None:
     assert account.status(world.server, at="127.0.0.1") == 403
     world.change(account.name, publicNetworkAccess="Enabled")
     assert account.status(world.inside, INSIDE[0]) == 200
+
+
+def test_a_subnet_rule_admits_the_subnets_callers(world: World) -> None:
+    served = world.server.run(lambda: network(world.live, "served", "10.77.0.8/29", serves=True))
+    unserved = world.server.run(lambda: network(world.live, "unserved", "10.77.0.16/29"))
+    account = world.account(networkAcls=acls(subnets=(served,)))
+    assert [account.status(world.inside, source) for source in (*INSIDE, *INSIDE6)] == [200, 403, 403, 403]
+    lie = forwarded(INSIDE[0])
+    assert account.status(world.inside, INSIDE[1], lie) == 403
+    # A subnet without the service endpoint counts only where the rule says that it need not have one.
+    ignoring = {"id": unserved, "ignoreMissingVnetServiceEndpoint": True}
+    world.change(account.name, networkAcls={"defaultAction": "Deny", "virtualNetworkRules": [ignoring]})
+    assert [account.status(world.inside, source) for source in (*INSIDE, *INSIDE6)] == [403, 200, 403, 403]
+
+
+def test_a_private_endpoint_answers_on_an_address_that_exists_in_this_network_alone(world: World) -> None:
+    account = world.account(publicNetworkAccess="Disabled")
+    other = world.account()
+
+    def make() -> Endpoint:
+        subnet = network(world.live, "private", "10.77.0.32/27")
+        made = endpoint(world.live, account.name, "pe", subnet, PRIVATE)
+        stands(world.live, PRIVATE)
+        return made
+
+    made = world.server.run(make)
+    there: dict[str, Any] = {"at": PRIVATE, "port": world.private_port}
+    answer = account.get(world.inside, INSIDE[0], **there)
+    assert answer.status == 200
+    assert world.record(answer)["callerAddress"] == INSIDE[0]
+    assert account.status(world.inside, INSIDE[0]) == 403
+    assert other.status(world.inside, INSIDE[0], **there) == 404
+    assert other.status(world.inside, INSIDE[0]) == 200
+    with pytest.raises(OSError):
+        account.status(world.outside, OUTSIDE, **there)
+    # The router brings callers from outside to it; who they are is known, and the endpoint lets in whoever reaches it.
+    with proxy(world, target=(PRIVATE, world.private_port)).running():
+        through = account.get(world.outside, OUTSIDE, at=GATE, port=443, trust=world.proxies.authority)
+        assert (through.status, world.record(through)["callerAddress"]) == (200, OUTSIDE)
+    world.server.run(lambda: decide(world.live, made, "Rejected"))
+
+    def refused() -> bool:
+        try:
+            return account.status(world.inside, INSIDE[0], **there) == 403
+        except OSError:
+            return True
+
+    wait_for(refused, "the rejected endpoint answers no more")
+
+
+def test_a_private_endpoint_outside_the_operators_networks_is_not_listened_for(world: World) -> None:
+    account = world.account()
+
+    def make() -> str:
+        subnet = network(world.live, "strange", "10.88.0.0/24")
+        endpoint(world.live, account.name, "pe-strange", subnet, "10.88.0.4")
+        found = wait_for(lambda: [one for one in states(world.live) if one["address"] == "10.88.0.4"], "it is seen")
+        return str(found[0]["reason"])
+
+    assert "private_networks" in world.server.run(make)
+    subnet = world.server.run(lambda: network(world.live, "absent", "10.99.0.0/24"))
+    world.server.run(lambda: endpoint(world.live, account.name, "pe-absent", subnet, "10.99.0.4"))
+
+    def seen() -> str:
+        found = wait_for(lambda: [one for one in states(world.live) if one["address"] == "10.99.0.4"], "it is seen")
+        return str(found[0]["reason"])
+
+    assert "not an address of this machine" in world.server.run(seen)
+    # The operator gives the machine the address: nothing else has to be done.
+    world.server.addresses("br0", "10.99.0.4/24")
+    world.server.run(lambda: stands(world.live, "10.99.0.4"))
+    assert account.status(world.server, at="10.99.0.4", port=world.private_port) == 200
 
 
 def test_who_cannot_reach_the_server_is_not_helped_by_any_rule(world: World) -> None:
