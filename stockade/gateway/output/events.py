@@ -10,6 +10,7 @@ parsed: if what surrounds it is the same, byte for byte, and it is one JSON stri
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -44,6 +45,9 @@ _LEAKING = ("logprobs", "token_ids")
 _TEMPLATES = 4
 _LEARNING = 8
 
+_TOKEN = re.compile(
+    rb'(?P<name>"(?:[^"\\]|\\.)*")(?:(?P<joint>\s*:\s*)(?P<number>-?[0-9][0-9.eE+-]*))?|[^"]+', re.DOTALL
+)
 _decode = msgspec.json.Decoder().decode
 _decode_text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
@@ -71,6 +75,14 @@ class _Template:
 
 
 @dataclass(slots=True)
+class _Numbered:
+    """An event apart from one string and the numbers that events count with: tokens used, sequence numbers, times."""
+
+    pattern: re.Pattern[bytes]
+    text: _Text
+
+
+@dataclass(slots=True)
 class _Event:
     """What is known of the event that is being walked."""
 
@@ -90,6 +102,7 @@ class EventFilter:
         self._judge, self._findings = Judge(allowed), findings
         self._texts: dict[str, _Text] = {}
         self._templates: list[_Template] = []
+        self._numbered: list[_Numbered] = []
         self._learning = _LEARNING
         """Falls with every template learnt and rises with every one used: where none fits, learning is given up."""
         self._clean: set[str] = set()
@@ -114,6 +127,16 @@ class EventFilter:
                     self._learning += 1
                 passed = template.text.filter.feed(text)
                 return None if passed == text else [before + _encode(passed)[1:-1] + after]
+        for numbered in self._numbered:
+            match = numbered.pattern.fullmatch(data)
+            if match is not None:
+                start, end = match.span(1)
+                try:
+                    text = _decode_text(data[start - 1 : end + 1])
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    continue
+                passed = numbered.text.filter.feed(text)
+                return None if passed == text else [data[:start] + _encode(passed)[1:-1] + data[end:]]
         return self._parsed(data)
 
     def end(self) -> list[bytes]:
@@ -250,6 +273,7 @@ class EventFilter:
         for key in keys:
             text = self._texts.pop(key)
             self._templates = [template for template in self._templates if template.text is not text]
+            self._numbered = [numbered for numbered in self._numbered if numbered.text is not text]
             rest = text.filter.end()
             if rest:
                 text.holder[text.name] = rest
@@ -272,8 +296,11 @@ class EventFilter:
             if holder is None:
                 return
             holder[text.name] = ""
-            if blank == again:
+            if blank == again and self._learning >= _LEARNING // 2:
                 self._templates = [_Template(before, after, text), *self._templates[: _TEMPLATES - 1]]
+            elif blank == again:
+                pattern = _pattern(before + after, len(before) - 1)
+                self._numbered = [_Numbered(pattern, text), *self._numbered[: _TEMPLATES - 1]]
             return
 
 
@@ -283,6 +310,23 @@ def _drop_tokens(node: dict[str, Any], event: _Event, *, touched: bool) -> None:
             event.learnable = False
             if touched:
                 node[name], event.changed = None, True
+
+
+def _pattern(blank: bytes, place: int) -> re.Pattern[bytes]:
+    """Return what events look like that differ from one in a string and in numbers; place: of the empty string in it.
+
+    Numbers that say which text it is (`index` and the like) are fixed.
+    """
+    parts: list[bytes] = []
+    for token in _TOKEN.finditer(blank):
+        name, joint, number = token["name"], token["joint"], token["number"]
+        if token.start() == place:
+            parts.append(rb'"((?:[^"\\\x00-\x1f]|\\.)*)"')
+        elif number and _decode_text(name) not in _IDS:
+            parts.append(re.escape(name + joint) + rb"-?[0-9][0-9.eE+-]*")
+        else:
+            parts.append(re.escape(token[0]))
+    return re.compile(b"".join(parts), re.DOTALL)
 
 
 def _document(data: bytes) -> Any:

@@ -231,3 +231,24 @@ def test_event_that_only_looks_like_the_one_before_is_parsed(inside: str, stream
     passed = stream.filter.event(data)
     assert passed is not None
     assert b"c2VjcmV0" not in b"".join(passed)
+
+
+def test_event_that_differs_in_what_it_counts_is_not_parsed(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    def counted(text: str, number: int, index: int = 0) -> dict[str, Any]:
+        return {**chat({"content": text}, index=index), "usage": {"completion_tokens": number}}
+
+    for number in range(10):
+        stream.send(counted("a", number))
+    parsed: list[bytes] = []
+    real = stream.filter._parsed
+    monkeypatch.setattr(stream.filter, "_parsed", lambda data: parsed.append(data) or real(data))
+    out = [
+        one
+        for number, text in enumerate(("see https:", "//evil.example/", "c2V x"))
+        for one in stream.send(counted(text, 100 + number))
+    ]
+    assert parsed == []
+    assert "".join(one["choices"][0]["delta"]["content"] for one in out) == f"see {IN_TEXT} x"
+    assert [one["usage"]["completion_tokens"] for one in out] == [100, 101, 102]
+    stream.send(counted("other", 103, index=1))
+    assert len(parsed) == 1
