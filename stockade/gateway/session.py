@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from stockade.gateway.admission import head_facts
 from stockade.gateway.content import InlineContent
 from stockade.gateway.exchange import Exchange
+from stockade.gateway.output.messages import MessageReview
 from stockade.kernel.control import Control
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.verdict import Deny
@@ -85,6 +86,7 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._last_message = self._loop.time()
         self._told: set[tuple[str, str, str]] = set()
+        self._output = MessageReview()
 
     async def run(self, caller: ServerConnection) -> None:
         """Pass messages both ways until one side ends it or it is ended from outside; then say why and close both."""
@@ -111,6 +113,7 @@ class Session:
             await asyncio.gather(self._leave(caller, end), self.engine.close(NORMAL, ""))
         finally:
             self.engine.abort()
+            exchange.reported = (*exchange.reported, *self._output.found)
 
     async def _relay(self, caller: ServerConnection) -> End:
         both = {self._loop.create_task(self._from_caller(caller)), self._loop.create_task(self._from_engine(caller))}
@@ -164,11 +167,19 @@ class Session:
             try:
                 text = await self.engine.receive()
             except EngineEnded as ended:
+                for rest in self._output.rest():
+                    await self._tell(caller, rest)
                 return _ended(ended)
             self._last_message = self._loop.time()
-            end = await self._tell(caller, text)
-            if end is not None:
-                return end
+            account: AccountPolicy = self._policy().only("account", self._call.account.id) or self._call.account
+            try:
+                passed = self._output.passed(account, text)
+            except Fault as fault:
+                return End(BROKEN, fault.message, fault)
+            for message in passed:
+                end = await self._tell(caller, message)
+                if end is not None:
+                    return end
 
     async def _tell(self, caller: ServerConnection, text: str) -> End | None:
         try:

@@ -170,7 +170,9 @@ class EventFilter:
         self._walk(document, "", event, 0, ())
         left: list[bytes] = []
         if typed and str(kind).endswith(_ENDINGS):
-            left = self._finish([key for key, text in self._texts.items() if _same(text.ids, event.ids)])
+            ended = _ended(document, event.ids)
+            if ended is not None:
+                left = self._finish([key for key, text in self._texts.items() if _same(text.ids, ended)])
         elif event.ended:
             left = self._finish([key for key, text in self._texts.items() if text.path.startswith(event.ended)])
         if not event.changed:
@@ -360,6 +362,16 @@ def _index(item: Any, place: int) -> int:
     """Return which item of its list this is: events name it, since each holds only some of them."""
     index = item.get("index") if isinstance(item, dict) else None
     return index if type(index) is int else place
+
+
+def _ended(document: dict[str, Any], ids: dict[str, Any]) -> dict[str, Any] | None:
+    """Return which texts an event ends, by what names them; None for none: only of a response is it said as a whole."""
+    if ids:
+        return ids
+    response = document.get("response")
+    if not str(document["type"]).startswith("response."):
+        return None
+    return {"response_id": response["id"]} if isinstance(response, dict) and isinstance(response.get("id"), str) else {}
 
 
 def _same(ids: dict[str, Any], ended: dict[str, Any]) -> bool:

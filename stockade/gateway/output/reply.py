@@ -119,8 +119,12 @@ class OutputReview:
         return passed if self.enforced and passed is not None else body
 
     def messages(self) -> EventFilter:
-        """Return a filter for the messages of a WebSocket, one per connection and direction. Its findings are this review's."""
+        """Return a filter for messages that are events by themselves. Its findings are this review's."""
         return EventFilter(self._allowed, self._findings)
+
+    def unchecked(self) -> None:
+        """Note that something could not be looked at."""
+        self._findings.unchecked()
 
     def _filter(self, content_type: str) -> _ByteFilter | None:
         """Return what looks at a body of this type; None for sound, pictures and what else is no text."""
