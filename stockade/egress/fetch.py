@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httpcore2
 
@@ -224,8 +224,8 @@ class Fetcher:
             tls=self._tls if source.scheme == "https" else None,
             name=source.host,
         )
-        assert isinstance(transport, asyncio.Transport)
-        return _Stream(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
+        # uvloop's transports are no subclasses of asyncio's.
+        return _Stream(reader, asyncio.StreamWriter(cast("asyncio.Transport", transport), protocol, reader, loop))
 
     async def _receive(
         self, response: httpcore2.Response, source: ParsedUri, budget: Budget, trail: Trail

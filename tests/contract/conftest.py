@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import pytest
+import uvloop
 
 from tests.live import Live
 
 if TYPE_CHECKING:  # a second to import, which only the tests that use it should pay for
     from tests.factories.azure import Azure
+
+BOTH_LOOPS = {"test_inline_content.py"}
+"""What opens connections of its own runs on the data plane's loop too; asyncio's is the one that can be watched."""
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]] | None:
+    if item.path.name not in BOTH_LOOPS:
+        return None
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="module")
