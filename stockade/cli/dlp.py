@@ -60,9 +60,10 @@ def allow(account: AccountArgument, hosts: Hosts, form: OutputFormat = "table", 
     arm = connect(running_settings())
     account_id = arm.account(account).id
     now = _list(_properties(arm, account_id))
-    known = {entry.lower() for entry in now}
-    wanted = [*now, *dict.fromkeys(host for host in hosts if host.lower() not in known)]
-    _print_state(_change(arm, account_id, {"allowedFqdnList": wanted}), form)
+    wanted: dict[str, str] = {}
+    for entry in (*now, *hosts):
+        wanted.setdefault(entry.lower(), entry)
+    _print_state(_change(arm, account_id, {"allowedFqdnList": list(wanted.values())}), form)
 
 
 @app.command("remove")

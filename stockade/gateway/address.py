@@ -37,6 +37,8 @@ FORWARDED: Final = tuple(
 )
 _AMBIGUOUS = re.compile(r"//|/\.{1,2}(?:/|$)|[\\\x00-\x1f\x7f]|;")
 
+_LEADING = re.compile(r"\A//(?!/)")
+_JOINED = re.compile(r"/([^/]+)//(?!/)")
 _ENTRY = re.compile(
     r"(?:\[(?P<bracketed>[0-9A-Fa-f:.]{2,45})\]|(?P<four>[0-9.]{7,15}))(?::[0-9]{1,5})?|(?P<bare>[0-9A-Fa-f:.]{2,45})"
 )
@@ -62,10 +64,13 @@ class AddressBook:
 
     def locate(self, snapshot: Snapshot, host: str, path: str) -> Located:
         """Find the account; `account` is None and `regional` False when the address is nobody's."""
+        host = _without_port(host).lower().rstrip(".")
+        named = host.endswith(self._account_suffix)
+        if "//" in path:
+            path = self._joined(path, by_host=named or host == self._regional_host)
         if len(path) > MAX_PATH or _AMBIGUOUS.search(path):
             return Located(None, False, path)
-        host = _without_port(host).lower().rstrip(".")
-        if host.endswith(self._account_suffix):
+        if named:
             return Located(_account(snapshot, host[: -len(self._account_suffix)]), False, path)
         if host == self._regional_host:
             return Located(None, True, path)
@@ -73,6 +78,19 @@ class AddressBook:
         if first.lower() in self._roots:
             return Located(None, True, path)
         return Located(_account(snapshot, first.lower()) if slash else None, False, "/" + rest)
+
+    def _joined(self, path: str, *, by_host: bool) -> str:
+        """Return the path with one slash where an endpoint and an operation's path were put together with two.
+
+        An endpoint ends with a slash, and most of Azure's clients put another after it (`https://localhost/a1/` and `/face/v1.0/detect`). Only
+        there: any other doubled slash stays, and is no address.
+        """
+        if by_host:
+            return _LEADING.sub("/", path)
+        joined = _JOINED.match(path)
+        if joined is None or joined[1].lower() in self._roots:
+            return path
+        return path[: joined.end() - 1] + path[joined.end() :]
 
 
 class ClientAddresses:

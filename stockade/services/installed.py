@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from stockade.kernel.shelf import Shelf
@@ -14,13 +15,27 @@ _SERVED_OTHERWISE: Final = frozenset({"openai", "session_tokens"})
 """Services without an upstream of their own: models have theirs, and tokens are made here."""
 
 
+@lru_cache(1)
+def _shelf() -> Shelf[type]:
+    return Shelf.load("stockade.services", type, folders_only=True, beside=BESIDE)
+
+
+def served(settings: Settings, kind: str) -> tuple[str, ...]:
+    """Return, as people know them, the services behind which the settings name an upstream and that an account of a kind answers for."""
+    named = {service.name.lower() for service in settings.services}
+    return tuple(
+        plugin.title  # type: ignore[attr-defined]
+        for plugin in _shelf()
+        if plugin.name in named and kind in plugin.kinds  # type: ignore[attr-defined]
+    )
+
+
 def installed(settings: Settings) -> list[Service]:
     """Build every service. Connections are made when something is first asked of one, so this is cheap and opens nothing.
 
     Raises ValueError when the settings name an upstream for a service that takes none.
     """
-    shelf: Shelf[type] = Shelf.load("stockade.services", type, folders_only=True, beside=BESIDE)
-    services: list[Service] = [plugin(settings) for plugin in shelf]
+    services: list[Service] = [plugin(settings) for plugin in _shelf()]
     known = {service.name for service in services} - _SERVED_OTHERWISE
     for named in settings.services:
         if named.name.lower() not in known:

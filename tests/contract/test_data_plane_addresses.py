@@ -92,6 +92,12 @@ async def test_deleted_account_cannot_be_told_from_one_that_never_was(ground: Gr
         assert shape(await ground.get("/deleted" + below)) == shape(await ground.get("/never" + below))
 
 
+async def test_two_slashes_where_endpoint_and_path_meet_are_one(ground: Ground) -> None:
+    """Most of Azure's clients put one after an endpoint that ends with one."""
+    assert (await ground.get("/one//openai/v1/models")).status == 200
+    assert (await ground.get("//openai/v1/models", host="one.ai.example.test")).status == 200
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -100,7 +106,9 @@ async def test_deleted_account_cannot_be_told_from_one_that_never_was(ground: Gr
         "/one/openai/v1/models/..",
         "/one/openai/v1/models/.",
         "//one/openai/v1/models",
-        "/one//openai/v1/models",
+        "/one///openai/v1/models",
+        "//one//openai/v1/models",
+        "/openai//v1/models",
         "/one/openai/v1//models",
         "/one\\openai\\v1\\models",
         "/one/openai/v1\\models",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stockade.management.cognitive_services.kinds import KINDS, TOKEN_SERVICE
 from stockade.management.resources.cognitive_services_accounts.network import OPEN
+from stockade.services.installed import served
 from stockade.settings import Settings
 from stockade.storage.documents import Document, Json
 
@@ -21,7 +22,7 @@ def render(settings: Settings, document: Document) -> Json:
         "provisioningState": "Succeeded",
         "endpoint": endpoint,
         # Only addresses behind which something answers; on Azure the list is longer.
-        "endpoints": dict.fromkeys((*kind.endpoints, TOKEN_SERVICE), endpoint),
+        "endpoints": dict.fromkeys((*kind.endpoints, *served(settings, kind.name), TOKEN_SERVICE), endpoint),
         "capabilities": [{"name": "VirtualNetworks"}],
     }
     if subdomain is not None:
