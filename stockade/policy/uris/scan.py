@@ -32,11 +32,14 @@ _MAX_DEPTH: Final = 2
 """How many `data:` URIs inside each other are opened."""
 
 # On the bytes as they came. Each begins with a character that C can look for, and is loose: what it finds is looked at.
-_COLONS = re.compile(rb":(?:(?<=[tT][pP]:)|(?<=[pP][sS]:)|(?<=[lL][eE]:)(?=[/\\])|(?<=[dD][aA][tT][aA]:))")
+_COLONS = re.compile(
+    rb""":(?<=[pPsSeEaAnrt]:)(?:(?<=[tT][pP]:)|(?<=[tT][pP][sS]:)|(?<=[lL][eE]:)(?=[/\\])|(?<=[dD][aA][tT][aA]:)"""
+    rb"""|(?<=\\[nrt]:)|(?<=\\[nrt][pPsS]:)|(?<=\\[nrt][pP][sS]:))"""
+)
 _SLASHES = re.compile(rb"""/(?<=[:"'(=<>\[`,|;{ \t\r\nnrt/\\]/)(?:/(?![\s"'*=#<>,;)]|--|\\[^/\\u])|\\[/\\u])""")
 _BACKSLASHES = re.compile(
     rb"""\\(?:u(?:00(?:2[fF56]|3[aA]|5[cC]|[4-7]|0[9aAdD])|[fF][fF](?:0[fF]|1[aA])(?:/|\\[/\\]|\\u[fF][fF](?:0[fF]|3[cC])))"""
-    rb"""|/(?:/|\\[/\\u])|[nrt](?:[pP][sS]?[:\\]|[sS]?:)|\\(?<=["'(=]\\\\)(?:/|\\[/\\]))"""
+    rb"""|/(?:/|\\[/\\u])|\\(?<=["'(=]\\\\)(?:/|\\[/\\]))"""
 )
 _PERCENT = re.compile(rb"%(?:25)*(?:3[aA]|2[fF]|5[cC])")
 _ENTITY = re.compile(
@@ -104,15 +107,21 @@ def _scan(body: bytes, depth: int) -> list[tuple[int, str]]:
     if not signs:
         return []
     found = _Found()
+    usuals: set[bytes] = set()
     signs.sort()
     looked = 0
     for sign in signs:
         if sign < looked:
             continue
-        usual = _USUAL.match(body, max(0, body.rfind(b"h", sign - 5, sign), body.rfind(b"H", sign - 5, sign)))
+        usual = (_USUAL.match(body, sign - 5) if sign > 4 else None) or (
+            _USUAL.match(body, sign - 4) if sign > 3 else None
+        )
         if usual is not None and body.find(b"//", sign + 3, usual.end()) < 0:
             looked = usual.end()
-            found.add(sign, usual[0].decode("ascii").rstrip(".,!?*_~"))
+            text = usual[0]
+            if text not in usuals:
+                usuals.add(text)
+                found.add(sign, text.decode("ascii").rstrip(".,!?*_~"))
         else:
             data = _DATA.match(body, sign)
             if data is not None:
@@ -120,8 +129,8 @@ def _scan(body: bytes, depth: int) -> list[tuple[int, str]]:
                 for uri in _inside(body, data, depth) if depth < _MAX_DEPTH else ():
                     found.add(sign, uri)
                 continue
-            start, looked, text, opened, closed = _around(body, sign, looked)
-            _look(found, start, text, opened, closed)
+            start, looked, inside, opened, closed = _around(body, sign, looked)
+            _look(found, start, inside, opened, closed)
         if found.full:
             break
     return found.places
