@@ -13,15 +13,20 @@ import statistics
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
+from tests.factories.private_link import decide, endpoint, network, stands
 from tests.factories.realtime import DEPLOYMENT, SETTINGS, SessionTarget, realtime_server_in_a_thread
 from tests.factories.streams import Target, change, data_workers, new_account, talking_engine
-from tests.live import Live, finish, start
+from tests.live import Live, finish, free_ports, start
 
+ROLE = "Cognitive Services OpenAI User"
+AUTHORIZATION = "2022-04-01"
 LIMIT_S = 1.0
 EACH = 2
 """Connections on each worker per cut, at least."""
@@ -88,7 +93,54 @@ def rows(live: Live) -> list[Row]:
             ),
             Row(f"{kind}: key regenerated", target, regenerate, lambda: None),
         ]
-    return found
+    return [*found, role_row(live, name), private_row(live, name, keys)]
+
+
+def role_row(live: Live, name: str) -> Row:
+    """Return the way out that takes a caller's role away."""
+    caller = live.identity(f"{name}-caller")
+    scope = live.account_id(name)
+    place = f"{scope}/providers/Microsoft.Authorization/roleAssignments/{uuid.uuid4()}"
+    named = quote(f"roleName eq '{ROLE}'")
+    found = live.request(
+        "GET", f"{scope}/providers/Microsoft.Authorization/roleDefinitions?$filter={named}", version=AUTHORIZATION
+    )
+    properties = {"roleDefinitionId": found.json()["value"][0]["id"], "principalId": caller["objectId"]}
+
+    def admit() -> None:
+        live.request("PUT", place, {"properties": properties}, version=AUTHORIZATION).raise_for_status()
+
+    def shut() -> None:
+        live.request("DELETE", place, version=AUTHORIZATION).raise_for_status()
+
+    with live.credential(caller["clientId"], caller["clientSecret"]) as credential:
+        token = credential.get_token("https://cognitiveservices.azure.com/.default").token
+    return Row("SSE: role removed", lambda: Target(live, name, {"authorization": f"Bearer {token}"}), shut, admit)
+
+
+class PrivateStreams:
+    """Opens streams at a private endpoint, whose listener has one process."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    async def open_on_every_worker(self, workers: frozenset[int], each: int = 1) -> Sequence[Open]:
+        return [await self._target.open() for _ in range(each * len(workers))]
+
+
+def private_row(live: Live, name: str, keys: dict[str, str]) -> Row:
+    """Return the way out that rejects the private endpoint that a caller came by."""
+    made = endpoint(live, name, "cut-off", network(live, "cut-off", "127.30.0.0/16"), "127.30.0.4")
+
+    def admit() -> None:
+        decide(live, made, "Approved")
+        stands(live, made.address)
+
+    def target() -> Opens:
+        port = int(stands(live, made.address)["port"])
+        return PrivateStreams(Target(live, name, {"api-key": keys["key1"]}, host=made.address, port=port))
+
+    return Row("SSE: private endpoint rejected", target, lambda: decide(live, made, "Rejected"), admit)
 
 
 async def measure(row: Row, live: Live, cuts: int) -> list[float]:
@@ -121,6 +173,7 @@ def main(arguments: Sequence[str]) -> int:
         realtime_server_in_a_thread() as voice,
     ):
         settings = engine.settings + SETTINGS.format(url=voice.url)
+        settings += f"[listen]\nprivate_port = {free_ports(1)[0]}\n"
         live = start(Path(folder) / "data", "--workers", str(options.workers), settings=settings)
         try:
             print(f"{'':36} {'ended':>6} {'min ms':>8} {'median':>8} {'max':>8}")
