@@ -141,7 +141,7 @@ class PrivateListeners:
     async def close(self, timeout_s: float) -> bool:
         """Stop listening and let what has begun be finished; False when some of it is not within the time."""
         for place in list(self._listeners):
-            self._stop(place)
+            self._stop(place, sessions=True)
         private_states.withdraw(self._settings)
         if not self._stopping:
             return True
@@ -209,9 +209,9 @@ class PrivateListeners:
             raise Unusable(_why(failure, port, self._settings.listen)) from failure
         return opened
 
-    def _stop(self, place: Place) -> None:
+    def _stop(self, place: Place, *, sessions: bool = False) -> None:
         log.info("a private listener is taken away", extra={"address": place[1], "connection": place[0]})
-        self._keep(self._listeners.pop(place).close())
+        self._keep(self._listeners.pop(place).close(sessions=sessions))
 
     def _keep(self, ending: asyncio.Task[None]) -> None:
         self._stopping.add(ending)
@@ -300,12 +300,15 @@ class _Listener:
             self.start_websockets(self._websocket_socket)
         return asyncio.create_task(self._end(server, serving, websockets, sessions=False))
 
-    def close(self) -> asyncio.Task[None]:
-        """Take no more connections; return the end of what had begun. Sessions are not waited for: they are told to go."""
+    def close(self, *, sessions: bool) -> asyncio.Task[None]:
+        """Take no more connections; return the end of what had begun.
+
+        sessions: tell WebSocket sessions to go. Else they are waited for: what the rules no longer admit, the gateway ends, and says why.
+        """
         self._socket.close()
         if self._websocket_socket is not None:
             self._websocket_socket.close()
-        return asyncio.create_task(self._end(self._server, self._serving, self._websockets, sessions=True))
+        return asyncio.create_task(self._end(self._server, self._serving, self._websockets, sessions=sessions))
 
     async def _end(
         self, server: _Server, serving: asyncio.Task[None], websockets: asyncio.Task[Any] | None, *, sessions: bool

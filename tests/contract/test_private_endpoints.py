@@ -21,11 +21,13 @@ from typing import Any
 import httpx
 import pytest
 import requests
+from websockets.exceptions import InvalidStatus
 
 from tests.contract.test_cut_off import cut
 from tests.factories import names
 from tests.factories.azure import descendants
 from tests.factories.private_link import Endpoint, decide, endpoint, network, stands
+from tests.factories.realtime import DEPLOYMENT, SETTINGS, SessionTarget, realtime_server_in_a_thread
 from tests.factories.streams import TalkingEngine, Target, change, new_account, talking_engine
 from tests.live import Live, StartServer, finish, free_ports, start, wait_for
 
@@ -74,10 +76,11 @@ def engine() -> Iterator[TalkingEngine]:
 @pytest.fixture(scope="module")
 def world(engine: TalkingEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     port = free_ports(1)[0]
-    settings = f"{engine.settings}[listen]\nprivate_port = {port}\n"
-    live = start(tmp_path_factory.mktemp("private") / "data", "--workers", "2", settings=settings)
-    yield World(live, port, network(live, "private", "127.20.0.0/16"))
-    finish(live)
+    with realtime_server_in_a_thread() as voice:
+        settings = f"{engine.settings}{SETTINGS.format(url=voice.url)}[listen]\nprivate_port = {port}\n"
+        live = start(tmp_path_factory.mktemp("private") / "data", "--workers", "2", settings=settings)
+        yield World(live, port, network(live, "private", "127.20.0.0/16"))
+        finish(live)
 
 
 def private_process(live: Live) -> list[int]:
@@ -182,21 +185,6 @@ def test_a_crashed_process_is_started_again(world: World) -> None:
     wait_for(answers, "the listener stands again", 60)
 
 
-def test_a_new_certificate_reaches_the_listeners(world: World) -> None:
-    world.account("pe-certificate", "127.20.0.17")
-
-    def shown() -> bytes:
-        with ssl.create_default_context(cafile=world.live.ca).wrap_socket(
-            socket.create_connection(("127.20.0.17", world.port), 30), server_hostname="localhost"
-        ) as connection:
-            return connection.getpeercert(binary_form=True) or b""
-
-    before = shown()
-    for name in ("server.pem", "server.key"):
-        (world.live.data_dir / "tls" / name).unlink()
-    wait_for(lambda: shown() != before, "the new certificate is shown", 60)
-
-
 async def test_a_rejected_connection_ends_its_streams_and_no_others(world: World) -> None:
     key, made = world.account("pe-cut", "127.20.0.18")
     endpoint(world.live, "pe-cut", "pe-cut-2", world.subnet, "127.20.0.19")
@@ -233,6 +221,50 @@ async def test_disabling_public_access_ends_public_streams_and_no_private_ones(w
     await asyncio.gather(*(stream.another_event() for stream in streams))
     for stream in streams:
         stream.close()
+
+
+async def test_sessions_come_by_a_private_endpoint_too_and_end_with_it(world: World) -> None:
+    key, made = world.account("pe-voice", "127.20.0.21", publicNetworkAccess="Disabled")
+    other, _ = world.account("pe-voice-2", "127.20.0.22")
+    for account in ("pe-voice", "pe-voice-2"):
+        done = world.live.request("PUT", f"{world.live.account_id(account)}/deployments/voice", DEPLOYMENT)
+        assert done.status_code in (200, 201), done.text
+    private = SessionTarget(world.live, "pe-voice", key, host="127.20.0.21")
+    with ExitStack() as stack:
+        ending, going_on = await private.open(), await SessionTarget(world.live, "pe-voice-2", other).open()
+        stack.callback(ending.close)
+        stack.callback(going_on.close)
+        for refused, status in (
+            (SessionTarget(world.live, "pe-voice", key), 403),
+            (SessionTarget(world.live, "pe-voice-2", other, host="127.20.0.21"), 404),
+        ):
+            with pytest.raises(InvalidStatus) as caught:
+                await refused.open()
+            assert caught.value.response.status_code == status
+        await asyncio.to_thread(decide, world.live, made, "Rejected")
+        await ending.ended()
+        assert ending.connection.close_code == 1008
+        assert "Virtual Network/Firewall rules" in str(ending.connection.close_reason)
+        seen = going_on.events
+        await asyncio.to_thread(wait_for, lambda: going_on.events > seen, "the other session goes on")
+    with pytest.raises((OSError, InvalidStatus)):
+        await private.open()
+
+
+# The last one on the shared server: while a certificate is taken over, the public listeners turn some callers away.
+def test_a_new_certificate_reaches_the_listeners(world: World) -> None:
+    world.account("pe-certificate", "127.20.0.17")
+
+    def shown() -> bytes:
+        with ssl.create_default_context(cafile=world.live.ca).wrap_socket(
+            socket.create_connection(("127.20.0.17", world.port), 30), server_hostname="localhost"
+        ) as connection:
+            return connection.getpeercert(binary_form=True) or b""
+
+    before = shown()
+    for name in ("server.pem", "server.key"):
+        (world.live.data_dir / "tls" / name).unlink()
+    wait_for(lambda: shown() != before, "the new certificate is shown", 60)
 
 
 def test_without_an_endpoint_there_is_no_process_and_with_one_there_is_for_as_long_as_the_server_runs(

@@ -175,11 +175,13 @@ class SessionTarget:
     live: Live
     name: str
     key: str
+    host: str = "localhost"
 
     async def open(self) -> OpenSession:
         """Open a session in which the model talks."""
         url = f"wss://localhost:{self.live.websocket_port}/{self.name}/openai/v1/realtime?model=voice"
-        connection = await connect(url, ssl=self.live.trust(), proxy=None, additional_headers={"api-key": self.key})
+        headers = {"api-key": self.key}
+        connection = await connect(url, ssl=self.live.trust(), proxy=None, additional_headers=headers, host=self.host)
         await connection.send('{"type":"response.create"}')
         return OpenSession(connection)
 
