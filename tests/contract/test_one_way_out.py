@@ -5,13 +5,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stockade.settings import Listen
+from tests.factories.certificates import certificates
+from tests.factories.data_plane import VERSION, Account, DataPlane
+from tests.factories.egress import IMAGE_TYPE, PNG, egress_settings
+from tests.factories.engine import answers, engine, reply
+from tests.factories.listener import Listener
+from tests.factories.names import has, name_server
+from tests.live import free_ports
 from tests.outside import ROOT
 
 LIMIT_S = 110
@@ -56,3 +66,58 @@ def test_the_operations_were_really_served(watched: dict[str, Any]) -> None:
     assert watched["fetched"] > 0
     served = [name for name, found in statuses.items() if "200" in found]
     assert len(served) > len(statuses) * 0.8, sorted(set(statuses) - set(served))
+
+
+async def test_a_real_worker_fetches_what_is_listed_and_touches_nothing_else(tmp_path: Path) -> None:
+    """The same over the wire: the listener's own process, on the loop it really runs on."""
+    made = certificates(tmp_path, ["listed.example"])
+    touched: list[str] = []
+
+    async def canary(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        touched.append("connected")
+        writer.close()
+
+    trap = await asyncio.start_server(canary, "127.0.0.1", 0)
+    trapped = trap.sockets[0].getsockname()[1]
+    async with (
+        engine(answers(reply(b'{"choices":[]}'))) as model,
+        engine(answers(reply(PNG, IMAGE_TYPE)), tls=made.server_context()) as far,
+        name_server(listed__example=has("127.0.0.1")) as names,
+    ):
+        (tmp_path / "data").mkdir()
+        plane = DataPlane(
+            tmp_path / "data",
+            f"http://127.0.0.1:{model.port}/v1",
+            listen=Listen(data_port=free_ports(1)[0], websocket_port=0, workers=1),
+            egress=egress_settings(made.authority, dns_servers=(names.address,)),
+        )
+        entry = f"https://listed.example:{far.port}"
+        account = plane.account(restrictOutboundNetworkAccess=True, allowedFqdnList=[entry])
+        listener = await asyncio.to_thread(Listener, plane)
+        try:
+            statuses = {}
+            for uri in (
+                f"{entry}/a.png",
+                f"https://127.0.0.1:{trapped}/",
+                f"https://listed.example:{far.port}@127.0.0.1:{trapped}/",
+            ):
+                statuses[uri] = await asyncio.to_thread(_chat, listener, account, uri)
+        finally:
+            await asyncio.to_thread(listener.stop)
+    trap.close()
+    assert list(statuses.values()) == [200, 400, 400]
+    assert (touched, names.asked.count(("listed.example", "A")), far.connections) == ([], 1, 1)
+    assert b"data:image/png;base64," in model.requests[0].body
+    assert len(model.requests) == 1
+
+
+def _chat(listener: Listener, account: Account, uri: str) -> int:
+    content = [{"type": "image_url", "image_url": {"url": uri}}]
+    body = json.dumps({"messages": [{"role": "user", "content": content}]})
+    head = f"POST {account.path()}?{VERSION} HTTP/1.1\r\nhost: localhost\r\napi-key: {account.key}\r\n"
+    head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    with listener.wire() as wire:
+        wire.send((head + body).encode())
+        answer = wire.reply()
+    assert answer is not None
+    return answer.status

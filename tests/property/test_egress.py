@@ -20,7 +20,11 @@ from stockade.egress.addresses import IPAddress
 from stockade.egress.fetch import Budget, Fetcher, Trail
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.policy.uris.allowed import AllowedHosts, compile_allowed
+from stockade.policy.uris.found import FoundUri
+from stockade.policy.uris.loss_prevention import LossPrevention
+from stockade.policy.uris.parse import parse
 from stockade.settings import Egress
+from tests.corpora import urls
 from tests.factories.certificates import certificates
 from tests.factories.egress import IMAGE_TYPE, PNG
 from tests.factories.engine import Peer, engine, reply
@@ -187,6 +191,30 @@ def test_so_it_is_for_every_hop(watched: Watched, place: str) -> None:
     watched.fetch("https://good.example/a.png", ALLOWED)
     assert watched.dialled[0] == (address_of("good.example"), 443, "good.example")
     hold(watched)
+
+
+def test_no_trick_leads_anywhere_but_to_the_host_that_was_checked(watched: Watched) -> None:
+    """Every spelling of the corpus, twice: as a request's own URI, judged as it was written, and as a redirect."""
+    judged = LossPrevention(compile_allowed(urls.LIST))
+    reached = 0
+    for trick in urls.tricks():
+        watched.redirect_to = ""
+        refused = judged.refuse(FoundUri("url", trick.text)) is not None
+        if not refused:
+            watched.fetch(trick.text, judged.allowed)
+        assert [name for _, _, name in watched.dialled if not refused] in ([], [trick.host]), trick.text
+        assert trick.allowed or refused, trick.text
+        reached += len(watched.dialled) * (not refused)
+        if trick.text.isascii() and trick.text.isprintable() and trick.text:
+            watched.redirect_to = trick.text
+            watched.fetch("https://good.example/a.png", judged.allowed)
+            # Where it goes is where the URL Standard says, which a redirect is read by, and only if the list allows that.
+            for _, _, name in watched.dialled:
+                parsed = parse(f"https://[{name}]/" if ":" in name else f"https://{name}/")
+                http = parse(f"http://[{name}]:8080/" if ":" in name else f"http://{name}:8080/")
+                assert parsed is not None and http is not None
+                assert judged.allowed.allows(parsed) or judged.allowed.allows(http), trick.text
+    assert reached > 20
 
 
 def test_what_the_list_allows_is_really_fetched(watched: Watched) -> None:
