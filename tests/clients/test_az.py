@@ -257,6 +257,89 @@ def test_a_network_rule_shuts_out_everybody_else(az: Az, group: str) -> None:
     assert account.models(api_key=key).status_code == 403
 
 
+def test_a_subnet_is_admitted_by_name(az: Az, group: str) -> None:
+    account = Account(az, group)
+    key = account("keys", "list")["key1"]
+    where, net = ("--resource-group", group), new_name("net")
+    made = az("network", "vnet", "create", *where, "--name", net, "--address-prefixes", "127.0.0.0/8", "--subnet-name", "first",
+              "--subnet-prefixes", "127.1.0.0/16")  # fmt: skip
+    assert [subnet["name"] for subnet in made["newVNet"]["subnets"]] == ["first"]
+    here = ("--vnet-name", net, "--name", "here")
+    az("network", "vnet", "subnet", "create", *where, *here, "--address-prefixes", "127.0.0.0/16")
+    az("resource", "update", "--ids", account.id, "--set", "properties.networkAcls.defaultAction=Deny")
+    assert account.models(api_key=key).status_code == 403
+    updated = az(
+        "network", "vnet", "subnet", "update", *where, *here, "--service-endpoints", "Microsoft.CognitiveServices"
+    )
+    assert [one["service"] for one in updated["serviceEndpoints"]] == ["Microsoft.CognitiveServices"]
+    account("network-rule", "add", "--vnet-name", net, "--subnet", "here")
+    assert account.models(api_key=key).status_code == 200
+    [rule] = account("network-rule", "list")["virtualNetworkRules"]
+    assert rule["id"].endswith(f"/virtualNetworks/{net}/subnets/here")
+    account("network-rule", "remove", "--vnet-name", net, "--subnet", "here")
+    assert account.models(api_key=key).status_code == 403
+    assert {subnet["name"] for subnet in az("network", "vnet", "subnet", "list", *where, "--vnet-name", net)} == {
+        "first",
+        "here",
+    }
+    az("network", "vnet", "subnet", "delete", *where, *here)
+    assert net in {entry["name"] for entry in az("network", "vnet", "list", *where)}
+    az("network", "vnet", "update", *where, "--name", net, "--set", "tags.a=b")
+    assert [subnet["name"] for subnet in az("network", "vnet", "show", *where, "--name", net)["subnets"]] == ["first"]
+    az("network", "vnet", "delete", *where, "--name", net)
+
+
+def test_a_private_endpoint_is_made_decided_on_and_deleted(az: Az, group: str) -> None:
+    account, where, net, name = Account(az, group), ("--resource-group", group), new_name("net"), new_name("endpoint")
+    az("network", "vnet", "create", *where, "--name", net, "--subnet-name", "first")
+    made = az("network", "private-endpoint", "create", *where, "--name", name, "--vnet-name", net, "--subnet", "first",
+              "--private-connection-resource-id", account.id, "--group-id", "account", "--connection-name", "link")  # fmt: skip
+    [connection] = made["privateLinkServiceConnections"]
+    assert connection["privateLinkServiceConnectionState"]["status"] == "Approved"
+    assert made["customDnsConfigs"][0]["ipAddresses"] == ["10.0.0.4"]
+    [resource] = az("network", "private-link-resource", "list", "--id", account.id)
+    assert resource["properties"]["groupId"] == "account"
+    [found] = az("network", "private-endpoint-connection", "list", "--id", account.id)
+    for verb, status in (("reject", "Rejected"), ("approve", "Approved")):
+        decided = az("network", "private-endpoint-connection", verb, "--id", found["id"], "--description", "by az")
+        assert decided["properties"]["privateLinkServiceConnectionState"]["status"] == status
+    shown = az("network", "private-endpoint", "show", *where, "--name", name)
+    assert shown["privateLinkServiceConnections"][0]["privateLinkServiceConnectionState"]["description"] == "by az"
+    assert name in {entry["name"] for entry in az("network", "private-endpoint", "list", *where)}
+    az("network", "private-endpoint", "update", *where, "--name", name, "--set", "tags.a=b")
+    az("network", "private-endpoint", "delete", *where, "--name", name)
+    [left] = az("network", "private-endpoint-connection", "list", "--id", account.id)
+    assert left["properties"]["privateLinkServiceConnectionState"]["status"] == "Disconnected"
+    az("network", "private-endpoint-connection", "delete", "--id", left["id"], "--yes")
+
+
+def test_a_perimeter_is_made_with_az_rest(az: Az, group: str) -> None:
+    """`az network perimeter` is an extension; `az rest` and `az resource` reach the same documents."""
+    account = Account(az, group)
+    key = account("keys", "list")["key1"]
+    line = f"/subscriptions/{az.live.subscription}/resourceGroups/{group}/providers/Microsoft.Network/networkSecurityPerimeters/line1"
+
+    def put(path: str, body: Any) -> Any:
+        return az("rest", "--method", "put", "--url", f"{path}?api-version=2025-05-01", "--body", json.dumps(body))
+
+    put(line, {"location": az.live.location})
+    put(f"{line}/profiles/main", {})
+    joined = {
+        "privateLinkResource": {"id": account.id},
+        "profile": {"id": f"{line}/profiles/main"},
+        "accessMode": "Enforced",
+    }
+    put(f"{line}/resourceAssociations/chat", {"properties": joined})
+    assert account.models(api_key=key).status_code == 403
+    put(
+        f"{line}/profiles/main/accessRules/here",
+        {"properties": {"direction": "Inbound", "addressPrefixes": ["127.0.0.0/8"]}},
+    )
+    assert account.models(api_key=key).status_code == 200
+    assert "line1" in {entry["name"] for entry in az("resource", "list", "--resource-group", group)}
+    az("resource", "delete", "--ids", f"{line}/resourceAssociations/chat", "--api-version", "2025-05-01")
+
+
 def test_what_is_on_offer_is_listed(az: Az, account: Account) -> None:
     skus = az("cognitiveservices", "account", "list-skus", "--location", az.live.location, "--kind", "OpenAI")
     assert {entry["name"] for entry in skus} == {"S0"}
