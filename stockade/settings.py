@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
+from urllib.parse import urlsplit
 
 import msgspec
 import platformdirs
@@ -288,6 +289,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return f"https://{host}.{self.names.domain}{_port(self.listen.data_port)}/"
         base = f"https://localhost:{self.listen.data_port}/"
         return f"{base}{subdomain}/" if subdomain else base
+
+    def websocket_endpoint(self, account_endpoint: str) -> str:
+        """Return where an account takes WebSockets, with a trailing slash; "" where the settings turn them off."""
+        if not self.listen.websocket_port:
+            return ""
+        parts = urlsplit(account_endpoint)
+        return f"wss://{parts.hostname}{_port(self.listen.websocket_port)}{parts.path}"
 
     @property
     def metadata_endpoint(self) -> str:

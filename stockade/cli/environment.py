@@ -11,7 +11,15 @@ import typer
 from stockade.cli import outcome
 from stockade.cli.arm import Account, Arm, connect
 from stockade.cli.context import DataDir, err, running_settings
-from stockade.cli.variables import CREDENTIALS, Format, account_variables, key_names, platform_variables, write
+from stockade.cli.variables import (
+    CREDENTIALS,
+    Format,
+    account_variables,
+    key_names,
+    platform_variables,
+    websocket_variables,
+    write,
+)
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.serve.administrator import Administrator
 
@@ -35,6 +43,7 @@ def env(
         arm = connect(settings)
         found = arm.account(account)
         variables |= account_variables(found, arm.keys(found)[0] if found.local_auth else None)
+        variables |= websocket_variables(settings, found)
         if not found.local_auth:
             err.print(f"{found.name} takes no keys (disableLocalAuth); only its address is printed.")
     sys.stdout.write(write(variables, form))
@@ -62,6 +71,7 @@ def run(
     if account:
         arm = connect(settings)
         found = arm.account(account)
+        variables |= websocket_variables(settings, found)
         if identity:
             hidden = key_names() | frozenset(CREDENTIALS)
             environment = {name: value for name, value in environment.items() if name not in hidden}

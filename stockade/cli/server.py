@@ -129,6 +129,8 @@ def status(form: OutputFormat = "table", data_dir: DataDir = None) -> None:
     if state is not None:
         facts |= {"pid": state["pid"], "serverVersion": state["version"], "arm": settings.arm_endpoint}
         facts |= {"data": settings.account_endpoint(None).rstrip("/"), "metadata": settings.metadata_endpoint}
+        if settings.listen.websocket_port:
+            facts["websockets"] = settings.websocket_endpoint(settings.account_endpoint(None)).rstrip("/")
         facts |= {
             "database": "SQLite" if not settings.database_url else "PostgreSQL",
             "generation": _generation(settings),

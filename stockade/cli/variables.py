@@ -66,6 +66,12 @@ def account_variables(account: Account, key: Secret | None) -> dict[str, str]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def websocket_variables(settings: Settings, account: Account) -> dict[str, str]:
+    """Return where an account takes WebSockets; nothing where the settings turn them off."""
+    endpoint = settings.websocket_endpoint(account.endpoint)
+    return {"STOCKADE_WEBSOCKETS": endpoint} if endpoint else {}
+
+
 def key_names() -> frozenset[str]:
     """Return every variable that may carry a key, whatever the kind of account."""
     shape = Account("", "", "", "", "", {}, local_auth=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
+import sys
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from websockets.exceptions import InvalidStatus
 from tests.factories.realtime import DEPLOYMENT, SETTINGS, realtime_server
 from tests.factories.websocket import PATIENCE_S, end
 from tests.live import Live, StartServer, free_ports
+from tests.outside import ROOT
 
 
 @pytest.fixture
@@ -28,6 +31,27 @@ def server(live_server: StartServer, engine_port: int) -> Live:
     made = live.request("PUT", f"{live.account_id('demo-openai')}/deployments/voice", DEPLOYMENT)
     assert made.status_code in (200, 201), made.text
     return live
+
+
+def example() -> str:
+    """Return the program in docs/models.md."""
+    text = (ROOT / "docs" / "models.md").read_text().partition("## Realtime sessions")[2]
+    return text.partition("```python\n")[2].partition("```")[0].replace("DEPLOYMENT", "voice")
+
+
+async def test_example_of_the_documentation_runs_with_what_env_prints(server: Live, engine_port: int) -> None:
+    async with realtime_server(port=engine_port):
+        environment = {**os.environ, **await asyncio.to_thread(server.account, "demo-openai")}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            example(),
+            env=environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        printed, complaints = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+    assert printed == b"Hello there.", complaints.decode()
 
 
 async def test_client_on_a_real_server_is_served_refused_and_cut_off(server: Live, engine_port: int) -> None:
