@@ -37,6 +37,18 @@ QUIET.setLevel(logging.CRITICAL + 1)
 QUIET.propagate = False
 
 
+class EngineConnection(ClientConnection):
+    """The platform's side. The library leaves it to a server to close the connection, and would wait long for one that does not."""
+
+    def data_received(self, data: bytes) -> None:
+        expected = self.protocol.close_expected()
+        super().data_received(data)
+        if self.protocol.parser_exc is not None:
+            self.transport.abort()
+        elif self.protocol.close_expected() and not expected:
+            self.loop.call_later(CLOSE_S, self.transport.abort)
+
+
 class TooManyFragments(Exception):
     """A message in more fragments than anybody needs."""
 
@@ -77,7 +89,7 @@ async def connect(
     protocol = ClientProtocol(uri, max_size=max_message_bytes, logger=QUIET)
 
     def make() -> ClientConnection:
-        return ClientConnection(
+        return EngineConnection(
             protocol,
             ping_interval=PING_S,
             ping_timeout=PING_S,

@@ -17,6 +17,8 @@ from stockade.upstream.websocket import MAX_FRAGMENTS, TooManyFragments, connect
 from tests.factories.engine import Conversation, Peer, engine
 
 PATIENCE_S = 30.0
+SOON_S = 15.0
+"""Less than it takes to notice that pings are not answered."""
 LIMIT = 64 * 1024
 AGREED = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: "
 
@@ -112,8 +114,20 @@ async def test_our_credential_goes_along_and_nothing_else_of_ours() -> None:
 async def test_engine_that_breaks_the_protocol_is_closed(frames: bytes) -> None:
     async with engine(agrees_and_says(frames)) as running:
         connection = await connect(running.target, "/", max_message_bytes=LIMIT, timeout_s=PATIENCE_S)
-        with pytest.raises(ConnectionClosed):
-            await asyncio.wait_for(receive(connection), PATIENCE_S)
+        with pytest.raises(ConnectionClosed) as caught:
+            await asyncio.wait_for(receive(connection), SOON_S)
+        assert caught.value.sent is not None
+        await asyncio.wait_for(running.seen_closed.wait(), PATIENCE_S)
+
+
+async def test_engine_that_says_goodbye_and_stays_is_left() -> None:
+    async with engine(agrees_and_says(b"\x88\x02\x03\xe8")) as running:
+        connection = await connect(running.target, "/", max_message_bytes=LIMIT, timeout_s=PATIENCE_S)
+        with pytest.raises(ConnectionClosed) as caught:
+            await asyncio.wait_for(receive(connection), SOON_S)
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1000
+        await asyncio.wait_for(running.seen_closed.wait(), PATIENCE_S)
 
 
 async def test_message_in_endless_fragments_is_given_up() -> None:
