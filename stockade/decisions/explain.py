@@ -5,22 +5,19 @@ What was decided is told from what was kept. What would help is worked out on to
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
-from stockade.decisions.record import Decision, Refusal
+from stockade.decisions.record import OUTPUT, Decision, Refusal
+from stockade.decisions.remedies import helps, helps_of_output
 from stockade.decisions.replay import replay
 from stockade.kernel.clock import iso
 from stockade.kernel.control import Control
-from stockade.kernel.resource_id import ResourceId
 from stockade.kernel.verdict import Allow, Deny
-from stockade.policy import rbac
 from stockade.policy.facts import Rule
 from stockade.policy.rules import ORDER
 from stockade.policy.rules.role import DATA_ACTION_PREFIX
-from stockade.policy.snapshot import AccountPolicy, Snapshot
+from stockade.policy.snapshot import Snapshot
 
 Json: TypeAlias = dict[str, Any]
 Outcome: TypeAlias = Literal["passed", "refused", "reported", "off", "notReached"]
@@ -36,17 +33,6 @@ TITLES: Final[Mapping[str, str]] = {
     "quota": "Calls a minute",
 }
 """What a rule is called in an explanation; a rule that is not named here is called by its own name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Help:
-    """One thing that would have helped. command: ready to be run by whoever may; "" when there is none."""
-
-    what: str
-    command: str = ""
-
-    def body(self) -> Json:
-        return {"what": self.what, "command": self.command} if self.command else {"what": self.what}
 
 
 def explain(made: Decision, snapshot: Snapshot, *, keys_made: Mapping[str, float] | None = None) -> Json:
@@ -65,7 +51,8 @@ def explain(made: Decision, snapshot: Snapshot, *, keys_made: Mapping[str, float
         "policyGeneration": made.generation,
         "steps": list(_steps(made)),
         "wouldHelp": [
-            {"rule": told.rule, **one.body()} for told in _refusals(made) for one in helps(told, made, snapshot)
+            *({"rule": told.rule, **one.body()} for told in _refusals(made) for one in helps(told, made, snapshot)),
+            *({"rule": OUTPUT, **one.body()} for one in helps_of_output(made)),
         ],
         "now": _now(made, snapshot, keys_made),
     }
@@ -162,12 +149,14 @@ def _steps(made: Decision) -> Iterator[Json]:
             {"path": content.path, "host": content.host},
         )
     if made.output:
-        hosts = {found.host: found.count for found in made.output}
+        redacted = any(found.redacted for found in made.output)
+        found = [
+            {"host": one.host, "place": one.place, "reason": one.reason, "count": one.count} for one in made.output
+        ]
+        named = sorted({one.host or one.reason for one in made.output})
+        text = f"not on the list{', redacted' if redacted else ''}: {', '.join(named)}"
         mode = made.mode(Control.OUTPUT)
-        text = f"{len(hosts)} hosts that are not listed"
-        yield _step(
-            "output", "URIs in the reply", "reported" if mode == "report" else "refused", text, {"hosts": hosts}, mode
-        )
+        yield _step(OUTPUT, "URIs in the reply", "refused" if redacted else "reported", text, {"found": found}, mode)
     ended = f", ended under way: {made.ended_by}" if made.ended_by else ""
     yield _step("reply", "Reply", "passed" if made.status < 400 else "refused", f"status {made.status}{ended}", {})
 
@@ -280,135 +269,3 @@ def _uri_body(made: Decision, number: int) -> Json:
 
 def _host(peer: str) -> str:
     return peer.rpartition(":")[0].strip("[]")
-
-
-# What would help
-
-
-def helps(told: Refusal, made: Decision, snapshot: Snapshot) -> Iterator[Help]:
-    """Yield what would let such a request pass, the narrowest first, with the command that does it."""
-    account: AccountPolicy | None = snapshot.only("account", made.account) if made.account else None
-    match told.rule:
-        case "network":
-            yield from _network_help(told, made)
-        case "credential":
-            yield from _credential_help(told, made, account)
-        case "local-auth":
-            yield Help(
-                "Call with an identity that has a data role, instead of a key.",
-                "stockade identity create NAME",
-            )
-            yield Help("Or take keys again.", _update(made, "properties.disableLocalAuth=false"))
-        case "role":
-            yield from _role_help(told, made, snapshot)
-        case "outbound":
-            yield from _uri_help(told, made)
-        case "operation":
-            yield Help(
-                f"No service of kind {made.kind or 'this'} answers {told.because.get('method', '')} at this path; check path and api-version."
-            )
-        case "address":
-            yield Help("No account answers at this address. See what there is.", "stockade account list")
-        case "quota":
-            yield Help(
-                "Come back after the seconds that Retry-After names, or raise the SKU or the deployment's capacity."
-            )
-
-
-def _network_help(told: Refusal, made: Decision) -> Iterator[Help]:
-    if told.reason == "PublicAccessDisabled":
-        yield Help(
-            "Call by an approved private endpoint of the account: no rule admits anybody while public access is disabled."
-        )
-        yield Help(
-            "Or open public access, to those whom the rules admit.",
-            _update(made, "properties.publicNetworkAccess=Enabled"),
-        )
-        return
-    near = told.because.get("nearestRule")
-    if told.because.get("mechanism") == "privateEndpoint":
-        yield Help("The private endpoint's connection has to be approved, and be this account's.")
-        return
-    if told.because.get("mechanism") == "perimeter":
-        yield Help(
-            "An inbound rule of the network security perimeter's profile; the account's own rules are not asked while it is enforced."
-        )
-        return
-    if "subnetWithoutServiceEndpoint" in told.because:
-        subnet = told.because["subnetWithoutServiceEndpoint"]
-        yield Help(
-            f"The service endpoint Microsoft.CognitiveServices on the subnet {subnet}: a rule for it is there already."
-        )
-    if near is not None:
-        yield Help(f"The nearest rule is {near}.")
-    resource = _resource(made)
-    if resource is not None:
-        where = f"-g {shlex.quote(resource.resource_group or '')} -n {shlex.quote(resource.name)}"
-        command = f"az cognitiveservices account network-rule add {where} --ip-address {made.address}"
-        yield Help(f"A rule for {made.address}.", command)
-
-
-def _credential_help(told: Refusal, made: Decision, account: AccountPolicy | None) -> Iterator[Help]:
-    name = shlex.quote(account.name) if account is not None else "ACCOUNT"
-    reason = told.because.get("reason", "")
-    if told.reason == "SubdomainRequired":
-        yield Help(
-            "Tokens need the account's own address: give it a custom subdomain, and call it there.",
-            f"stockade env --account {name}",
-        )
-    elif told.reason == "KeyRejected":
-        yield Help("The key is not this account's, or was regenerated. See its keys.", f"stockade keys show {name}")
-    elif told.reason == "ConflictingCredentials":
-        yield Help("Send one credential: a key or a token, not both.")
-    elif reason == "no_credential":
-        yield Help("Send a key, or a token.", f"stockade env --account {name}")
-    elif reason == "key_regenerated":
-        yield Help("The key that the session token stands for was regenerated: ask for a new one.")
-    else:
-        yield Help(
-            f"The token does not hold ({reason}). Ask for one for the audience https://cognitiveservices.azure.com."
-        )
-
-
-def _role_help(told: Refusal, made: Decision, snapshot: Snapshot) -> Iterator[Help]:
-    if "denyAssignment" in told.because:
-        yield Help(
-            f"The deny assignment '{told.because['denyAssignment']}' has to go, or exclude the principal; a role does not help."
-        )
-        return
-    action = told.because.get("dataAction", "")
-    role = rbac.smallest_role(snapshot, action, data=True) if action else None
-    if role is not None and made.principal:
-        yield Help(
-            f"The role '{role.name}' on the account, the smallest that gives the data action.",
-            assign_command(made, snapshot, role.name),
-        )
-
-
-def assign_command(made: Decision, snapshot: Snapshot, role: str) -> str:
-    """Return the `az` command that assigns a role on the account to the request's principal."""
-    known = snapshot.only("principal", made.principal)
-    kind = known.type if known is not None else "ServicePrincipal"
-    who = f"--assignee-object-id {made.principal} --assignee-principal-type {kind}"
-    return f"az role assignment create {who} --role {shlex.quote(role)} --scope {shlex.quote(made.account_id)}"
-
-
-def _uri_help(told: Refusal, made: Decision) -> Iterator[Help]:
-    hosts = sorted({uri.host for uri in made.uris if uri.refused == "host" and uri.host})
-    if not hosts and told.because.get("why") == "host":
-        hosts = [told.because["host"]]
-    for host in hosts:
-        command = f"az resource update --ids {shlex.quote(made.account_id)} --add properties.allowedFqdnList {shlex.quote(host)}"
-        yield Help(f"List {host}.", command)
-    if not hosts:
-        yield Help(
-            "No entry of the list helps: what stands there is not readable as a URI, or breaks a rule for path or query."
-        )
-
-
-def _update(made: Decision, change: str) -> str:
-    return f"az resource update --ids {shlex.quote(made.account_id)} --set {change}"
-
-
-def _resource(made: Decision) -> ResourceId | None:
-    return ResourceId.parse(made.account_id) if made.account_id else None

@@ -20,7 +20,9 @@ from stockade.policy.uris.parse import DEFAULT_PORTS, parse
 MAX_TEXT: Final = 512
 MAX_URIS: Final = 32
 """URIs kept of one request; how many more there were is kept too."""
-MAX_REPORTED: Final = 16
+MAX_REPORTED: Final = 32
+OUTPUT: Final = "output"
+"""The name under which the output filter reports; it is no rule, because a reply is not decided on."""
 MAX_GROUPS: Final = 200
 """As many as Azure writes into a token."""
 
@@ -63,11 +65,13 @@ class UriSeen(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel", g
 
 
 class OutputSeen(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel", gc=False):
-    """A host that a reply named and the account's list does not."""
+    """A URI of a reply that the account's list does not allow: its host, "" when it could not be read, and where it stood."""
 
     host: str
+    place: str = ""
     reason: str = "host"
     count: int = 1
+    redacted: bool = False
 
 
 class Decision(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel", kw_only=True, gc=False):
@@ -227,6 +231,7 @@ def decision(note: Noted) -> Decision:
     record, account, operation, deployment = note.record, note.account, note.operation, note.deployment
     outbound = account.outbound if account is not None else None
     looked = note.point == "body" and outbound is not None
+    reported, output = _parted(note.reported[:MAX_REPORTED])
     return Decision(
         id=record.id,
         time=record.time,
@@ -252,13 +257,14 @@ def decision(note: Noted) -> Decision:
         allowed=record.decision == "allow",
         point=note.point,
         refusal=_refusal(note.denied) if note.denied is not None else None,
-        reported=tuple(_refusal(one) for one in note.reported[:MAX_REPORTED]),
+        reported=reported,
         ended_by=note.ended_by,
         looked=looked,
         deep=looked and outbound is not None and outbound.deep_scan,
         fetched=tuple(record.fetched or ())[:MAX_URIS],
         uris=note.uris,
         more_uris=note.more_uris,
+        output=output,
         calls=note.calls,
         calls_limit=account.calls_per_minute if account is not None else None,
         deployment_calls=note.deployment_calls,
@@ -301,6 +307,18 @@ def _who(credential: Credential | None, account: str) -> dict[str, Any]:
         case RejectedCredential(form=form, reason=reason):
             return {"credential": "rejected", "rejected_form": form, "rejected": reason[:MAX_TEXT]}
     return {}
+
+
+def _parted(reported: tuple[Deny, ...]) -> tuple[tuple[Refusal, ...], tuple[OutputSeen, ...]]:
+    """Return what rules reported, and what the output filter found."""
+    output = []
+    for one in reported:
+        if one.rule == OUTPUT:
+            because = _refusal(one).because
+            host, place, why, count = (because.get(name, "") for name in ("host", "path", "why", "count"))
+            redacted = because.get("action") == "redacted"
+            output.append(OutputSeen(host, place, why, int(count) if count.isdigit() else 1, redacted))
+    return tuple(_refusal(one) for one in reported if one.rule != OUTPUT), tuple(output)
 
 
 def _refusal(denied: Deny) -> Refusal:

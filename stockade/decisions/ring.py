@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from stockade.decisions.record import Decision, Exchange, Noted, Refusal, decision, noted
+from stockade.decisions.record import OUTPUT, Decision, Exchange, Noted, Refusal, decision, noted
 from stockade.decisions.store import DAY_S, DecisionStore, Finding, FindingKey, FindingMode, Row
 from stockade.kernel.clock import Clock
 from stockade.kernel.control import Control
@@ -152,9 +152,8 @@ def findings(made: Decision) -> Iterator[FindingKey]:
             if key not in seen:
                 seen.add(key)
                 yield key
-    mode = "enforce" if made.mode(Control.OUTPUT) == "enforce" else "report"
     for found in made.output:
-        key = _key(made, Control.OUTPUT, mode, "output", found.reason, found.host)
+        key = _key(made, Control.OUTPUT, "enforce" if found.redacted else "report", OUTPUT, found.reason, found.host)
         if key not in seen:
             seen.add(key)
             yield key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
@@ -488,6 +489,78 @@ def test_this_machine_signs_in_with_its_own_identity(az: Az, account: Account, t
     assert "AuthorizationFailed" in here.refused("cognitiveservices", "account", "keys", "list", *account.options)
     az("role", "assignment", "delete", "--assignee", machine["objectId"], "--role", "Reader", "--scope", account.id)
     assert "AuthorizationFailed" in here.refused("cognitiveservices", "account", "show", *account.options)
+
+
+# What an explanation says would help, done as it says
+
+
+def explained(az: Az, answer: requests.Response) -> Any:
+    return json.loads(az.live.stockade("explain", answer.headers["apim-request-id"], "--format", "json"))
+
+
+def follow(az: Az, told: Any, start: str) -> None:
+    """Run the command among those that would help that begins with these words."""
+    [command] = [one["command"] for one in told["wouldHelp"] if one.get("command", "").startswith(start)]
+    az(*shlex.split(command)[1:])
+
+
+def test_what_would_help_a_refused_caller_is_done_by_az(az: Az, group: str, application: Mapping[str, str]) -> None:
+    account = Account(az, group)
+    key = account("keys", "list")["key1"]
+    account("network-rule", "add", "--ip-address", "192.0.2.1")
+    az("resource", "update", "--ids", account.id, "--set", "properties.networkAcls.defaultAction=Deny")
+    follow(az, explained(az, account.models(api_key=key)), "az cognitiveservices account network-rule add")
+    assert account.models(api_key=key).status_code == 200
+
+    az("resource", "update", "--ids", account.id, "--set", "properties.publicNetworkAccess=Disabled")
+    follow(az, explained(az, account.models(api_key=key)), "az resource update")
+    assert account.models(api_key=key).status_code == 200
+
+    az("resource", "update", "--ids", account.id, "--set", "properties.disableLocalAuth=true")
+    follow(az, explained(az, account.models(api_key=key)), "az resource update")
+    assert account.models(api_key=key).status_code == 200
+
+    with az.live.credential(application["clientId"], application["clientSecret"]) as credential:
+        token = credential.get_token(f"{AI}/.default").token
+    follow(az, explained(az, account.models(authorization=f"Bearer {token}")), "az role assignment create")
+    assert account.models(authorization=f"Bearer {token}").status_code == 200
+
+
+def test_a_host_is_listed_as_an_explanation_says_also_where_no_list_is_yet(az: Az, group: str) -> None:
+    account = Account(az, group)
+    key = account("keys", "list")["key1"]
+    model = ("--model-name", "smollm2-135m-instruct", "--model-version", "1", "--model-format", "OpenAI")
+    account(
+        "deployment", "create", "--deployment-name", "chat", *model, "--sku-name", "Standard", "--sku-capacity", "100"
+    )
+    az("resource", "update", "--ids", account.id, "--set", "properties.restrictOutboundNetworkAccess=true")
+    url = f"{account.made['properties']['endpoint']}openai/deployments/chat/chat/completions?api-version={API_VERSION}"
+
+    def chat() -> requests.Response:
+        sources = [{"type": "azure_search", "parameters": {"endpoint": "https://index.example/"}}]
+        body = {"messages": [{"role": "user", "content": "hi"}], "data_sources": sources}
+        return requests.post(url, json=body, headers={"api-key": key}, verify=str(az.live.bundle), timeout=60)
+
+    assert "OutboundUriNotAllowed" in chat().text
+    follow(az, explained(az, chat()), "az resource update")
+    assert "OutboundUriNotAllowed" not in chat().text
+    az("resource", "update", "--ids", account.id, "--set", "properties.allowedFqdnList=[]")
+    follow(az, explained(az, chat()), "az resource update")
+    assert "OutboundUriNotAllowed" not in chat().text
+
+
+def test_modes_and_proposals_are_set_by_az_rest(az: Az, group: str, tmp_path: Path) -> None:
+    account = Account(az, group)
+    key = account("keys", "list")["key1"]
+    url = f"{account.id}?api-version=2025-09-01"
+    trying = {"properties": {"networkAcls": {"defaultAction": "Deny"}, "stockade": {"controls": {"network": "report"}}}}
+    az("rest", "--method", "patch", "--url", url, "--body", json.dumps(trying))
+    explained(az, account.models(api_key=key))  # waits until it is written
+    file = tmp_path / "proposal.json"
+    az.live.stockade("report", account.name, "--control", "network", "--patch", str(file))
+    az("rest", "--method", "patch", "--url", url, "--body", f"@{file}")
+    az("resource", "update", "--ids", account.id, "--set", "properties.stockade.controls.network=enforce")
+    assert account.models(api_key=key).status_code == 200
 
 
 # Whatever has no command of its own

@@ -7,18 +7,23 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
 from stockade.decisions import ring as module
-from stockade.decisions.record import Decision, Refusal, UriSeen
+from stockade.decisions.record import Decision, Refusal, UriSeen, decision, noted
 from stockade.decisions.ring import findings
 from stockade.decisions.store import DecisionStore
 from stockade.gateway.app import Gateway
 from stockade.kernel.control import Control
+from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.record import AuditRecord
+from stockade.kernel.verdict import Deny
 from stockade.settings import Decisions
+from tests.factories import policy
 from tests.factories.data_plane import CHAT, Account, Answer, DataPlane, ask
 from tests.factories.engine import answers, engine, reply
 
@@ -198,6 +203,32 @@ def test_a_request_counts_once_for_each_host() -> None:
     assert [(key.mode, key.subject) for key in findings(made)] == [
         ("report", "evil.example"),
         ("enforce", "evil.example"),
+    ]
+
+
+def test_what_the_output_filter_found_is_kept_apart_from_what_rules_reported() -> None:
+    fault = Fault(FaultKind.OUTBOUND_DENIED, "x")
+    seen = {"host": "links.example", "path": "choices[0].delta.content", "why": "host", "count": 3, "action": "passed"}
+    reported = (
+        Deny("network", fault, {}),
+        Deny("output", fault, seen),
+        Deny("output", fault, {**seen, "action": "redacted"}),
+    )
+    record = AuditRecord(time=1.0, id="i", category="RequestResponse", phase="decision", operation="", decision="allow")
+    account = policy.account()
+    exchange = SimpleNamespace(
+        method="POST", peer="", address_derivation="", account=account, credential=None, route=None, snapshot=None, private_endpoint=None,
+        denied=None, reported=reported, uris=(), facts=None, point="body", ended_by="", admitted=None,
+    )  # fmt: skip
+    made = decision(noted(exchange, record))  # type: ignore[arg-type]
+    assert [told.rule for told in made.reported] == ["network"]
+    assert [(found.host, found.count, found.redacted) for found in made.output] == [
+        ("links.example", 3, False),
+        ("links.example", 3, True),
+    ]
+    assert [(key.control, key.mode, key.subject) for key in findings(made)][1:] == [
+        ("output", "report", "links.example"),
+        ("output", "enforce", "links.example"),
     ]
 
 
