@@ -52,7 +52,7 @@ def explain(made: Decision, snapshot: Snapshot, *, keys_made: Mapping[str, float
         "steps": list(_steps(made)),
         "wouldHelp": [
             *({"rule": told.rule, **one.body()} for told in _refusals(made) for one in helps(told, made, snapshot)),
-            *({"rule": OUTPUT, **one.body()} for one in helps_of_output(made)),
+            *({"rule": OUTPUT, **one.body()} for one in helps_of_output(made, snapshot)),
         ],
         "now": _now(made, snapshot, keys_made),
     }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -43,7 +44,7 @@ def helps(told: Refusal, made: Decision, snapshot: Snapshot) -> Iterator[Help]:
         case "role":
             yield from _role_help(told, made, snapshot)
         case "outbound":
-            yield from _uri_help(told, made)
+            yield from _uri_help(told, made, snapshot)
         case "operation":
             yield Help(
                 f"No service of kind {made.kind or 'this'} answers {told.because.get('method', '')} at this path; check path and api-version."
@@ -134,29 +135,34 @@ def assign_command(made: Decision, snapshot: Snapshot, role: str) -> str:
     return f"az role assignment create {who} --role {shlex.quote(role)} --scope {shlex.quote(made.account_id)}"
 
 
-def _uri_help(told: Refusal, made: Decision) -> Iterator[Help]:
+def _uri_help(told: Refusal, made: Decision, snapshot: Snapshot) -> Iterator[Help]:
     hosts = sorted({uri.host for uri in made.uris if uri.refused == "host" and uri.host})
     if not hosts and told.because.get("why") == "host":
         hosts = [told.because["host"]]
-    for host in hosts:
-        yield _listing(made, host)
+    yield from _listing(made, hosts, snapshot)
     if not hosts:
         yield Help(
             "No entry of the list helps: what stands there is not readable as a URI, or breaks a rule for path or query."
         )
 
 
-def helps_of_output(made: Decision) -> Iterator[Help]:
+def helps_of_output(made: Decision, snapshot: Snapshot) -> Iterator[Help]:
     """Yield what would let the URIs of the reply pass."""
-    for host in sorted({found.host for found in made.output if found.reason == "host" and found.host}):
-        yield _listing(made, host)
+    yield from _listing(made, {found.host for found in made.output if found.reason == "host" and found.host}, snapshot)
 
 
-def _listing(made: Decision, host: str) -> Help:
-    command = (
-        f"az resource update --ids {shlex.quote(made.account_id)} --add properties.allowedFqdnList {shlex.quote(host)}"
-    )
-    return Help(f"List {host}.", command)
+def _listing(made: Decision, hosts: Iterable[str], snapshot: Snapshot) -> Iterator[Help]:
+    account: AccountPolicy | None = snapshot.only("account", made.account)
+    outbound = account.outbound.allowed if account is not None and account.outbound is not None else None
+    present = outbound or (account.output if account is not None else None)
+    command = f"az resource update --ids {shlex.quote(made.account_id)}"
+    named = sorted(hosts)
+    if named and (present is None or not present.entries):  # az adds to a list only where there is one
+        change = shlex.quote(f"properties.allowedFqdnList={json.dumps(named)}")
+        yield Help(f"List {', '.join(named)}.", f"{command} --set {change}")
+        return
+    for host in named:
+        yield Help(f"List {host}.", f"{command} --add properties.allowedFqdnList {shlex.quote(host)}")
 
 
 def _update(made: Decision, change: str) -> str:

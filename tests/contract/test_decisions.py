@@ -116,7 +116,9 @@ def test_hosts_are_learned_in_report_and_then_enforced(live: Live, azure: Azure)
     assert refused.json["error"]["innererror"]["code"] == "OutboundUriNotAllowed"
     told = explain(live, refused)
     assert outcome(told, "outbound") == "refused"
-    assert {one["command"].rsplit(" ", 1)[-1] for one in told["wouldHelp"]} == {"one.example", "two.example"}
+    assert {one["command"].rsplit(" ", 1)[-1] for one in told["wouldHelp"]} == {"one.example", "two.example"}, told[
+        "wouldHelp"
+    ]
     live.stockade("account", "controls", account.name, "--dlp", "report")
     assert "OutboundUriNotAllowed" not in str(chat(azure, account, key(account), "three.example").body)
     found = report(live, account, "dlp", refused=3)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from stockade.decisions.record import OutputSeen
 from stockade.management.decisions.explaining import PERMISSION
 from tests.factories.control_plane import AI_USER, CONTRIBUTOR, OTHER_SUB, READER, RG
 from tests.factories.decisions import ACCOUNT, DecidedPlane
@@ -79,9 +80,25 @@ def test_refused_host_and_report_are_told_apart(plane: DecidedPlane) -> None:
     told = plane.ok(
         "GET", f"{ANYWHERE}/{plane.refuse_host('evil.example', modes={'network': 'report', 'rbac': 'off'})}"
     )
-    assert "--add properties.allowedFqdnList evil.example" in told["wouldHelp"][0]["command"]
+    assert """--set 'properties.allowedFqdnList=["evil.example"]'""" in told["wouldHelp"][0]["command"]
     assert steps(told)["role"] == "off"
     assert [step["mode"] for step in told["steps"] if step["step"] == "network"] == ["report"]
+
+
+def test_host_is_added_where_there_is_a_list(plane: DecidedPlane) -> None:
+    plane.ok(
+        "PATCH", ACCOUNT, {"properties": {"restrictOutboundNetworkAccess": True, "allowedFqdnList": ["a.example"]}}
+    )
+    told = plane.ok("GET", f"{ANYWHERE}/{plane.refuse_host('evil.example')}")
+    assert told["wouldHelp"][0]["command"].endswith("--add properties.allowedFqdnList evil.example")
+
+
+def test_host_in_a_reply_is_told_and_helped(plane: DecidedPlane) -> None:
+    seen = (OutputSeen("links.example", "choices[0].message.content", count=2),)
+    told = plane.ok("GET", f"{ANYWHERE}/{plane.decide(output=seen, modes={'output': 'report'})}")
+    [step] = [one for one in told["steps"] if one["step"] == "output"]
+    assert (step["outcome"], step["facts"]["found"][0]["host"]) == ("reported", "links.example")
+    assert "links.example" in told["wouldHelp"][0]["command"]
 
 
 def test_key_that_was_regenerated_since_is_refused_now(plane: DecidedPlane) -> None:
