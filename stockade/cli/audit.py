@@ -74,6 +74,8 @@ def show(
         if number:
             out.print()
         print_columns(("", ""), explain(record))
+    if any(record.get("category") == "RequestResponse" for record in found):
+        out.print(f"\nEvery check, and what would have helped: stockade explain {found[0]['id']}", markup=False)
 
 
 def find(directory: Path, decision: str) -> list[dict[str, Any]]:

@@ -158,6 +158,17 @@ class DecisionStore:
                 raise
             connection.execute("COMMIT")
 
+    def forget(self, account: str) -> None:
+        """Drop all that is kept of an account that is gone for good; another one may come to bear its id. Never fails: it is only a record."""
+        if not self._path.exists():
+            return
+        try:
+            with self._using(WRITE_TIMEOUT_S) as connection:
+                for table in ("decisions", "findings"):
+                    connection.execute(f"DELETE FROM {table} WHERE account = ?", (account,))  # noqa: S608 - constants
+        except (sqlite3.Error, OSError) as failure:
+            log.warning("the past decisions of a purged account stay until newer ones take their place: %s", failure)
+
     def _trim(self, connection: sqlite3.Connection, account: str) -> None:
         """Hold the ring of an account to its size.
 

@@ -78,4 +78,10 @@ EXAMPLE_SETTINGS = """\
 # [limits]
 # max_body_bytes = 33554432
 # key_rotation_guard_minutes = 0    # refuse to regenerate a key that was used within so many minutes, unless forced
+
+# --- Past decisions, for `stockade explain`, `what-if` and `report` --------------------------------------------------------------------------
+# [decisions]
+# keep_per_account = 500
+# keep = 20000                      # over all accounts
+# keep_days = 30                    # how long it is counted what controls refused, or would have
 """

@@ -7,6 +7,7 @@ Source: contracts, control-plane section 9; choices.md (row "Deleted account").
 
 from __future__ import annotations
 
+from stockade.decisions.store import DecisionStore
 from stockade.kernel.clock import iso
 from stockade.management.cognitive_services.kinds import ACCOUNTS, PROVIDER
 from stockade.management.network import perimeters, private_link
@@ -54,6 +55,8 @@ def clear_remains(platform: Platform, writer: Writer, document: Document) -> Non
     perimeters.leave(writer, document.id)
     identity.discard(platform, writer, document)
     keys.forget_callers(writer, document.id)
+    with DecisionStore(platform.settings.data_dir, platform.settings.decisions) as decisions:
+        decisions.forget(document.id)
     subdomain = document.body.get("properties", {}).get("customSubDomainName")
     if subdomain:
         subdomains.release(writer, subdomain, document)

@@ -9,7 +9,7 @@ import pytest
 
 from stockade.decisions.record import OutputSeen
 from stockade.management.decisions.explaining import PERMISSION
-from tests.factories.control_plane import AI_USER, CONTRIBUTOR, OTHER_SUB, READER, RG
+from tests.factories.control_plane import AI_USER, CONTRIBUTOR, OTHER_SUB, READER, RG, S
 from tests.factories.decisions import ACCOUNT, DecidedPlane
 
 ANYWHERE = "/providers/Stockade.Policy/decisions"
@@ -177,3 +177,16 @@ def test_permission_stands_where_the_platform_lists_its_actions(plane: DecidedPl
 def test_nothing_is_kept_yet(plane: DecidedPlane) -> None:
     assert plane.ok("GET", f"{ACCOUNT}/decisions")["value"] == []
     assert not (plane.settings.data_dir / "decisions.db").exists()
+
+
+def test_purged_account_takes_its_decisions_with_it(plane: DecidedPlane) -> None:
+    refused = plane.refuse_host("evil.example")
+    plane.ok("DELETE", ACCOUNT)
+    assert plane.ok("GET", f"{ANYWHERE}/{refused}")["now"]["rule"] == "address"
+    place = f"{S}/providers/Microsoft.CognitiveServices/locations/local/resourceGroups/Group1/deletedAccounts/a1"
+    plane.ok("DELETE", place)
+    plane.fails(404, "DecisionNotFound", "GET", f"{ANYWHERE}/{refused}")
+    body = {"kind": "OpenAI", "location": "local", "sku": {"name": "S0"}, "properties": {"customSubDomainName": "a1"}}
+    plane.ok("PUT", ACCOUNT, body)
+    assert plane.ok("GET", f"{ACCOUNT}/decisions")["value"] == []
+    assert plane.ok("GET", f"{ACCOUNT}/controlReport?control=dlp")["findings"] == []
