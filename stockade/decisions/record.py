@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -15,6 +16,7 @@ from stockade.policy.facts import Facts
 from stockade.policy.rules import ORDER, network
 from stockade.policy.snapshot import AccountPolicy, Snapshot
 from stockade.policy.uris.found import FoundUri
+from stockade.policy.uris.loss_prevention import LossPrevention
 from stockade.policy.uris.parse import DEFAULT_PORTS, parse
 
 MAX_TEXT: Final = 512
@@ -131,6 +133,8 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel", 
     ended_by: str = ""
 
     looked: bool = False
+    rest_rules: str = ""
+    """A fingerprint of the rules for path and query that the URIs were judged by; "" when there were none."""
     deep: bool = False
     uris: tuple[UriSeen, ...] = ()
     more_uris: int = 0
@@ -260,6 +264,7 @@ def decision(note: Noted) -> Decision:
         reported=reported,
         ended_by=note.ended_by,
         looked=looked,
+        rest_rules=rest_rules(outbound) if outbound is not None and note.uris else "",
         deep=looked and outbound is not None and outbound.deep_scan,
         fetched=tuple(record.fetched or ())[:MAX_URIS],
         uris=note.uris,
@@ -339,6 +344,19 @@ def _seen(account: AccountPolicy | None, found: tuple[FoundUri, ...]) -> tuple[U
             )
         )
     return tuple(seen)
+
+
+def rest_rules(outbound: LossPrevention) -> str:
+    """Return a fingerprint of an account's rules for what follows a URI's host, the same in every process; "" for no rules."""
+    if not (outbound.refuse_secrets or outbound.refuse_emails or outbound.rules):
+        return ""
+    told = [repr((outbound.refuse_secrets, outbound.refuse_emails))]
+    for rule in outbound.rules:
+        hosts = rule.hosts.entries if rule.hosts is not None else None
+        parameters = sorted(rule.allowed_parameters) if rule.allowed_parameters is not None else None
+        limits = (rule.max_query_length, rule.max_query_entropy, rule.max_path_length)
+        told.append(repr((hosts, rule.paths, parameters, limits, rule.refuse_secrets, rule.refuse_emails)))
+    return blake2b("\n".join(told).encode(), digest_size=12).hexdigest()
 
 
 def parts(uri: str, *, declared: bool = True) -> tuple[str, str, str]:

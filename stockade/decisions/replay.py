@@ -8,19 +8,21 @@ none were, because how many there would have been hangs on all the other request
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Final
 
-from stockade.decisions.record import MAX_GROUPS, Decision, UriSeen
+from stockade.decisions.record import MAX_GROUPS, Decision, UriSeen, rest_rules
 from stockade.kernel.control import Control
+from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.operation import Operation
 from stockade.kernel.principal import Credential, KeyCredential, RejectedCredential, TokenCredential
 from stockade.kernel.verdict import Allow, Deny, Verdict
 from stockade.policy.decide import decide
 from stockade.policy.facts import Facts
+from stockade.policy.rules import outbound
 from stockade.policy.snapshot import AccountPolicy, Snapshot
 from stockade.policy.uris.found import FoundUri
-from stockade.policy.uris.loss_prevention import AMBIGUOUS, CREDENTIALS, HOST, SCHEME, UNREADABLE, LossPrevention
+from stockade.policy.uris.loss_prevention import RULE, SECRET
 
 URIS_NOT_LOOKED_AT: Final = "the request's URIs were not looked at, because the account did not restrict them then"
 URIS_NOT_SEARCHED: Final = "only declared fields were searched for URIs then"
@@ -29,11 +31,6 @@ REST_OF_URI: Final = "rules for path and query need the rest of a URI, which is 
 TOO_MANY_GROUPS: Final = "its token named more groups than are kept"
 ADDRESS_NOT_KEPT: Final = "it was sent to no account's address, and what it was sent to is not kept"
 BODY_NOT_READ: Final = "its body was not read then, so its URIs and deployment are not known"
-
-_BY_HOST: Final = frozenset({"", HOST, UNREADABLE, SCHEME, CREDENTIALS, AMBIGUOUS})
-"""Reasons that what is kept of a URI is enough for."""
-_NO_RULES: Final = frozenset({"allowed", "deep_scan", "inline"})
-"""Members of `LossPrevention` that need no more of a URI than its host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +62,15 @@ def replay(made: Decision, snapshot: Snapshot, *, keys_made: Mapping[str, float]
         return _allowed(head, account, BODY_NOT_READ if account is not None and account.outbound is not None else "")
     body = decide(snapshot, facts, "body")
     reported = (*head.reported, *body.reported)
+    spoke = {one.rule for one in reported} | ({body.rule} if isinstance(body, Deny) else set())
+    missing, rest = ("", None) if outbound.NAME in spoke else _rest(made, account)
+    if rest is not None and account is not None and account.mode(Control.DLP) == "enforce":
+        return Replayed(replace(rest, reported=reported))
+    if rest is not None:
+        reported = (*reported, rest)
     if isinstance(body, Deny):
-        return Replayed(Deny(body.rule, body.fault, body.because, reported))
-    return _allowed(Allow(reported), account, _missing(made, account))
+        return Replayed(replace(body, reported=reported))
+    return _allowed(Allow(reported), account, missing)
 
 
 def _allowed(verdict: Allow, account: AccountPolicy | None, missing: str) -> Replayed:
@@ -78,28 +81,40 @@ def _allowed(verdict: Allow, account: AccountPolicy | None, missing: str) -> Rep
     return Replayed(None if mode == "enforce" else verdict, missing)
 
 
-def _missing(made: Decision, account: AccountPolicy | None) -> str:
-    """Return what would have to be known of the URIs to say that the account's list lets the request pass; "" when nothing is missing."""
-    if account is None or account.outbound is None:
-        return ""
+def _rest(made: Decision, account: AccountPolicy | None) -> tuple[str, Deny | None]:
+    """Return what is missing of the URIs to say that they may be carried, their hosts being allowed; or what refused the rest of one.
+
+    What follows a host was judged when the request came. That still holds where the rules for it are the same.
+    """
+    if account is None or account.outbound is None or account.mode(Control.DLP) == "off":
+        return "", None
     if not made.looked:
-        return URIS_NOT_LOOKED_AT
+        return URIS_NOT_LOOKED_AT, None
     if account.outbound.deep_scan and not made.deep:
-        return URIS_NOT_SEARCHED
+        return URIS_NOT_SEARCHED, None
     if made.more_uris:
-        return TOO_MANY_URIS
-    by_more = _has_more_rules(account.outbound) and any(uri.scheme != "data" for uri in made.uris)
-    return REST_OF_URI if by_more or any(uri.refused not in _BY_HOST for uri in made.uris) else ""
-
-
-def _has_more_rules(outbound: LossPrevention) -> bool:
-    return any(bool(getattr(outbound, member.name)) for member in fields(outbound) if member.name not in _NO_RULES)
+        return TOO_MANY_URIS, None
+    rules = rest_rules(account.outbound)
+    judged = [uri for uri in made.uris if uri.scheme != "data"]
+    if not rules or not judged:
+        return "", None
+    if rules != made.rest_rules or any(uri.refused not in ("", SECRET, RULE) for uri in judged):
+        return REST_OF_URI, None
+    if any(uri.refused for uri in judged):
+        known = [told for told in (made.refusal, *made.reported) if told is not None and told.rule == outbound.NAME]
+        message, because = (known[0].message, known[0].because) if known else ("", {})
+        return "", Deny(outbound.NAME, Fault(FaultKind.OUTBOUND_DENIED, message), because)
+    return "", None
 
 
 def _facts(made: Decision, snapshot: Snapshot, account: AccountPolicy | None, keys_made: Mapping[str, float]) -> Facts:
     operation = None
     if made.operation and made.template:
         operation = Operation(made.operation, made.method, made.template, made.data_action)
+    if account is not None and account.outbound is not None:
+        # Judged by host alone, which is what is kept of a URI; `_rest` says what can be said of the rest.
+        by_host = replace(account.outbound, refuse_secrets=False, refuse_emails=False, rules=())
+        account = replace(account, outbound=by_host)
     facts = Facts(
         now=made.time,
         address=made.address,

@@ -30,6 +30,7 @@ from stockade.policy.snapshot import AccountPolicy, NetworkPolicy, RoleAssignmen
 from stockade.policy.uris.allowed import compile_allowed
 from stockade.policy.uris.found import FoundUri
 from stockade.policy.uris.loss_prevention import LossPrevention
+from stockade.policy.uris.patterns import UriRule
 from stockade.settings import Decisions
 from tests.factories import policy
 
@@ -38,6 +39,9 @@ ADDRESSES = ["192.0.2.1", "192.0.2.200", "198.51.100.7", "2001:db8::1", "::ffff:
 NETWORKS = ["192.0.2.0/25", "198.51.100.7", "2001:db8::/32", "0.0.0.0/0"]
 MODES = st.dictionaries(st.sampled_from(list(Control)), st.sampled_from(["report", "off"]), max_size=3)
 URIS = st.one_of(
+    st.builds(
+        "https://{}/p?{}".format, st.sampled_from(HOSTS), st.sampled_from(["q=1", "q=123", "other=1", "q=a@b.example"])
+    ),
     st.builds("https://user:pw@{}/p?q=1".format, st.sampled_from(HOSTS)),
     st.builds("http://{}:8080/".format, st.sampled_from(HOSTS)),
     st.sampled_from(
@@ -88,7 +92,14 @@ def accounts(draw: st.DrawFn) -> AccountPolicy:
         allowed = compile_allowed(
             draw(st.lists(st.sampled_from([*HOSTS, "*.a.example", "http://b.example"]), max_size=3))
         )
-        outbound = LossPrevention(allowed, deep_scan=draw(st.booleans()))
+        rules = draw(
+            st.sampled_from(
+                [(), (UriRule("short", max_query_length=2),), (UriRule("some", allowed_parameters=frozenset({"q"})),)]
+            )
+        )
+        outbound = LossPrevention(
+            allowed, deep_scan=draw(st.booleans()), refuse_emails=draw(st.booleans()), rules=rules
+        )
     return policy.account(
         network=NetworkPolicy(
             public_access=draw(st.booleans()),
