@@ -69,7 +69,10 @@ class Diagnosis:
         for one in subject.listeners or ():
             where = _place(one.address, one.port or self.settings.listen.private_port)
             if one.state == "listening":
-                yield Finding("private endpoint", "ok", f"listens at {where}")
+                level: Level = "note" if one.reason else "ok"
+                yield Finding(
+                    "private endpoint", level, f"listens at {where}" + (f"; {one.reason}" if one.reason else "")
+                )
                 yield self._reach(one.address, one.port, self._name(subject, private=True) or "localhost")
             else:
                 networks = ", ".join(self.settings.listen.private_networks)

@@ -10,46 +10,48 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from stockade.cli.diagnosis import CONNECT_TIMEOUT_S, Finding
-from stockade.settings import Model, Settings
+from stockade.settings import Settings, Upstream
 
 LISTEN: Final = "0A"
 """TCP's LISTEN in /proc/net/tcp. Source: Linux include/net/tcp_states.h."""
 
 
 def engines(settings: Settings, proc: Path = Path("/proc")) -> list[Finding]:
-    """Return what was found about every upstream engine of the settings."""
-    return [finding for model in settings.models for finding in _engine(model, proc)]
+    """Return what was found about every upstream engine of the settings, of models and of services."""
+    known: list[tuple[str, Upstream | None]] = [(model.name, model.upstream) for model in settings.models]
+    known += [(service.name, service.upstream) for service in settings.services]
+    return [finding for name, upstream in known if upstream is not None for finding in _engine(name, upstream, proc)]
 
 
-def _engine(model: Model, proc: Path) -> Iterator[Finding]:
-    if model.upstream is None:
-        return
-    parts = urlsplit(model.upstream.url)
+def _engine(name: str, upstream: Upstream, proc: Path) -> Iterator[Finding]:
+    parts = urlsplit(upstream.url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as failure:
-        yield Finding("engine", "wrong", f"{model.name}: {host} does not resolve: {failure.strerror}")
+        yield Finding("engine", "wrong", f"{name}: {host} does not resolve: {failure.strerror}")
         return
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     if not any(_answers(address, port) for address in addresses):
-        yield Finding("engine", "wrong", f"{model.name}: nothing answers at {host} port {port}")
+        yield Finding("engine", "wrong", f"{name}: nothing answers at {host} port {port}")
         return
     if not all(_is_loopback(address) for address in addresses):
         advice = ("Let its machine take connections to that port from this machine alone.",)
-        message = f"{model.name}: it is reached over the network ({host} port {port}); who else reaches it cannot be seen from here"
+        message = (
+            f"{name}: it is reached over the network ({host} port {port}); who else reaches it cannot be seen from here"
+        )
         yield Finding("engine", "note", message, advice)
         return
     open_to = sorted({address for address in _listening(port, proc) if not _is_loopback(address)})
     if open_to:
-        message = f"{model.name}: its port {port} listens on {', '.join(open_to)}, so that it can be reached around Stockade, without a key"
+        message = f"{name}: its port {port} listens on {', '.join(open_to)}, so that it can be reached around Stockade, without a key"
         bind = (
             "Bind it to 127.0.0.1. Ollama: OLLAMA_HOST=127.0.0.1; vLLM and llama.cpp: --host 127.0.0.1; "
             f"a container: --publish 127.0.0.1:{port}:{port}."
         )
         yield Finding("engine", "wrong", message, (bind,))
     else:
-        yield Finding("engine", "ok", f"{model.name}: its port {port} is on loopback alone")
+        yield Finding("engine", "ok", f"{name}: its port {port} is on loopback alone")
 
 
 def _answers(address: str, port: int) -> bool:

@@ -246,7 +246,8 @@ def _private_line(one: ListenerState) -> str:
     """Say how a private listener stands: where, for which account, and why not."""
     account = one.account.rpartition("/")[2]
     if one.state == "listening":
-        return f"https://{f'[{one.address}]' if ':' in one.address else one.address}:{one.port} for {account}"
+        place = f"[{one.address}]" if ":" in one.address else one.address
+        return f"https://{place}:{one.port} for {account}" + (f"; {one.reason}" if one.reason else "")
     return f"{one.address} for {account} is not listened on: {one.reason}"
 
 

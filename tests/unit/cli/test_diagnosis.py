@@ -163,6 +163,14 @@ def test_an_endpoint_that_is_not_listened_for_says_why(place: Place) -> None:
     assert "127.0.0.0/8" in text
 
 
+def test_an_endpoint_that_is_listened_for_in_part_is_noted(place: Place) -> None:
+    named(place, PRIVATE)
+    state = dataclasses.replace(place.state(), reason="WebSockets are not listened for: its port 8447 is in use")
+    found = place.look(account(state), state)
+    assert levels(found, "private endpoint") == ["note"]
+    assert "8447 is in use" in said(found, "private endpoint")
+
+
 @pytest.mark.parametrize(("listeners", "why"), [(None, "does not run"), ((), "no address")])
 def test_an_approved_connection_without_a_listener_is_wrong(
     place: Place, listeners: tuple[ListenerState, ...] | None, why: str

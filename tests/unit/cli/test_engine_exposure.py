@@ -11,7 +11,7 @@ import pytest
 from stockade.cli import engine_exposure
 from stockade.cli.diagnosis import Finding
 from stockade.cli.engine_exposure import engines
-from stockade.settings import Model, Settings, Upstream
+from stockade.settings import Model, Service, Settings, Upstream
 from tests.live import free_ports
 
 
@@ -55,6 +55,13 @@ def test_an_engine_over_the_network_is_a_note(monkeypatch: pytest.MonkeyPatch) -
     found = look("https://192.0.2.7/v1")
     assert found.level == "note"
     assert "192.0.2.7 port 443" in found.message
+
+
+def test_engines_of_services_are_looked_at_too() -> None:
+    with socket.create_server(("0.0.0.0", 0)) as engine:
+        url = f"http://127.0.0.1:{engine.getsockname()[1]}"
+        (found,) = engines(Settings(services=(Service("face", Upstream(url)),)))
+    assert (found.level, found.message.startswith("face: ")) == ("wrong", True)
 
 
 def test_built_in_models_are_nobodys_business() -> None:
