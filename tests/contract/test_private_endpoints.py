@@ -62,6 +62,8 @@ class World:
                 self.get(address, "x", "x")
             except httpx.ConnectError:
                 return True
+            except httpx.TransportError:  # it is just going
+                return False
             return False
 
         wait_for(refused, f"nobody listens at {address}", 60)
