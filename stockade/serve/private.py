@@ -76,6 +76,9 @@ async def start_when_wanted(base: boot.Foundation) -> None:
         except questions.Refusal as refusal:
             log.warning("the private listeners are not started yet: %s", refusal)
             await asyncio.sleep(RETRY_S)
+        except Exception:
+            log.exception("whether private listeners are wanted could not be found out and will be tried again")
+            await asyncio.sleep(RETRY_S)
 
 
 class Gateway(Protocol):
@@ -178,11 +181,12 @@ class PrivateListeners:
 
     def _websockets(self, place: Place, listener: _Listener) -> None:
         port = self._settings.listen.websocket_port
+        listener.forget_failed_websockets()
         if not port or listener.websocket_port:
             return
         try:
             listener.start_websockets(self._open(place[1], port))
-        except Unusable as failure:
+        except (Unusable, OSError) as failure:
             reason = f"WebSockets are not listened for: {failure}"
             if reason != listener.reason:
                 listener.reason = reason
@@ -220,7 +224,11 @@ class PrivateListeners:
     def _publish(self) -> None:
         found = self.states()
         if found != self._told:
-            private_states.write(self._settings, found)
+            try:
+                private_states.write(self._settings, found)
+            except OSError:  # a full disk takes no listener away
+                log.exception("how the private listeners stand could not be written")
+                return
             self._told = found
 
 
@@ -292,6 +300,17 @@ class _Listener:
         )
         self._websockets = asyncio.create_task(self._gateway.websockets.listen(address))
 
+    def forget_failed_websockets(self) -> None:
+        """Let go of a WebSocket listener that did not come up, so that it can be tried again."""
+        task = self._websockets
+        if task is not None and task.done() and (task.cancelled() or task.exception() is not None):
+            log.error(
+                "a private WebSocket listener did not come up", exc_info=None if task.cancelled() else task.exception()
+            )
+            if self._websocket_socket is not None:
+                self._websocket_socket.close()
+            self._websocket_socket = self._websockets = None
+
     def renew(self) -> asyncio.Task[None]:
         """Put second servers in place of the first; return the first ones' end, when they have finished what they had begun."""
         server, serving, websockets = self._server, self._serving, self._websockets
@@ -316,7 +335,9 @@ class _Listener:
         await asyncio.sleep(SETTLE_S)
         server.stop()  # type: ignore[no-untyped-call]
         if websockets is not None:
-            await self._gateway.websockets.stop(await websockets, sessions=sessions)
+            listening: Any = (await asyncio.gather(websockets, return_exceptions=True))[0]
+            if not isinstance(listening, BaseException):
+                await self._gateway.websockets.stop(listening, sessions=sessions)
         await asyncio.gather(serving, return_exceptions=True)
 
 

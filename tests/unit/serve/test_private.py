@@ -251,6 +251,40 @@ async def test_a_taken_websocket_port_takes_no_more_than_that(world: World) -> N
     assert world.follow(connection("one", "127.20.0.4")) == {"one": "listening"}
 
 
+async def test_a_websocket_listener_that_does_not_come_up_is_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(_: object, address: Any) -> None:
+        address.socket.close()
+        raise OSError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WebSockets, "listen", fails)
+        world.follow(connection("one", "127.20.0.4"))
+        (listener,) = world.listeners._listeners.values()
+        assert listener._websockets is not None
+        await asyncio.gather(listener._websockets, return_exceptions=True)
+    world.listeners._retry_at = 0.0
+    world.follow(connection("one", "127.20.0.4"))
+    reader, writer = await world.connect("127.20.0.4", world.settings.listen.websocket_port)
+    assert await reader.read() == b"one"
+    writer.close()
+
+
+async def test_a_full_disk_takes_no_listener_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(private_states, "write", full)
+        world.follow(connection("one", "127.20.0.4"))
+    assert await world.ask("127.20.0.4") == "one"
+    assert private_states.read(world.settings) is None
+    world.listeners._retry_at = 0.0
+    world.follow(connection("one", "127.20.0.4"))
+    assert private_states.read(world.settings) == world.listeners.states()
+
+
 async def test_a_server_that_ended_is_started_again(world: World) -> None:
     world.follow(connection("one", "127.20.0.4"))
     await world.ask("127.20.0.4")
