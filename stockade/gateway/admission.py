@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from stockade.gateway.address import AddressBook, Located
 from stockade.gateway.credential import Credentials, Presented
@@ -21,9 +21,8 @@ MAX_REMEMBERED_PLACE = 256
 """Longer addresses are looked up every time: what is remembered is chosen by callers, and its size must not be."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a request is sent to, as it came."""
+class Place(NamedTuple):
+    """Where a request is sent to, as it came. A tuple: it is the name under which answers are remembered."""
 
     method: str
     host: str
@@ -57,22 +56,18 @@ class Admission:
         a key. So the answer is remembered with the snapshot, under the key's digest. Refusals and tokens are worked out every time.
         """
         # A query string that holds a key must not become the name of anything remembered.
-        size = len(place.method) + len(place.host) + len(place.path) + len(place.query)
-        memorable = not presented.in_query and size <= MAX_REMEMBERED_PLACE
+        memorable = not presented.in_query and sum(map(len, place)) <= MAX_REMEMBERED_PLACE
         name: tuple[Any, ...] | None = None
         if memorable and presented.key and not presented.bearer and not presented.conflicting:
             digest = self._credentials.digest(presented.key)
-            name = ("admitted", place.method, place.host, place.path, place.query, exchange.address, digest)
-            if exchange.private_endpoint is not None:
-                name = (*name, exchange.private_endpoint)
+            name = ("admitted", place, exchange.address, exchange.private_endpoint, digest)
             known: Admitted | None = snapshot.memo.get(name)
             if known is not None:
                 exchange.account, exchange.credential, exchange.route = known.account, known.credential, known.route
                 exchange.reported = known.reported
                 return known
         if memorable:
-            key = (place.method, place.host, place.path, place.query)
-            located, route = snapshot.remembered(key, lambda: self._find(snapshot, place, query))
+            located, route = snapshot.remembered(place, lambda: self._find(snapshot, place, query))
         else:
             located, route = self._find(snapshot, place, query)
         account = located.account

@@ -100,7 +100,7 @@ class Exchange:
             network=self._network() if allowed else "",
             because={name: str(value) for name, value in denied.because.items()} if denied is not None else None,
             fetched=list(self.fetched) or None,
-            reported=[_told(one) for one in self.reported] or None,
+            reported=[_told(one) for one in self.reported] if self.reported else None,
         )
 
     def _network(self) -> str:
