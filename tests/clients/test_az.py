@@ -341,6 +341,41 @@ def test_a_perimeter_is_made_with_az_rest(az: Az, group: str) -> None:
     az("resource", "delete", "--ids", f"{line}/resourceAssociations/chat", "--api-version", "2025-05-01")
 
 
+def test_loss_prevention_is_set_tried_and_enforced(az: Az, group: str) -> None:
+    account = Account(az, group)
+    model = ("--model-format", "OpenAI", "--model-name", "smollm2-135m-instruct", "--model-version", "1")
+    sku = ("--sku-name", "Standard", "--sku-capacity", "10")
+    account("deployment", "create", "--deployment-name", "chat", *model, *sku)
+    key = account("keys", "list")["key1"]
+
+    def status() -> int:
+        """Ask with a URI, in a text, that is not on the list."""
+        url = f"{account.made['properties']['endpoint']}openai/deployments/chat/chat/completions?api-version={API_VERSION}"
+        said = [{"role": "user", "content": "Say hello to https://elsewhere.example/."}]
+        body = {"messages": said, "max_tokens": 4}
+        return requests.post(
+            url, json=body, headers={"api-key": key}, verify=str(az.live.bundle), timeout=90
+        ).status_code
+
+    def patch(properties: Any) -> None:
+        body = json.dumps({"properties": properties})
+        url = f"{account.id}?api-version=2025-09-01"
+        az("rest", "--method", "patch", "--url", url, "--body", body)
+
+    patch({
+        "restrictOutboundNetworkAccess": True,
+        "allowedFqdnList": ["images.example.com"],
+        "stockade": {"controls": {"dlp": "report"}},
+    })  # fmt: skip
+    shown = account("show")["properties"]
+    assert (shown["restrictOutboundNetworkAccess"], shown["allowedFqdnList"]) == (True, ["images.example.com"])
+    assert status() == 200
+    az("resource", "update", "--ids", account.id, "--set", "properties.stockade.controls.dlp=enforce")
+    assert status() == 400
+    patch({"allowedFqdnList": ["images.example.com", "*.example"]})
+    assert status() == 200
+
+
 def test_what_is_on_offer_is_listed(az: Az, account: Account) -> None:
     skus = az("cognitiveservices", "account", "list-skus", "--location", az.live.location, "--kind", "OpenAI")
     assert {entry["name"] for entry in skus} == {"S0"}
