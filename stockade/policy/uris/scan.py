@@ -5,7 +5,7 @@ are content that nobody reads as text.
 
 There is one pass per kind of sign over the raw bytes, in C. Only where one is found, the few bytes around it, from blank to blank or quote, are
 decoded and looked at. So a member said twice is seen twice, and text without signs costs a few milliseconds per megabyte. What goes with
-the request is bounded: after `MAX_FOUND` URIs the rest counts as one that cannot be read.
+the request is bounded: after `MAX_FOUND` URIs, or `WORK`, the rest counts as one that cannot be read.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from urllib.parse import unquote
 import msgspec
 
 from stockade.policy.uris.found import FoundUri
-from stockade.policy.uris.text import decoded, place_named, uris_in
+from stockade.policy.uris.text import TooMuchWorkError, Work, decoded, place_named, uris_in
 
 MAX_FOUND: Final = 4096
 """URIs of one request that are looked at."""
-MAX_TOTAL_CHARACTERS: Final = 8 * 1024 * 1024
-"""Their characters together: URIs inside URIs count as often as they are found."""
+WORK: Final = 2 * 1024 * 1024
+"""What looking closely may cost in a request, in characters; and a quarter of the body's size on top. URIs inside URIs cost as often as they are
+found, so that without it a body of nothing but `http:` would take minutes."""
 ROUNDS: Final = 3
 """How many encodings on top of each other are undone."""
 _MAX_DEPTH: Final = 2
@@ -62,28 +63,45 @@ _SHOWN_NAME = re.compile(r"[\w$@\-]{1,64}", re.ASCII)
 _set: Final = object.__setattr__  # the base class is frozen
 
 
-class ScannedUri(FoundUri):
-    """A URI that the deep scan found in a JSON body. Its path is worked out when somebody asks: for requests that pass, usually nobody."""
+class _Paths:
+    """The paths of what was found in one body, worked out together when somebody asks: for requests that pass, usually nobody."""
 
-    def __init__(self, body: bytes, at: int, uri: str) -> None:
+    def __init__(self, body: bytes, found: list[tuple[int, str]]) -> None:
+        self._body, self._offsets = body, sorted({at for at, _ in found})
+
+    @cached_property
+    def by_offset(self) -> dict[int, str]:
+        return _places(self._body, self._offsets)
+
+
+class ScannedUri(FoundUri):
+    """A URI that the deep scan found in a JSON body."""
+
+    def __init__(self, paths: _Paths, at: int, uri: str) -> None:
         _set(self, "uri", uri)
         _set(self, "declared", False)
         _set(self, "inline", False)
-        self.__dict__["_where"] = body, at
+        self.__dict__["_where"] = paths, at
 
-    @cached_property
+    @property
     def path(self) -> str:
-        return _place(*self.__dict__["_where"])
+        paths, at = self.__dict__["_where"]
+        found: str = paths.by_offset[at]
+        return found
 
 
 def scan_json(body: bytes) -> tuple[FoundUri, ...]:
     """Return the URIs in a JSON body, or in several one after another; each once, where it stands first."""
-    return tuple(ScannedUri(body, at, uri) for at, uri in _scan(body, 0))
+    found = _scan(body, Work(WORK + len(body) // 4), 0)
+    if not found:
+        return ()
+    paths = _Paths(body, found)
+    return tuple(ScannedUri(paths, at, uri) for at, uri in found)
 
 
 def scan_text(text: str) -> list[str]:
     """Return the URIs in one string, each once."""
-    return [uri for _, uri in _scan(_literal(text), 0)]
+    return [uri for _, uri in _scan(_literal(text), Work(WORK + len(text) // 4), 0)]
 
 
 def _literal(text: str) -> bytes:
@@ -93,7 +111,7 @@ def _literal(text: str) -> bytes:
         return json.dumps(text).encode()
 
 
-def _scan(body: bytes, depth: int) -> list[tuple[int, str]]:
+def _scan(body: bytes, work: Work, depth: int) -> list[tuple[int, str]]:
     """Return (offset of the surrounding bytes, URI)."""
     signs = [found.start() for found in _COLONS.finditer(body)]
     if b"/" in body:
@@ -107,8 +125,15 @@ def _scan(body: bytes, depth: int) -> list[tuple[int, str]]:
     if not signs:
         return []
     found = _Found()
+    try:
+        _look_at(body, sorted(signs), found, work, depth)
+    except TooMuchWorkError:
+        found.give_up(signs[-1])
+    return found.places
+
+
+def _look_at(body: bytes, signs: list[int], found: _Found, work: Work, depth: int) -> None:
     usuals: set[bytes] = set()
-    signs.sort()
     looked = 0
     for sign in signs:
         if sign < looked:
@@ -117,23 +142,22 @@ def _scan(body: bytes, depth: int) -> list[tuple[int, str]]:
             _USUAL.match(body, sign - 4) if sign > 3 else None
         )
         if usual is not None and body.find(b"//", sign + 3, usual.end()) < 0:
+            work.spend(128)
             looked = usual.end()
             text = usual[0]
             if text not in usuals:
                 usuals.add(text)
                 found.add(sign, text.decode("ascii").rstrip(".,!?*_~"))
-        else:
-            data = _DATA.match(body, sign)
-            if data is not None:
-                looked = data.end()
-                for uri in _inside(body, data, depth) if depth < _MAX_DEPTH else ():
-                    found.add(sign, uri)
-                continue
-            start, looked, inside, opened, closed = _around(body, sign, looked)
-            _look(found, start, inside, opened, closed)
-        if found.full:
-            break
-    return found.places
+            continue
+        data = _DATA.match(body, sign)
+        if data is not None:
+            work.spend(128)
+            looked = data.end()
+            for uri in _inside(body, data, work, depth) if depth < _MAX_DEPTH else ():
+                found.add(sign, uri)
+            continue
+        start, looked, inside, opened, closed = _around(body, sign, looked)
+        _look(found, work, start, inside, opened, closed)
 
 
 def _rare(pattern: re.Pattern[bytes], sign: bytes, body: bytes) -> list[int]:
@@ -154,19 +178,20 @@ class _Found:
 
     def __init__(self) -> None:
         self.places: list[tuple[int, str]] = []
-        self.full = False
         self._seen: set[str] = set()
-        self._left = MAX_TOTAL_CHARACTERS
 
     def add(self, at: int, uri: str) -> None:
-        self._left -= len(uri)
-        if (uri in self._seen and self._left >= 0) or self.full:
+        if uri in self._seen:
             return
-        if len(self.places) >= MAX_FOUND or self._left < 0:
-            self.full = True
-            uri = ""  # cannot be read, so no list allows it
+        if len(self.places) >= MAX_FOUND:
+            raise TooMuchWorkError
         self._seen.add(uri)
         self.places.append((at, uri))
+
+    def give_up(self, at: int) -> None:
+        """Add what cannot be read, so that no list allows it."""
+        if "" not in self._seen:
+            self.places.append((at, ""))
 
 
 def _around(body: bytes, sign: int, after: int) -> tuple[int, int, str | None, bool, bool]:
@@ -196,32 +221,29 @@ def _around(body: bytes, sign: int, after: int) -> tuple[int, int, str | None, b
         return start, end, None, opened, closed
 
 
-def _look(found: _Found, at: int, text: str | None, opened: bool, closed: bool) -> None:
+def _look(found: _Found, work: Work, at: int, text: str | None, opened: bool, closed: bool) -> None:
     if text is None:
         found.add(at, "")
         return
     if len(text) > 4096 and not any(sign in text[64:] for sign in ".:%&["):
         return  # base64: no host without a dot, a colon or a bracket
     places: set[str] = set()
-    for uri in uris_in(text, opened=opened, closed=closed):
+    for uri in uris_in(text, work, opened=opened, closed=closed):
         places.add(place_named(uri))
         found.add(at, uri)
-        if found.full:
-            return
     for _ in range(ROUNDS):
         before, text = text, decoded(text)
         if before == text:
             break
-        for uri in uris_in(text, opened=opened, closed=closed):
+        work.spend(len(before))
+        for uri in uris_in(text, work, opened=opened, closed=closed):
             place = place_named(uri)
             if place not in places:
                 places.add(place)
                 found.add(at, uri)
-            if found.full:
-                return
 
 
-def _inside(body: bytes, data: re.Match[bytes], depth: int) -> list[str]:
+def _inside(body: bytes, data: re.Match[bytes], work: Work, depth: int) -> list[str]:
     """Return the URIs inside a `data:` URI of text."""
     if not _TEXT_MEDIA.search(data[1]):
         return []
@@ -230,19 +252,23 @@ def _inside(body: bytes, data: re.Match[bytes], depth: int) -> list[str]:
         payload = unquote(payload.decode("ascii")).encode("ascii", "ignore")
     payload = payload.translate(bytes.maketrans(b"-_", b"+/"), b"=")
     inside = binascii.a2b_base64(payload[: len(payload) - (len(payload) % 4 == 1)] + b"==")
-    return [uri for _, uri in _scan(_literal(inside.decode("utf-8", "replace")), depth + 1)]
+    return [uri for _, uri in _scan(_literal(inside.decode("utf-8", "replace")), work, depth + 1)]
 
 
-def _place(body: bytes, offset: int) -> str:
-    """Return the JSON path of the string at an offset: `messages[0].content`. Names that could tell something are not told."""
+def _places(body: bytes, offsets: list[int]) -> dict[int, str]:
+    """Return the JSON paths of the strings at offsets, which are sorted: `messages[0].content`. Names that could tell something are not told."""
+    found: dict[int, str] = {}
     stack: list[int | str | None] = []
-    last = b""
+    last, waiting = b"", len(offsets)
     for token in _TOKEN.finditer(body):
         sign = token[0]
         if sign[:1] == b'"':
             is_name = bool(stack) and not isinstance(stack[-1], int) and last in (b"{", b",")
-            if token.end() > offset:
-                return f"{_joined(stack[:-1])} (name)".lstrip() if is_name else _joined(stack)
+            while waiting and offsets[-waiting] < token.end():
+                found[offsets[-waiting]] = f"{_joined(stack[:-1])} (name)".lstrip() if is_name else _joined(stack)
+                waiting -= 1
+            if not waiting:
+                break
             if is_name:
                 stack[-1] = _shown(sign)
         elif sign == b"{":
@@ -255,7 +281,7 @@ def _place(body: bytes, offset: int) -> str:
         elif stack:
             stack.pop()
         last = sign[:1]
-    return _joined(stack)
+    return found | dict.fromkeys(offsets[len(offsets) - waiting :], "")
 
 
 def _shown(literal: bytes) -> str:

@@ -32,6 +32,26 @@ from urllib.parse import unquote
 
 from stockade.policy.uris.parse import MAX_CHARACTERS
 
+
+class TooMuchWorkError(Exception):
+    """A request makes the scan look at more than it may cost."""
+
+
+class Work:
+    """What the scan of one request may still cost, in about the time that one character takes to be looked at closely."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+
+    def spend(self, cost: int) -> None:
+        """Use some of it; TooMuchWorkError when there is none left."""
+        self._left -= cost
+        if self._left < 0:
+            raise TooMuchWorkError
+
+
 _COLON = re.compile(r":(?:(?=[\t\r\n]*[\\/])|(?<=[tT][pP]:)|(?<=[pP][sS]:))((?:[\t\r\n]*[\\/])*)")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*\Z")
 _SPECIAL = re.compile(r"(?:https?|wss?|ftp|file)\Z", re.IGNORECASE)
@@ -84,8 +104,9 @@ def _unescaped(found: re.Match[str]) -> str:
     return chr(int(number, 16)) if number else "\n"
 
 
-def uris_in(text: str, *, opened: bool, closed: bool) -> Iterator[str]:
+def uris_in(text: str, work: Work, *, opened: bool, closed: bool) -> Iterator[str]:
     """Return the URIs in a text. opened, closed: a quote stands before it and behind it; both, and it is a whole value."""
+    work.spend(512 + len(text) // 4)
     if opened and closed and not text.isprintable():
         # The whole value: a parser drops controls around it, and tabs and line breaks inside.
         joined = text.strip(_CONTROLS).translate(_BREAKS)
@@ -98,15 +119,16 @@ def uris_in(text: str, *, opened: bool, closed: bool) -> Iterator[str]:
                 yield joined
     shown = text.replace("\\/", "/") if ":\\/\\/" in text else text  # JSON inside a string
     for colon in _COLON.finditer(shown):
-        yield from _absolute(shown, colon)
+        yield from _absolute(shown, colon, work)
     if "//" in text or "\\" in text:
         for slashes in _RELATIVE.finditer(text):
-            uri = _relative(text, slashes, opened)
+            uri = _relative(text, slashes, opened, work)
             if uri is not None:
                 yield uri
 
 
-def _absolute(text: str, colon: re.Match[str]) -> tuple[str, ...]:
+def _absolute(text: str, colon: re.Match[str], work: Work) -> tuple[str, ...]:
+    work.spend(128)
     head = text[max(0, colon.start() - 40) : colon.start()]
     special = _SPECIAL.search(head)
     scheme = special or _SCHEME.search(head)
@@ -118,6 +140,7 @@ def _absolute(text: str, colon: re.Match[str]) -> tuple[str, ...]:
     start = colon.start() - (len(scheme[0]) if scheme is not None else 0)
     first = colon.end()
     tail = _TAIL.match(text, first)[0]  # type: ignore[index]
+    work.spend(len(tail))
     before = text[start - 1] if start else ""
     closer = _CLOSERS.get(before)
     if closer in ("'", ")", "]", "}"):
@@ -134,7 +157,7 @@ def _absolute(text: str, colon: re.Match[str]) -> tuple[str, ...]:
     if named is None:
         return more
     if not slashes and not (
-        special is not None and special[0].lower() in ("http", "https", "ftp") and _BARE.match(tail)
+        special is not None and special[0].lower() in ("http", "https", "ftp") and _BARE.match(tail[:300])
     ):
         return more
     if scheme is None:
@@ -189,9 +212,10 @@ def _trimmed(uri: str) -> str:
     return uri
 
 
-def _relative(text: str, slashes: re.Match[str], opened: bool) -> str | None:
+def _relative(text: str, slashes: re.Match[str], opened: bool, work: Work) -> str | None:
     start = slashes.start()
     tail = _TAIL.match(text, slashes.end())[0]  # type: ignore[index]
+    work.spend(128 + len(tail))
     host = _RELATIVE_HOST.match(tail)
     if host is None:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -89,15 +90,35 @@ def test_each_uri_is_reported_once() -> None:
 
 def test_too_many_uris_count_as_one_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan, "MAX_FOUND", 3)
-    assert scan_text(" ".join(f"https://a{n}.example" for n in range(9)))[2:] == ["https://a2.example", ""]
-    monkeypatch.setattr(scan, "MAX_TOTAL_CHARACTERS", 20)
-    assert scan_text("https://a.example https://b.example") == ["https://a.example", ""]
+    found = scan_text(" ".join(f"https://a{n}.example" for n in range(9)))
+    assert found == ["https://a0.example", "https://a1.example", "https://a2.example", ""]
 
 
-def test_uris_inside_uris_cost_no_more_than_the_bound() -> None:
-    found = scan_text("https://a.example/?" * 100_000)
-    assert found[-1] == ""
-    assert sum(map(len, found)) <= scan.MAX_TOTAL_CHARACTERS
+ATOMS = [
+    "http:", "https://", "https://a ", "https://a.b,", "=//a.b/", "'//a.b/'", "https://[::1]", "https://a@", "https://a\n", "a://", "1://", "ftp:a.b",
+    "{https:a.b}", "(https://a", "https://a.b/?u=", "://a.b ", "tp:", "https://a.b'", "data:text/html;base64,aHR0cHM6Ly9hLmI= ", "&#47; ",
+    "%252f ", "&colon;", "x:\\/\\/ ", "\\u003a", "https://a.b/ ", '"', "\\",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("atom", ATOMS)
+def test_no_body_takes_long(atom: str) -> None:
+    """Far above what it takes: without a bound on the work, some of these take a minute."""
+    body = json.dumps({"m": atom * (300_000 // len(atom))}).encode()
+    began = time.process_time()
+    found = scan_json(body)
+    assert time.process_time() - began < 6
+    assert len(found) <= scan.MAX_FOUND + 1
+    began = time.process_time()
+    assert all(isinstance(uri.path, str) for uri in found)
+    assert time.process_time() - began < 6
+
+
+def test_work_that_is_used_up_refuses_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "WORK", 8000)
+    assert scan_text("https://a.example/%41 " * 3) == ["https://a.example/%41"]
+    assert scan_text("https://a.example/%41 " * 30)[-1] == ""
+    assert scan_text("no more than words " * 10_000) == []
 
 
 SIGNS = st.text(st.sampled_from("htps:/\\.a1@%2f3A&#;x\t\n \"'()=[]/é\u3002\uff0f"), max_size=60)
