@@ -200,7 +200,9 @@ async def _look_up(settings: Settings, uris: Sequence[dict[str, Any]]) -> None:
     resolver, policy = resolver_for(settings.egress), AddressPolicy(settings.egress.allowed_networks)
     known: dict[str, tuple[list[str], str]] = {}
     for uri in uris:
-        parsed = None if uri["content"] else parse(uri["uri"])
+        # A reference without a scheme is judged as if it were https, and so it is looked up.
+        text = f"https:{uri['uri']}" if uri["uri"].startswith(("/", "\\")) and not uri["declared"] else uri["uri"]
+        parsed = None if uri["content"] else parse(text)
         host = parsed.host if parsed is not None else ""
         if not host:
             continue
@@ -227,11 +229,11 @@ def _print_found(found: Mapping[str, Any], account: str, *, resolved: bool) -> N
     if "operation" in found:
         path = f" ({found['method']} {found['path']})" if found["path"] else ""
         out.print(f"Looked at as {found['operation']}{path}.", markup=False)
-    if not found["uris"]:
-        out.print("There is no URI in it.")
-    else:
+    if found["uris"]:
         headings = ["Where", "URI", "Found by", "The list says", *(["Resolves to", "Going there"] if resolved else [])]
         print_columns(headings, [_row(uri, resolved=resolved) for uri in found["uris"]])
+    elif "operation" in found:  # else it could not be read
+        out.print("There is no URI in it.")
     if found["more"]:
         out.print(f"... and {found['more']} more.")
     said = {

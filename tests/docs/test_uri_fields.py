@@ -32,6 +32,14 @@ ROWS: list[tuple[str, str, set[str]]] = [
         "ChatCompletions_Create",
         {"send data_sources[*].parameters.endpoint", "send data_sources[*].parameters.embedding_dependency.endpoint"},
     ),
+    (
+        "openai",
+        "ChatCompletions_Create",
+        {
+            "send data_sources[*].parameters.environment",
+            "send data_sources[*].parameters.authentication.connection_string",
+        },
+    ),
     ("openai", "Realtime_Connect", {"send session.tools[*].server_url"}),
     ("speech", "Transcriptions_Create", {"contentUrls[*]", "contentContainerUrl"}),
     ("speech", "Transcriptions_Submit", {"contentUrls[*]", "contentContainerUrl", "send destinationContainerUrl"}),

@@ -15,6 +15,9 @@ _CHAT_URIS = (
     UriField("messages[*].content[*].image_url", inline=True),
     UriField("data_sources[*].parameters.endpoint", use="send"),
     UriField("data_sources[*].parameters.embedding_dependency.endpoint", use="send"),
+    # Places of other data sources that are no URI, or one with credentials in it: no list names them, so restricted accounts do not send there.
+    UriField("data_sources[*].parameters.environment", use="send"),
+    UriField("data_sources[*].parameters.authentication.connection_string", use="send"),
 )
 
 _DEPLOYMENT_OPERATIONS = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from xml.parsers import expat
 
 from stockade.kernel.faults import Fault, FaultKind
@@ -18,8 +19,7 @@ LINKING = frozenset({"src", "uri", "url", "href", "base"})
 _CHARSETS = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
+class Attribute(NamedTuple):
     """One attribute. Names are without namespace and in lower case; `place` is `xml:audio[0]@src`, counted per element's name."""
 
     element: str
@@ -61,6 +61,7 @@ def read_markup(body: bytes) -> Markup:
     parser.StartElementHandler = reader.start
     parser.EndElementHandler = reader.end
     parser.CharacterDataHandler = reader.text
+    parser.buffer_text = True
     try:
         parser.Parse(text.encode(), True)
     except expat.ExpatError as failure:
