@@ -33,6 +33,14 @@ EXAMPLE_SETTINGS = """\
 # credential_header = "api-key"
 # credential_file = "/run/secrets/azure-openai-key"
 
+# --- ... in front of another AI service: Face, Speech, Translator and so on; docs/services.md has their names -----------------------------
+# [[services]]
+# name = "face"
+# [services.upstream]
+# url = "http://127.0.0.1:5000"
+# credential_header = "Ocp-Apim-Subscription-Key"
+# credential_env = "FACE_KEY"
+
 # --- Where it listens. Another host than loopback lets other machines in. ----------------------------------------------------------
 # [listen]
 # host = "127.0.0.1"
