@@ -181,10 +181,11 @@ def test_the_example_settings_are_right_once_uncommented(tmp_path: Path) -> None
     (tmp_path / "settings.toml").write_text("\n".join(_tables_last(shown)))
     found = configuration.load(tmp_path, environment={})
     assert [model.upstream is not None for model in found.models] == [True, True, True]
+    assert [service.name for service in found.services] == ["face"]
     assert found.names.domain == "example.com"
 
 
 def _tables_last(lines: list[str]) -> list[str]:
     """Put the top-level settings first, as TOML wants them when everything stands in one file."""
-    top = [line for line in lines if line.startswith("database_url")]
+    top = [line for line in lines if line.startswith(("database_url", "trusted_proxies"))]
     return top + [line for line in lines if line not in top]
