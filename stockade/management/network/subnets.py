@@ -172,10 +172,9 @@ def show_in_network(writer: Writer, network_id: str) -> Document | None:
     )
 
 
-def store(writer: Writer, network: Document, name: str, properties: Json) -> None:
-    """Create or change one subnet of a virtual network; one that is as it should be is left alone."""
+def store(writer: Writer, network: Document, name: str, properties: Json, current: Document | None) -> None:
+    """Create or change one subnet of a virtual network; one that is as it should be is left alone. current: the subnet as it is."""
     body = nested(SUBNETS, str(network.body["id"]), name, properties)
-    current = writer.get(str(body["id"]))
     if current is not None:
         body = {**body, "id": current.body["id"], "name": current.body["name"]}
     if current is None or current.body != body:

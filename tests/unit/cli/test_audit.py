@@ -96,3 +96,14 @@ def test_a_decision_is_explained_with_its_rule_and_facts() -> None:
         ("Status", "401"),
         ("  principal", "p"),
     ]
+
+
+def test_what_the_network_let_in_is_told() -> None:
+    record_of_bypass = {
+        "time": 0,
+        "id": "1",
+        "decision": "allow",
+        "callerAddress": "192.0.2.1",
+        "network": "bypass AzureServices: /r",
+    }
+    assert ("Let in by", "bypass AzureServices: /r") in list(explain(record_of_bypass))

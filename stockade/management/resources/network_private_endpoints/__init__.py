@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from stockade.identity.audiences import DEFAULT_DOMAIN
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
 from stockade.kernel.resource_id import ResourceId
@@ -36,8 +37,6 @@ from stockade.storage.database import Reader, Writer
 from stockade.storage.documents import Document, Json
 
 JOIN = f"{SUBNETS}/join/action"
-DEFAULT_DOMAIN = "stockade.localhost"
-"""Below which accounts have names while no domain is configured, as the gateway reads them."""
 MAX_MESSAGE = 140
 _READ_ONLY = frozenset({"provisioningState", "networkInterfaces", "customDnsConfigs"})
 

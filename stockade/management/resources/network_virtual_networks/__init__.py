@@ -103,13 +103,12 @@ class VirtualNetworks(ResourceType):
         return Planned({**body, **tracked(call, current, body)})
 
     def after_write(self, call: Call, writer: Writer, document: Document, previous: Document | None) -> Document:
-        names = set()
+        left = {subnet.id: subnet for subnet in writer.list(SUBNETS, under=document.id)}
         for subnet in document.body["properties"]["subnets"]:
-            names.add(subnet["name"].lower())
-            store(writer, document, subnet["name"], subnet["properties"])
-        for subnet in writer.list(SUBNETS, under=document.id):
-            if subnet.id.rsplit("/", 1)[-1] not in names:
-                writer.remove(subnet)  # `plan` saw that nobody uses it
+            current = left.pop(f"{document.id}/subnets/{subnet['name'].lower()}", None)
+            store(writer, document, subnet["name"], subnet["properties"], current)
+        for unwanted in left.values():
+            writer.remove(unwanted)  # `plan` saw that nobody uses it
         return show_in_network(writer, document.id) or document
 
     def remove(self, call: Call, writer: Writer, document: Document) -> Reply | None:
