@@ -126,10 +126,12 @@ _COUNTRIES = (
 )
 _DOMAINS = frozenset(f"{_GENERIC} {_COUNTRIES}".split())
 _NAME = re.compile(r"(?<![\w.@/\\:%-])(?P<host>(?:[\w-]{1,63}\.)+[A-Za-z][A-Za-z0-9-]{1,62})(?P<port>:[0-9]{1,5})?\Z")
+_MAX_LAST_LABEL = 70
+"""A label has at most 63 characters, and a port stands behind it."""
 _PATH_CHARACTER = re.compile(r"[\w%&=+~$@/?#-]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Candidate:
     """A beginning. Positions are those of the text as it stands; `escaped`: it is one only with escapes undone."""
 
@@ -141,7 +143,7 @@ class Candidate:
     escaped: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Refused:
     """A URI that may not stand.
 
@@ -248,9 +250,9 @@ class Judge:
 
         text: as it stands, with what comes before the candidate.
         """
-        window = text[max(0, candidate.start - LOOK_BACK) : candidate.start]
         if candidate.kind == "path":
-            return self._path(text, window, candidate, final=final)
+            return self._path(text, candidate, final=final)
+        window = text[max(0, candidate.start - LOOK_BACK) : candidate.start]
         link, quote = _context(window)
         end, too_long = candidate.end, len(text) - candidate.start > MAX_AUTHORITY
         if not final and _ONLY_BREAKS.match(text, end):
@@ -278,11 +280,13 @@ class Judge:
         to = begin + len(authority) if _REACHES_ON.search(authority) else 0
         return Refused(host, link or bool(quote), quote, to)
 
-    def _path(self, text: str, window: str, candidate: Candidate, *, final: bool) -> Refused | str | None:
+    def _path(self, text: str, candidate: Candidate, *, final: bool) -> Refused | str | None:
         """Judge a name without a scheme by what follows it: alone it carries nothing."""
-        dot = window.rfind(".", -70)
-        if dot < 0 or window[dot + 1 :].partition(":")[0].lower() not in _DOMAINS:
+        start = candidate.start
+        dot = text.rfind(".", max(0, start - _MAX_LAST_LABEL), start)
+        if dot < 0 or text[dot + 1 : start].partition(":")[0].lower() not in _DOMAINS:
             return None
+        window = text[max(0, start - LOOK_BACK) : start]
         name = _NAME.search(window)
         if name is None:
             return None

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from stockade.gateway.output.candidates import Judge
+from stockade.gateway.output.candidates import Judge, interesting
 from stockade.gateway.output.findings import Findings
 from stockade.gateway.output.text import TextFilter
 from stockade.kernel.faults import Fault, FaultKind
@@ -25,6 +25,8 @@ from stockade.policy.uris.allowed import AllowedHosts
 MAX_TEXTS: Final = 1024
 """Texts put together at the same time in one stream: choices, their tool calls, and so on."""
 MAX_CLEAN: Final = 64
+MIN_BASE64: Final = 256
+"""From this length on, a string that has only base64's characters is a vector, a picture or sound: it can hold no name."""
 MAX_DEPTH: Final = 64
 
 # Members whose strings are pieces of a text, in the events of OpenAI, of the servers that speak its dialect, and of others known to stream.
@@ -45,6 +47,7 @@ _LEAKING = ("logprobs", "token_ids")
 _TEMPLATES = 4
 _LEARNING = 8
 
+_BASE64 = re.compile(r"[A-Za-z0-9+][A-Za-z0-9+/]*={0,2}")
 _TOKEN = re.compile(
     rb'(?P<name>"(?:[^"\\]|\\.)*")(?:(?P<joint>\s*:\s*)(?P<number>-?[0-9][0-9.eE+-]*))?|[^"]+', re.DOTALL
 )
@@ -145,6 +148,11 @@ class EventFilter:
 
     def whole(self, data: bytes) -> bytes | None:
         """Filter a document that is no event; None: as it is."""
+        try:
+            if not interesting(data.decode()):
+                return None  # embeddings, mostly
+        except UnicodeDecodeError as failure:
+            raise _unreadable("is not UTF-8") from failure
         document = _document(data)
         if isinstance(document, str):
             passed = self._value(document, "")
@@ -213,14 +221,13 @@ class EventFilter:
     def _list(self, node: list[Any], path: str, event: _Event, depth: int, steps: tuple[Any, ...]) -> bool:
         touched = False
         for place, item in enumerate(node):
-            index = _index(item, place)
-            at = f"{path}[{index}]"
             if isinstance(item, str):
-                passed = self._value(item, at)
+                passed = self._value(item, f"{path}[{place}]")
                 if passed != item:
                     node[place], event.changed, touched = passed, True, True
             elif isinstance(item, (dict, list)):
-                touched |= self._walk(item, at, event, depth + 1, (*steps, index))
+                index = _index(item, place)
+                touched |= self._walk(item, f"{path}[{index}]", event, depth + 1, (*steps, index))
         return touched
 
     def _name(self, node: dict[str, Any], name: str, path: str, event: _Event) -> bool:
@@ -232,7 +239,7 @@ class EventFilter:
         return True
 
     def _value(self, text: str, where: str) -> str:
-        if text in self._clean:
+        if text in self._clean or (len(text) > MIN_BASE64 and _BASE64.fullmatch(text) is not None):
             return text
         self._where = where
         passed = self._alone.whole(text)

@@ -18,6 +18,8 @@ from stockade.policy.uris.allowed import AllowedHosts
 
 MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
 DONE: Final = b"[DONE]"
+_SHORT: Final = 64
+"""Longer than any `[DONE]`, shorter than most events."""
 
 _END = rb"(?:\r\n|\n|\r(?!\n))"
 _EMPTY_LINE = re.compile(_END + _END)
@@ -39,6 +41,9 @@ class SseFilter:
     def feed(self, chunk: bytes) -> bytes:
         """Return what may be sent of the stream by now; the chunk itself when it passes as it came. Fault(UPSTREAM_FAILED) as `EventFilter.event`."""
         if not self._pending and chunk[-2:] == b"\n\n" and b"\r" not in chunk:
+            if chunk.find(b"\n\n") == len(chunk) - 2:
+                done = self._event(chunk[:-2], b"\n")
+                return chunk if done is None else done
             events = chunk.split(b"\n\n")
             events.pop()
             out: list[bytes] | None = None
@@ -91,11 +96,13 @@ class SseFilter:
             data, others = self._lines(event)
         if data is None:
             return None  # comments, which no client reads
-        if data == DONE or data.strip() == DONE:
-            left = self._left(self._events.end())
-            return left + event + line_end * 2 if left else None
-        if not data.strip():
-            return None
+        if len(data) < _SHORT:
+            bare = data.strip()
+            if bare == DONE:
+                left = self._left(self._events.end())
+                return left + event + line_end * 2 if left else None
+            if not bare:
+                return None
         passed = self._events.event(data)
         if passed is None:
             return None

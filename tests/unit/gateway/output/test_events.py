@@ -10,7 +10,7 @@ import pytest
 from stockade.gateway.output import events
 from stockade.gateway.output.events import EventFilter
 from stockade.gateway.output.findings import Findings
-from stockade.gateway.output.text import IN_LINK, IN_TEXT
+from stockade.gateway.output.text import IN_LINK, IN_TEXT, TextFilter
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.policy.uris.allowed import compile_allowed
 
@@ -199,7 +199,7 @@ def test_whole_reply_is_redacted_and_loses_its_tokens() -> None:
     assert EventFilter(ALLOWED, findings).whole(json.dumps(body["choices"][1]).encode()) is None
 
 
-@pytest.mark.parametrize("data", [b"{", b"no json", b'{"a":"\xff"}', b"[" * 100_000, b"[" * 80 + b"]" * 80])
+@pytest.mark.parametrize("data", [b"{", b"no json", b'{"a":"\xff"}', b"[" * 100_000, b"[" * 80 + b'"/"' + b"]" * 80])
 def test_what_cannot_be_read_is_a_fault(data: bytes, stream: Stream) -> None:
     with pytest.raises(Fault) as raised:
         stream.filter.event(data)
@@ -252,3 +252,12 @@ def test_event_that_differs_in_what_it_counts_is_not_parsed(stream: Stream, monk
     assert [one["usage"]["completion_tokens"] for one in out] == [100, 101, 102]
     stream.send(counted("other", 103, index=1))
     assert len(parsed) == 1
+
+
+def test_vectors_pass_unread_as_numbers_and_in_base64(monkeypatch: pytest.MonkeyPatch) -> None:
+    looking = EventFilter(ALLOWED, Findings(enforced=True))
+    monkeypatch.setattr(TextFilter, "whole", lambda _, text: text if len(text) < 64 else pytest.fail("read"))
+    vector = "+//1234567/" + "AbC/" * 500 + "=="
+    assert looking.whole(json.dumps({"data": [{"embedding": vector}], "usage": {}}).encode()) is None
+    monkeypatch.setattr(events, "_document", lambda _: pytest.fail("parsed"))
+    assert looking.whole(json.dumps({"data": [{"embedding": [0.1, -2e-5] * 700, "index": 0}]}).encode()) is None
