@@ -59,7 +59,7 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/=_\-\\%]*")
 _TEXT_MEDIA = re.compile(rb"^$|^;|^text/|html|xml|svg|json|script", re.IGNORECASE)
 
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],]', re.DOTALL)
-_SHOWN_NAME = re.compile(r"[\w$@\-]{1,64}", re.ASCII)
+_SHOWN_NAME = re.compile(rb'"([A-Za-z0-9_$@\-]{1,64})"')
 _set: Final = object.__setattr__  # the base class is frozen
 
 
@@ -285,11 +285,8 @@ def _places(body: bytes, offsets: list[int]) -> dict[int, str]:
 
 
 def _shown(literal: bytes) -> str:
-    try:
-        name = str(json.loads(literal, strict=False))
-    except ValueError:
-        return "*"
-    return name if _SHOWN_NAME.fullmatch(name) else "*"
+    name = _SHOWN_NAME.fullmatch(literal)
+    return name[1].decode("ascii") if name is not None else "*"
 
 
 def _joined(stack: list[int | str | None]) -> str:

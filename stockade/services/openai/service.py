@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import msgspec
 
 from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.operation import Operation, UriField
 from stockade.policy.snapshot import AccountPolicy, DeploymentPolicy, Snapshot
 from stockade.policy.uris.found import FoundUri
 from stockade.policy.uris.scan import scan_json
@@ -110,7 +112,9 @@ class OpenAIService:
         parsed: _Parsed | None = call.parsed
         members = parsed.members if parsed is not None else _members(call.body)  # a trial asks without `read`
         declared: tuple[FoundUri, ...] = ()
-        fields = [field for field in call.operation.uris if _may_hold(call.body, field.at)]
+        body = call.body
+        escaped = b"\\u00" in body  # letters of a name may be, and then nothing is seen without reading it
+        fields = [field for field, name in _named(call.operation) if escaped or name in body]
         if fields:
             looked_at: dict[str, Any] = {}
             for name in {field.at.partition("[")[0].partition(".")[0] for field in fields}:
@@ -327,9 +331,10 @@ def _members(body: bytes) -> dict[str, msgspec.Raw]:
         raise Fault(FaultKind.INVALID, "The request body is nested too deeply.") from failure
 
 
-def _may_hold(body: bytes, path: str) -> bool:
-    """Say whether a body can have the last member of a path: its name stands there, or letters are written as escapes."""
-    return b'"%b"' % path.rpartition(".")[2].encode() in body or b"\\u00" in body
+@cache
+def _named(operation: Operation) -> tuple[tuple[UriField, bytes], ...]:
+    """Return the fields of an operation, each with the name of its last member as it stands in a body."""
+    return tuple((field, b'"%b"' % field.at.rpartition(".")[2].encode()) for field in operation.uris)
 
 
 def _value(raw: msgspec.Raw, name: str) -> Any:
