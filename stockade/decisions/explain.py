@@ -190,6 +190,8 @@ def _outcome(
 def _told(made: Decision, rule: Rule, outcome: Outcome, told: Refusal | None) -> tuple[str, Json]:
     facts: Json = dict(told.because) if told is not None else {}
     if told is not None:
+        if made.uris and rule.NAME == "outbound":
+            facts["uris"] = [_uri_body(made, number) for number in range(len(made.uris))]
         return told.message or told.reason, facts
     if outcome == "notReached":
         return "not asked any more", facts

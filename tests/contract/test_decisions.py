@@ -38,7 +38,7 @@ def chat(azure: Azure, account: Account, headers: Mapping[str, str], *hosts: str
     sources = [
         {
             "type": "azure_search",
-            "parameters": {"endpoint": f"https://u:{CANARY}@{host}/{CANARY}?sig={CANARY}", "key": CANARY},
+            "parameters": {"endpoint": f"https://{host}/{CANARY}?sig={CANARY}", "key": CANARY},
         }
         for host in hosts
     ]
