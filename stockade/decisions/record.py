@@ -13,7 +13,7 @@ from stockade.kernel.principal import Credential, KeyCredential, RejectedCredent
 from stockade.kernel.record import AuditRecord, FetchedContent
 from stockade.kernel.verdict import Deny
 from stockade.policy.facts import Facts
-from stockade.policy.rules import ORDER, network
+from stockade.policy.rules import ORDER, network, outbound
 from stockade.policy.snapshot import AccountPolicy, Snapshot
 from stockade.policy.uris.found import FoundUri
 from stockade.policy.uris.loss_prevention import LossPrevention
@@ -28,7 +28,10 @@ OUTPUT: Final = "output"
 MAX_GROUPS: Final = 200
 """As many as Azure writes into a token."""
 
-CONTROLS: Final[Mapping[str, Control]] = {rule.NAME: rule.CONTROL for rule in ORDER if rule.CONTROL is not None}
+CONTROLS: Final[Mapping[str, Control]] = {
+    **{rule.NAME: rule.CONTROL for rule in ORDER if rule.CONTROL is not None},
+    outbound.EGRESS: Control.DLP,
+}
 """The control that a rule belongs to, by the rule's name; rules without one are always enforced."""
 
 CredentialKind: TypeAlias = Literal["none", "key", "token", "rejected"]

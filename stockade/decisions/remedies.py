@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from stockade.decisions.record import Decision, Refusal
 from stockade.kernel.resource_id import ResourceId
 from stockade.policy import rbac
+from stockade.policy.rules import outbound
 from stockade.policy.snapshot import AccountPolicy, Snapshot
 
 Json: TypeAlias = dict[str, Any]
@@ -45,6 +46,8 @@ def helps(told: Refusal, made: Decision, snapshot: Snapshot) -> Iterator[Help]:
             yield from _role_help(told, made, snapshot)
         case "outbound":
             yield from _uri_help(told, made, snapshot)
+        case outbound.EGRESS:
+            yield _egress_help(told)
         case "operation":
             yield Help(
                 f"No service of kind {made.kind or 'this'} answers {told.because.get('method', '')} at this path; check path and api-version."
@@ -163,6 +166,18 @@ def _listing(made: Decision, hosts: Iterable[str], snapshot: Snapshot) -> Iterat
         return
     for host in named:
         yield Help(f"List {host}.", f"{command} --add properties.allowedFqdnList {shlex.quote(host)}")
+
+
+def _egress_help(told: Refusal) -> Help:
+    why, host = told.because.get("why", ""), told.because.get("host", "")
+    if why.startswith("address"):
+        return Help(
+            f"The host {host} leads to an address of the kind '{why.removeprefix('address: ')}'. Where that is meant, the operator admits its "
+            "network with egress.allowed_networks in the settings."
+        )
+    if why == "scheme" and host:
+        return Help(f"Name it by https, or list http://{host} where http is meant.")
+    return Help("Name the place where the content itself is, by https and without a user name.")
 
 
 def _update(made: Decision, change: str) -> str:

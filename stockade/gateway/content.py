@@ -21,12 +21,11 @@ from stockade.kernel.record import FetchedContent
 from stockade.kernel.verdict import Allow, Deny
 from stockade.policy.decide import decide
 from stockade.policy.facts import Facts
+from stockade.policy.rules.outbound import EGRESS
 from stockade.policy.uris.found import FoundUri
 from stockade.policy.uris.loss_prevention import LossPrevention
 from stockade.services.service import Call
 
-RULE: Final = "egress"
-"""Stands in records and decisions where the platform itself would not go: an inside address, another scheme, too many redirects."""
 PARALLEL: Final = 4
 """Contents of one request that are fetched at a time."""
 
@@ -85,8 +84,8 @@ class _Fetching:
         self._reports = call.account.mode(Control.DLP) == "report"
 
     async def all(self, places: dict[str, list[str]]) -> dict[str, str]:
-        """Return the `data:` URI for each place; the first failure ends the others, unless failures are only reported."""
-        tasks = {asyncio.create_task(self._one(uri, paths)): paths for uri, paths in places.items()}
+        """Return the `data:` URI for each URI; the first failure ends the others, unless failures are only reported."""
+        tasks = {asyncio.create_task(self._one(uri, paths)): uri for uri, paths in places.items()}
         pending, contents = set(tasks), dict[str, str]()
         try:
             while pending:
@@ -94,7 +93,7 @@ class _Fetching:
                 for task in done:
                     result = task.result()
                     if isinstance(result, str):
-                        contents |= dict.fromkeys(tasks[task], result)
+                        contents[tasks[task]] = result
                     elif not self._reports:
                         self._exchange.denied = result.denied
                         raise result.fault
@@ -140,7 +139,7 @@ class _Fetching:
             return hop.denied if trail.hops or not self._reports else None
         if fault.kind is not FaultKind.OUTBOUND_DENIED:
             return None
-        return Deny(RULE, fault, {"path": fault.target, "host": trail.host, "why": trail.refused, "hops": trail.hops})
+        return Deny(EGRESS, fault, {"path": fault.target, "host": trail.host, "why": trail.refused, "hops": trail.hops})
 
 
 class _Hop:

@@ -92,9 +92,9 @@ class Service(Protocol):
         ...
 
     def inline(self, call: Call, contents: Mapping[str, str]) -> None:
-        """Put content in the place of URIs: from `FoundUri.path` to the `data:` URI that is dispatched instead. Pure, apart from `call.parsed`.
+        """Put content in the place of URIs: from the URI as it stands in the request to the `data:` URI that is dispatched instead.
 
-        Called after `uris`, and only with what that returned as `inline`.
+        Called after `uris`, and only with what that returned as `inline`. Pure, apart from `call.parsed`.
         """
         ...
 

@@ -16,6 +16,8 @@ from stockade.policy.snapshot import Snapshot
 NAME = "outbound"
 POINT: Point = "body"
 CONTROL: Control | None = Control.DLP
+EGRESS = "egress"
+"""Stands for a rule's name where the platform would not go for content: an inside address, another scheme, too many redirects (`egress/`)."""
 
 _LAST_NAME = re.compile(r"([^.\[\]]+)(?:\[\d+\])*$")
 

@@ -25,7 +25,7 @@ from stockade.services.openai.engines.engine import Engine, engine_for
 from stockade.services.openai.operations import OPERATIONS
 from stockade.services.service import Call, Reply, Stream
 from stockade.services.session import EngineSession, Handshake
-from stockade.services.uris import extract, members_of, replace
+from stockade.services.uris import extract, put
 from stockade.settings import Model, Settings
 from stockade.upstream.connection import UpstreamReply
 
@@ -135,11 +135,11 @@ class OpenAIService:
     def inline(self, call: Call, contents: Mapping[str, str]) -> None:
         """Put images in the place of their URIs."""
         parsed: _Parsed = call.parsed
-        for name, placed in members_of(contents).items():
-            value = {name: _value(parsed.members[name], name)}
-            for path, content in placed.items():
-                replace(value, path, content)
-            parsed.members[name] = msgspec.Raw(_encode(value[name]))
+        for name, paths in _inline_paths(call.operation).items():
+            if name in parsed.members:
+                value = {name: _value(parsed.members[name], name)}
+                if put(paths, value, contents):
+                    parsed.members[name] = msgspec.Raw(_encode(value[name]))
 
     async def answer(self, call: Call) -> Reply | Stream:
         """Dispatch to the engine, or answer a question about models ourselves."""
@@ -204,11 +204,11 @@ class OpenAIService:
 
     def inline_message(self, call: Call, message: realtime.Event, contents: Mapping[str, str]) -> None:
         """Put images in the place of their URIs."""
-        for name, placed in members_of(contents).items():
-            value = {name: message.looked_at[name]}
-            for path, content in placed.items():
-                replace(value, path, content)
-            message.members[name] = msgspec.Raw(_encode(value[name]))
+        for name, paths in _inline_paths(call.operation).items():
+            if name in message.looked_at:
+                value = {name: message.looked_at[name]}
+                if put(paths, value, contents):
+                    message.members[name] = msgspec.Raw(_encode(value[name]))
 
     def dispatched(self, call: Call, message: realtime.Event) -> str:
         """Return the event as it goes to the engine."""
@@ -288,6 +288,16 @@ class OpenAIService:
         if description is not None:
             described["description"] = description
         return described
+
+
+@cache
+def _inline_paths(operation: Operation) -> dict[str, list[str]]:
+    """Return the fields in whose place content may stand, by the body's member that they begin with."""
+    found: dict[str, list[str]] = {}
+    for field in operation.uris:
+        if field.inline:
+            found.setdefault(field.at.partition("[")[0].partition(".")[0], []).append(field.at)
+    return found
 
 
 async def _relay(reply: UpstreamReply, engine: Engine, wants_stream: bool) -> Reply | Stream:

@@ -8,6 +8,6 @@ an upstream gets.
 from stockade.services.uris.content import Content, read_content
 from stockade.services.uris.deep import search
 from stockade.services.uris.fields import find_uris
-from stockade.services.uris.json_paths import extract, members_of, replace
+from stockade.services.uris.json_paths import extract, put
 
-__all__ = ["Content", "extract", "find_uris", "members_of", "read_content", "replace", "search"]
+__all__ = ["Content", "extract", "find_uris", "put", "read_content", "search"]

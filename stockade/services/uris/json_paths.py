@@ -12,7 +12,6 @@ from stockade.kernel.faults import Fault, FaultKind
 
 ANY_DEPTH = "**"
 _STEP = re.compile(r"([^.\[\]]+)")
-_CONCRETE = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _NAMED = 80
 
@@ -46,29 +45,26 @@ def extract(paths: Sequence[str], document: Any, *, any_case: bool = False) -> I
     """
     try:
         for path in paths:
-            yield from _walk(_steps(path, any_case=any_case), document, "", any_case=any_case)
+            for place, text, _, _ in _walk(_steps(path, any_case=any_case), document, "", {}, "", any_case=any_case):
+                yield place, text
     except RecursionError as failure:
         raise Fault(FaultKind.INVALID, "The request body is nested too deeply.") from failure
 
 
-def members_of(contents: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Sort what is to be put at concrete paths by the body's member that each begins with."""
-    found: dict[str, dict[str, str]] = {}
-    for path, content in contents.items():
-        name, _ = _CONCRETE.findall(path)[0]
-        found.setdefault(name, {})[path] = content
-    return found
+def put(paths: Sequence[str], document: dict[str, Any], contents: Mapping[str, str]) -> bool:
+    """Put content in the place of every text that stands at one of the paths and that `contents` names; say whether any did.
 
-
-def replace(document: dict[str, Any], path: str, content: str) -> None:
-    """Put content where a text was found, at a path as `extract` yields it; KeyError or IndexError when nothing stands there."""
-    steps: list[Any] = [name or int(number) for name, number in _CONCRETE.findall(path)]
-    value: Any = document
-    for step in steps[:-1]:
-        value = value[step]
-    if not isinstance(value[steps[-1]], str):
-        raise KeyError(path)
-    value[steps[-1]] = content
+    By the text and not by its place: a caller chooses the names of members, and two places may be written alike.
+    """
+    found = [
+        (holder, key, text)
+        for path in paths
+        for _, text, holder, key in _walk(_steps(path, any_case=False), document, "", {}, "", any_case=False)
+        if text in contents
+    ]
+    for holder, key, text in found:
+        holder[key] = contents[text]
+    return bool(found)
 
 
 def texts(value: Any, at: str = "") -> Iterator[tuple[str, str]]:
@@ -98,22 +94,26 @@ def _steps(path: str, *, any_case: bool) -> tuple[str, ...]:
     return tuple(name.casefold() if any_case else name for name in _STEP.findall(path))
 
 
-def _walk(steps: Sequence[str], value: Any, at: str, *, any_case: bool) -> Iterator[tuple[str, str]]:
+def _walk(
+    steps: Sequence[str], value: Any, at: str, holder: Any, key: str | int, *, any_case: bool
+) -> Iterator[tuple[str, str, Any, str | int]]:
+    """Yield place, text, and the object or list that holds it under which key."""
     if isinstance(value, list):
         rest = steps[1:] if steps and steps[0] == "*" else steps
         for index, item in enumerate(value):
-            yield from _walk(rest, item, f"{at}[{index}]", any_case=any_case)
+            yield from _walk(rest, item, f"{at}[{index}]", value, index, any_case=any_case)
         return
     if not steps:
         if isinstance(value, str):
-            yield at, value
+            yield at, value, holder, key
         return
     first, rest = steps[0], steps[1:]
     if first == "*":
-        yield from _walk(rest, value, at, any_case=any_case)
+        yield from _walk(rest, value, at, holder, key, any_case=any_case)
     elif isinstance(value, dict):
         for after, name, item in _members(steps, first, rest, value, any_case=any_case):
-            yield from _walk(after, item, join(at, name) if name else at, any_case=any_case)
+            # Without a name it is the object itself, which is no text and needs no holder.
+            yield from _walk(after, item, join(at, name) if name else at, value, name, any_case=any_case)
 
 
 def _members(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stockade.kernel.faults import Fault
-from stockade.services.uris.json_paths import extract, read_json, texts
+from stockade.services.uris.json_paths import extract, put, read_json, texts
 
 
 def test_every_text_at_a_path_is_found_with_its_place() -> None:
@@ -96,3 +96,22 @@ def test_depth_is_refused_and_not_a_crash() -> None:
 def test_texts_are_all_texts_and_names() -> None:
     found = set(texts({"a": ["x", {"b": "y"}], "c": 1}))
     assert found == {("a", "a"), ("a[0]", "x"), ("a[1].b", "b"), ("a[1].b", "y"), ("c", "c")}
+
+
+def test_content_is_put_wherever_the_text_stands_and_nowhere_else() -> None:
+    document = {"a": [{"u": "x"}, {"u": "y"}, {"v": "x"}], "b": "x", "c": {"d": {"u": "x"}}, "e": {"u": ["x", "z"]}}
+    assert put(["a[*].u", "c.**.u", "e.u"], document, {"x": "X", "z": "Z"})
+    assert document == {
+        "a": [{"u": "X"}, {"u": "y"}, {"v": "x"}],
+        "b": "x",
+        "c": {"d": {"u": "X"}},
+        "e": {"u": ["X", "Z"]},
+    }
+    assert not put(["b"], document, {"q": "Q"})
+
+
+def test_names_that_are_written_alike_do_not_mislead() -> None:
+    """A place is told as `a.b.u` whether its members are called so or not; content goes by what stood there."""
+    document = {"a": {"b": {"u": "x"}, "b.u": "no"}, "a.b": {"u": "y"}, "a.b.u": "z", "n" * 200: {"u": "x"}}
+    put(["**.u"], document, {"x": "X", "y": "Y"})
+    assert document == {"a": {"b": {"u": "X"}, "b.u": "no"}, "a.b": {"u": "Y"}, "a.b.u": "z", "n" * 200: {"u": "X"}}
