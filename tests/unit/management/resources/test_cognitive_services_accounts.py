@@ -114,7 +114,7 @@ def test_members_are_read_in_any_case_so_that_no_control_is_kept_but_not_in_forc
         ({"properties": {"customSubDomainName": "OpenAI"}}, "InvalidCustomSubDomainName"),
         ({"properties": {"encryption": {"keySource": "Microsoft.KeyVault"}}}, "CustomerManagedKeyNotAvailable"),
         ({"properties": {"allowedFqdnList": ["https://x/y"]}}, "InvalidAllowedFqdn"),
-        ({"properties": {"allowedFqdnList": ["a.example"] * 1001}}, "InvalidAllowedFqdn"),
+        ({"properties": {"allowedFqdnList": ["a.example"] * 10_001}}, "InvalidAllowedFqdn"),
         ({"properties": {"userOwnedStorage": [{"resourceId": "/nonsense"}]}}, "InvalidResourceId"),
         ({"properties": {"restore": True}}, "CanNotRestoreANonExistingResource"),
         ({"properties": {"apiProperties": {"eventHubConnectionString": "secret"}}}, "InvalidRequestContent"),
@@ -604,3 +604,12 @@ def test_display_case_is_kept_and_lookups_ignore_it(arm: Arm) -> None:
     found = arm.ok("GET", f"{ACCOUNTS}/mixed")
     assert found["name"] == "MiXed"
     assert ResourceId.parse(found["id"]).key == f"{ACCOUNTS}/mixed".lower()
+
+
+@pytest.mark.parametrize(("strict", "most"), [(True, 1000), (False, 10_000)])
+def test_list_of_hosts_is_as_long_as_azures_only_in_strict_parity(tmp_path: Path, strict: bool, most: int) -> None:
+    arm = Arm(tmp_path, Settings(data_dir=tmp_path, strict_parity=strict))
+    hosts = [f"h{number}.example" for number in range(most + 1)]
+    arm.account(properties={"allowedFqdnList": hosts[:most]})
+    message = arm.fails(400, "InvalidAllowedFqdn", "PATCH", A1, {"properties": {"allowedFqdnList": hosts}})
+    assert f"at most {most}" in message
