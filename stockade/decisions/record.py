@@ -22,6 +22,8 @@ from stockade.policy.uris.parse import DEFAULT_PORTS, parse
 MAX_TEXT: Final = 512
 MAX_URIS: Final = 32
 """URIs kept of one request; how many more there were is kept too."""
+MAX_HELD: Final = 2_048
+"""Characters of a request's URIs that may wait, whole and in memory alone, until its decision is written."""
 MAX_REPORTED: Final = 32
 OUTPUT: Final = "output"
 """The name under which the output filter reports; it is no rule, because a reply is not decided on."""
@@ -184,7 +186,11 @@ class Exchange(Protocol):
 
 
 class Noted(msgspec.Struct, frozen=True, gc=False):
-    """An ended request as it waits to be written: references to what lives anyway, and nothing of what the request carried."""
+    """An ended request as it waits to be written: references to what lives anyway.
+
+    uris: of a request that nothing refused the URIs themselves, if they are short: what is kept of them is worked out when the decision is
+    written, because most decisions of a busy account never are. Otherwise what is kept.
+    """
 
     record: AuditRecord
     account: AccountPolicy | None
@@ -203,7 +209,7 @@ class Noted(msgspec.Struct, frozen=True, gc=False):
     deployment_calls: int
     point: Literal["head", "body"]
     ended_by: str
-    uris: tuple[UriSeen, ...]
+    uris: tuple[UriSeen, ...] | tuple[FoundUri, ...]
     more_uris: int
 
 
@@ -228,7 +234,7 @@ def noted(exchange: Exchange, record: AuditRecord) -> Noted:
         facts.deployment_calls_this_minute if facts is not None else 0,
         exchange.point,
         exchange.ended_by,
-        _seen(exchange.account, found) if found else (),
+        _held(exchange, found[:MAX_URIS]) if found else (),
         max(0, len(found) - MAX_URIS),
     )
 
@@ -270,7 +276,7 @@ def decision(note: Noted) -> Decision:
         rest_rules=rest_rules(outbound) if outbound is not None and note.uris else "",
         deep=looked and outbound is not None and outbound.deep_scan,
         fetched=tuple(record.fetched or ())[:MAX_URIS],
-        uris=note.uris,
+        uris=_seen(account, note.uris),
         more_uris=note.more_uris,
         output=output,
         calls=note.calls,
@@ -334,18 +340,25 @@ def _refusal(denied: Deny) -> Refusal:
     return Refusal(denied.rule, denied.fault.kind.value, denied.fault.message[:MAX_TEXT], because)
 
 
-def _seen(account: AccountPolicy | None, found: tuple[FoundUri, ...]) -> tuple[UriSeen, ...]:
-    """Return the URIs without what may be secret in them. What is refused is kept first: reports are made of it."""
+def _held(exchange: Exchange, found: tuple[FoundUri, ...]) -> tuple[UriSeen, ...] | tuple[FoundUri, ...]:
+    if exchange.denied is not None or exchange.reported or sum(len(uri.uri) for uri in found) > MAX_HELD:
+        return _seen(exchange.account, found)
+    # What the deep scan found knows its place by the whole body, which must not be held on to: of an allowed one the place is not kept.
+    return tuple(uri if uri.declared else FoundUri("", uri.uri, declared=False) for uri in found)
+
+
+def _seen(account: AccountPolicy | None, found: tuple[UriSeen, ...] | tuple[FoundUri, ...]) -> tuple[UriSeen, ...]:
+    """Return the URIs without what may be secret in them."""
     outbound = account.outbound if account is not None else None
     seen = []
-    for uri in found[:MAX_URIS]:
+    for uri in found:
+        if isinstance(uri, UriSeen):
+            seen.append(uri)
+            continue
         refused = outbound.refuse(uri) if outbound is not None else None
         scheme, host, port = parts(uri.uri, declared=uri.declared)
-        seen.append(
-            UriSeen(
-                uri.path[:MAX_TEXT], scheme, host, port, uri.declared, refused.reason if refused is not None else ""
-            )
-        )
+        reason = refused.reason if refused is not None else ""
+        seen.append(UriSeen(uri.path[:MAX_TEXT], scheme, host, port, uri.declared, reason))
     return tuple(seen)
 
 

@@ -67,20 +67,22 @@ class _Paths:
     """The paths of what was found in one body, worked out together when somebody asks: for requests that pass, usually nobody."""
 
     def __init__(self, body: bytes, found: list[tuple[int, str]]) -> None:
-        self._body, self._offsets = body, sorted({at for at, _ in found})
+        self._body, self._found = body, found
 
     @cached_property
     def by_offset(self) -> dict[int, str]:
-        return _places(self._body, self._offsets)
+        return _places(self._body, sorted({at for at, _ in self._found}))
 
 
 class ScannedUri(FoundUri):
     """A URI that the deep scan found in a JSON body."""
 
+    # Of the class, as they are the same for all: setting a frozen one's fields costs more than finding the URI.
+    declared = False
+    inline = False
+
     def __init__(self, paths: _Paths, at: int, uri: str) -> None:
         _set(self, "uri", uri)
-        _set(self, "declared", False)
-        _set(self, "inline", False)
         self.__dict__["_where"] = paths, at
 
     @property
