@@ -4,6 +4,14 @@ EXAMPLE_SETTINGS = """\
 # Stockade's settings. Everything here is a default or an example: remove the "# " in front of what you want to change, then start again.
 # The environment (STOCKADE_DATABASE_URL) wins over this file, flags win over both. No secret belongs in here.
 
+# What stands in no table comes first, as TOML wants it.
+
+# --- Proxies in front. Only theirs is an X-Forwarded-For that is believed. ----------------------------------------------------------
+# trusted_proxies = ["10.0.0.5", "10.1.0.0/24"]
+
+# --- PostgreSQL instead of the SQLite file -----------------------------------------------------------------------------------------------
+# database_url = "postgresql://user@localhost/stockade"
+
 # --- Put Stockade in front of Ollama -------------------------------------------------------------------------------------------
 # [[models]]
 # name = "llama3.2"
@@ -52,9 +60,6 @@ EXAMPLE_SETTINGS = """\
 # private_port = 8446          # private endpoints: each on an address of its own, and only in these networks of this machine
 # private_networks = ["127.0.0.0/8"]
 
-# --- Proxies in front. Only theirs is an X-Forwarded-For that is believed. ----------------------------------------------------------
-# trusted_proxies = ["10.0.0.5", "10.1.0.0/24"]
-
 # --- Host names instead of paths: https://ACCOUNT.ai.example.com ----------------------------------------------------------------------
 # [names]
 # domain = "example.com"
@@ -64,9 +69,6 @@ EXAMPLE_SETTINGS = """\
 # [tls]
 # certificate = "/etc/ssl/private/stockade.pem"     # the chain
 # key = "/etc/ssl/private/stockade.key"
-
-# --- PostgreSQL instead of the SQLite file -----------------------------------------------------------------------------------------------
-# database_url = "postgresql://user@localhost/stockade"
 
 # --- Trust the tokens of another identity provider -------------------------------------------------------------------------------------
 # [[issuers]]
