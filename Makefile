@@ -27,9 +27,10 @@ test-all: ## set up, then run the tests with the az command line and JavaScript 
 	$(SETUP) test --with az,node
 	@exec $(RUN) pytest -m 'az or node' $(ARGS)
 
-bench: ## set up, then measure requests beside nginx, Envoy, Portkey and LiteLLM; ten minutes
+bench: ## set up, then measure requests beside nginx, Envoy, Portkey and LiteLLM, and each control; a quarter of an hour
 	$(SETUP) test --with node
-	@PATH="$(CURDIR)/.venv-node/bin:$$PATH" exec $(RUN) benchmarks $(ARGS)
+	@PATH="$(CURDIR)/.venv-node/bin:$$PATH" $(RUN) benchmarks $(ARGS)
+	@for part in loss_prevention output_filter cut_off; do echo; echo "$$part"; $(RUN) benchmarks.$$part || exit; done
 
 lint: ## check style (ruff) and types (mypy --strict)
 	$(SETUP) test
