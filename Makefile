@@ -21,7 +21,7 @@ up: ## set up, then run a server on this machine until Ctrl-C; flags: make up AR
 
 test: ## set up, then run the tests (without the az command line and JavaScript clients); flags: make test ARGS='-k keys'
 	$(SETUP) test
-	@exec $(RUN) pytest $(ARGS)
+	@exec $(RUN) pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 test-all: ## set up, then run the tests with the az command line and JavaScript clients that `test` leaves out
 	$(SETUP) test --with az,node

@@ -12,6 +12,7 @@ from tests import outside
 
 pytest_plugins = ["tests.live", "tests.factories.databases"]
 
+_MISSING = "is not installed:"
 PRIVATE = (
     "STOCKADE_",
     "AZURE_",
@@ -30,8 +31,6 @@ hypothesis.settings.register_profile("fast", deadline=None, max_examples=100)
 hypothesis.settings.register_profile("deep", deadline=None, max_examples=5000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
-not_run: Counter[str] = Counter()
-
 
 def pytest_configure() -> None:
     for name in [name for name in os.environ if name.startswith(PRIVATE)]:
@@ -44,11 +43,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             continue
         if outside.required():
             pytest.fail(f"{name} is not installed, and CI is set: {program.how}", pytrace=False)
-        not_run[name] += 1
-        pytest.skip(f"{name} is not installed: {program.how}")
+        pytest.skip(f"{name} {_MISSING} {program.how}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    # From the reports, because the tests may have run in other processes.
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    not_run = Counter(name for text in skipped for name in outside.PROGRAMS if f"Skipped: {name} {_MISSING}" in text)
     for name, count in not_run.items():
         terminalreporter.write_line(
             f"NOT PROVEN: {count} tests need {name} and did not run; {outside.PROGRAMS[name].how}",
