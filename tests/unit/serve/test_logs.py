@@ -44,6 +44,7 @@ def test_traceback_is_part_of_the_line() -> None:
         client_secrets.generate().reveal_text(),
         "eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJodHRwczovL21hbmFnZW1lbnQifQ.c2lnbmF0dXJl",
     ],
+    ids=["subscription key", "client secret", "token"],
 )
 def test_what_looks_like_a_credential_is_cut(secret: str) -> None:
     line = formatted("got %s there", secret, value={"header": secret})

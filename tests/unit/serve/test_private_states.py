@@ -41,6 +41,7 @@ def test_what_is_written_is_read(configured: Settings) -> None:
         f'{{"pid": {os.getpid()}, "listeners": 5}}',
         f'{{"pid": {10**40}, "listeners": []}}',
     ],
+    ids=range(9),
 )
 def test_nonsense_and_a_process_that_is_gone_are_nothing(configured: Settings, text: str) -> None:
     (configured.run_dir / private_states.STATES_FILE).write_text(text)

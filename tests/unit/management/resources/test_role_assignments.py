@@ -105,7 +105,11 @@ def test_groups_are_principals_and_their_members_profit(plane: ControlPlane) -> 
     assert plane.send("GET", RG, by=who).status_code == 200
 
 
-@pytest.mark.parametrize("role", [new_guid(), "nonsense", f"{S}/providers/Microsoft.Other/roleDefinitions/{READER}"])
+@pytest.mark.parametrize(
+    "role",
+    [new_guid(), "nonsense", f"{S}/providers/Microsoft.Other/roleDefinitions/{READER}"],
+    ids=["unknown", "nonsense", "other type"],
+)
 def test_a_role_that_does_not_exist_is_refused(plane: ControlPlane, role: str) -> None:
     who = plane.principal("who")
     given = {"properties": {"roleDefinitionId": role, "principalId": who.object_id}}
