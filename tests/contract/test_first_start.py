@@ -58,7 +58,10 @@ def test_it_makes_what_the_demonstration_needs(live: Live) -> None:
         f"'{machine[0]['objectId']}'",
         version="2022-04-01",
     ).json()["value"]
-    assert assignments == [], "the identity of this machine has no roles until someone gives it some"
+    # Other tests on this server give it roles on accounts of their own.
+    demo = live.account_id("demo-openai").lower()
+    given = [one for one in assignments if demo.startswith(one["properties"]["scope"].lower().rstrip("/"))]
+    assert given == [], "the identity of this machine has no roles until someone gives it some"
 
 
 def test_a_second_start_reuses_everything(live_server: StartServer) -> None:

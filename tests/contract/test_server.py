@@ -187,7 +187,8 @@ def test_an_address_of_another_machine_is_one_clear_line(live: Live, tmp_path: P
 
 def test_a_mistake_in_the_settings_names_the_file_and_the_field(live: Live, tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text("[listen]\ndata_prot = 1\n")
-    done = live.cli("serve", "--data-dir", str(tmp_path), check=False)
+    # Wide enough for any folder's path: the frame around the message breaks lines where the terminal ends.
+    done = live.cli("serve", "--data-dir", str(tmp_path), check=False, COLUMNS="500")
     assert done.returncode == 2
     assert "settings.toml" in done.stderr
     assert "data_prot" in done.stderr

@@ -166,7 +166,8 @@ def test_body_cannot_smuggle_a_second_request(listener: Listener, account: Accou
 
 TRICKS = [
     "/{name}/../{name}/openai/v1/models", "/{name}/%2e%2e/{name}/openai/v1/models", "/{name}/%2E%2E%2F{name}/openai/v1/models",
-    "/{name}/%252e%252e/{name}/openai/v1/models", "//{name}/openai/v1/models", "/{name}//openai/v1/models", "/{name}%5copenai%5cv1%5cmodels",
+    "/{name}/%252e%252e/{name}/openai/v1/models", "//{name}/openai/v1/models", "/{name}///openai/v1/models",
+    "/{name}/openai//v1/models", "/{name}%5copenai%5cv1%5cmodels",
     "/{name}\\openai\\v1\\models", "/{name};a=b/openai/v1/models", "/{name}/openai/v1/models%00", "/{name}/openai/v1/models%00.json",
     "/{name}/openai/v1/%6dodels%0d%0ax:1", "/{name}/openai/v1/models%c0%af", "/{name}/openai/v1/%ff", "/{name}/openai/v1/mod%e0%80%afels",
     "/{name}/openai/v1/models/", "/{name}/openai/v1/models%20", "/{name}/openai/v1/models%3fx=1", "/{name}/openai/v1/models%23x", "*", "/%",
