@@ -291,6 +291,8 @@ def decision(note: Noted) -> Decision:
 
 
 def _network_by(note: Noted) -> str:
+    if note.record.decision == "allow":
+        return note.record.network[:MAX_TEXT]
     snapshot, account = note.snapshot, note.account
     if (
         snapshot is None

@@ -80,14 +80,10 @@ class Admission:
         exchange.account, exchange.credential, exchange.route = account, credential, route
         facts = exchange.facts = head_facts(exchange, account, credential, located.path, regional=located.regional)
         verdict = decide(snapshot, facts, "head")
-        exchange.reported = verdict.reported
-        match verdict:
-            case Deny() as denied:
-                exchange.denied = denied
-                raise denied.fault
+        exchange.take(verdict)
         if route is None or account is None:  # the rules have refused it; a rule that forgot must not open the way
             raise Fault(FaultKind.NOT_FOUND, "Resource not found")
-        admitted = exchange.admitted = Admitted(account, route, credential, located.regional, verdict.reported)
+        admitted = Admitted(account, route, credential, located.regional, verdict.reported)
         if name is not None and isinstance(credential, KeyCredential):
             snapshot.remembered(name, lambda: admitted)
         return admitted

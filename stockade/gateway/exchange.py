@@ -10,7 +10,7 @@ from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
 from stockade.kernel.principal import Credential, KeyCredential, RejectedCredential, TokenCredential
 from stockade.kernel.record import AuditRecord, FetchedContent
-from stockade.kernel.verdict import Deny
+from stockade.kernel.verdict import Deny, Verdict
 from stockade.policy import rbac
 from stockade.policy.facts import Facts, Point
 from stockade.policy.rules.network import admitted_by
@@ -62,6 +62,15 @@ class Exchange:
         self.proto, self.scope, self.method, self.peer, self.now = proto, scope, scope.method, scope.client, now
         self.task = asyncio.current_task(loop)
         self.began = loop.time()
+
+    def take(self, verdict: Verdict) -> None:
+        """Note what a verdict says of the request; raises the fault of whoever refuses."""
+        if verdict.reported:
+            self.reported = (*self.reported, *verdict.reported)
+        match verdict:
+            case Deny() as denied:
+                self.denied = denied
+                raise denied.fault
 
     def ending(self) -> Fault | None:
         """Return what a request that was ended from outside is told; None when nobody is there to be told."""

@@ -19,7 +19,6 @@ from stockade.gateway.reply import ReplyHeaders
 from stockade.gateway.usage import KeyUsage
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import KeyCredential
-from stockade.kernel.verdict import Deny
 from stockade.policy.decide import decide
 from stockade.policy.snapshot import Snapshot
 from stockade.services.dialect import gateway_body, refusal_headers, status_of
@@ -90,13 +89,7 @@ class HttpRequests:
             facts.uris = exchange.uris = route.service.uris(call, deep=account.outbound.deep_scan)
         self._quota.tell(facts, call)
         exchange.point = "body"
-        verdict = decide(snapshot, facts, "body")
-        if verdict.reported:
-            exchange.reported = (*exchange.reported, *verdict.reported)
-        match verdict:
-            case Deny() as denied:
-                exchange.denied = denied
-                raise denied.fault
+        exchange.take(decide(snapshot, facts, "body"))
         self._quota.count(call)
         if isinstance(credential, KeyCredential):
             self._usage.note(credential, exchange.address, exchange.agent, exchange.now)

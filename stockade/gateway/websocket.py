@@ -42,7 +42,6 @@ from stockade.gateway.usage import KeyUsage
 from stockade.kernel.clock import Clock
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import KeyCredential
-from stockade.kernel.verdict import Deny
 from stockade.policy.decide import decide
 from stockade.policy.source import SnapshotSource
 from stockade.services.dialect import gateway_body, refusal_headers, status_of
@@ -259,13 +258,7 @@ class WebSockets:
         facts = exchange.facts = head_facts(exchange, account, credential, path, regional=admitted.regional)
         self._quota.tell(facts, call)
         exchange.point = "body"
-        verdict = decide(snapshot, facts, "body")
-        if verdict.reported:
-            exchange.reported = (*exchange.reported, *verdict.reported)
-        match verdict:
-            case Deny() as denied:
-                exchange.denied = denied
-                raise denied.fault
+        exchange.take(decide(snapshot, facts, "body"))
         if self._open >= self._limits.websocket_sessions:
             raise Fault(FaultKind.UNAVAILABLE, _BUSY, retry_after_s=5)
         self._quota.count(call)
