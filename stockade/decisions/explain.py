@@ -29,6 +29,7 @@ TITLES: Final[Mapping[str, str]] = {
     "local-auth": "Keys taken",
     "operation": "Operation",
     "role": "Role",
+    "customer-key": "Customer's key",
     "outbound": "URIs in the request",
     "quota": "Calls a minute",
 }

@@ -36,6 +36,8 @@ class FaultKind(StrEnum):
     """The account answers on private endpoints only."""
     OUTBOUND_DENIED = "OutboundDenied"
     """The request carries a URI that the account does not allow requests to carry."""
+    CUSTOMER_KEY_UNAVAILABLE = "CustomerKeyUnavailable"
+    """The customer's own key, on which the account's stored content depends, cannot be used (disabled, deleted, no role, not reachable)."""
     NOT_FOUND = "NotFound"
     """No such address, account, operation or resource, as far as this caller may know."""
     DEPLOYMENT_NOT_FOUND = "DeploymentNotFound"

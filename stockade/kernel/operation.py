@@ -35,11 +35,12 @@ class Operation:
     data_action:    what follows `Microsoft.CognitiveServices/accounts/` in the RBAC data action; None needs no credential at all
                     (only for public metadata such as a list of languages).
     body:           whether and as what a body is read: `form` is multipart or urlencoded, `xml` includes SSML, `media` is JSON, a
-                    multipart form or a file (image, audio, document), as its content type says; `text` and `binary` are not looked into.
+                    multipart form or a file (image, audio, document), as its content type says; `text` and `binary` are not looked into;
+                    a `stream` is not read before the decision at the body: the service takes it from `Call.upload`, piece by piece.
     headers:        request headers, in lower case, that the operation reads; no others reach an upstream.
     max_body_bytes: bodies above it are refused with 413 before they are read to the end; of a WebSocket, messages (close code 1009).
     streams:        whether the reply may be a stream of server-sent events.
-    stores:         what customer content the operation leaves on this platform.
+    stores:         whether the operation reads or writes customer content that this platform keeps. Without the account's key it is refused.
     uris:           the request fields that carry URIs, for loss prevention.
     versioned:      whether a well-formed `api-version` query parameter is required.
     bearer_key:     whether a bearer value that is no JWT is tried as a subscription key (OpenAI's own client on `/openai/v1`).
@@ -50,7 +51,7 @@ class Operation:
     method: str
     path: str
     data_action: str | None
-    body: Literal["none", "json", "form", "xml", "media", "text", "binary"] = "none"
+    body: Literal["none", "json", "form", "xml", "media", "text", "binary", "stream"] = "none"
     headers: tuple[str, ...] = ()
     max_body_bytes: int = 4 * MiB
     streams: bool = False

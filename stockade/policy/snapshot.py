@@ -51,6 +51,21 @@ class NetworkPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class CustomerKey:
+    """The customer's own key that an account's stored content depends on."""
+
+    vault_uri: str
+    """Lower case, without a trailing slash. Index "vault-at" says whether it is a vault of this platform."""
+    key_name: str
+    key_version: str
+    """"" follows the newest enabled version."""
+    principal_id: str
+    """The managed identity of the account that uses the key; "" when the account has lost it."""
+    guards_stateless: bool = True
+    """Without the key requests that keep nothing are refused too."""
+
+
+@dataclass(frozen=True, slots=True)
 class AccountPolicy:
     """What the gateway must know of an account. Index "account", by lower-case id."""
 
@@ -72,6 +87,8 @@ class AccountPolicy:
     """Which URIs replies may carry; None when nobody looks."""
     modes: Mapping[Control, Mode] = field(default_factory=dict)
     """How each control stands; one that is not named is enforced."""
+    customer_key: CustomerKey | None = None
+    """None: the platform's key alone."""
 
     def mode(self, control: Control) -> Mode:
         """Say what a refusal of this control does on this account."""
@@ -233,6 +250,62 @@ class PrivateEndpointPolicy:
     """Where its listener stands, e.g. `127.20.0.4`; None when the endpoint has no address."""
     endpoint_id: str | None
     """The private endpoint, lower-case id; None when it is not one of this platform."""
+
+
+VaultPermission: TypeAlias = str
+"""A word of an access policy, lower case, with what it is about: `keys/get`, `keys/wrapkey`, `secrets/set`. `keys/all` stands for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class VaultPolicy:
+    """A key vault. Index "vault", by lower-case id; index "vault-at", by its lower-case URI without a trailing slash, has its id."""
+
+    id: str
+    arm_id: str
+    name: str
+    uri: str
+    location: str
+    tenant_id: str
+    rbac: bool
+    """Roles decide; else `access` does."""
+    access: Mapping[str, frozenset[VaultPermission]]
+    """Per object id of a principal."""
+    network: NetworkPolicy
+    purge_protection: bool
+    soft_delete: bool
+    premium: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VaultVersionPolicy:
+    """One version of a key or secret. Index "vault-version", by its lower-case ARM id (`.../keys/k/versions/4f...`)."""
+
+    id: str
+    vault_id: str
+    item_id: str
+    """The key's or secret's own lower-case ARM id."""
+    version: str
+    kind: Literal["keys", "secrets"]
+    enabled: bool
+    not_before: float | None
+    expires: float | None
+    created: float
+    key_type: str = ""
+    key_size: int = 0
+    operations: frozenset[str] = frozenset()
+    """`key_ops` of a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteKeyState:
+    """What the broker last found of a customer's key in a vault that is not ours. Index "remote-key", by the account's lower-case id."""
+
+    vault_uri: str
+    key_name: str
+    failure: str
+    """"" while it serves; else a code of `policy/customer_key.py`."""
+    message: str
+    since: float
 
 
 class Snapshot:

@@ -22,6 +22,7 @@ STATUS: Mapping[FaultKind, tuple[int, str]] = {
     FaultKind.NETWORK_DENIED: (403, "403"),
     FaultKind.PUBLIC_ACCESS_DISABLED: (403, "403"),
     FaultKind.OUTBOUND_DENIED: (400, "400"),
+    FaultKind.CUSTOMER_KEY_UNAVAILABLE: (403, "CustomerManagedKeyUnavailable"),
     FaultKind.NOT_FOUND: (404, "404"),
     FaultKind.DEPLOYMENT_NOT_FOUND: (404, "DeploymentNotFound"),
     FaultKind.METHOD_NOT_ALLOWED: (405, "MethodNotAllowed"),

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from stockade.content.item import AccountContent
+from stockade.kernel.evidence import Evidence
 from stockade.kernel.faults import Fault
 from stockade.kernel.operation import Operation
 from stockade.kernel.principal import Credential
@@ -39,6 +41,12 @@ class Call:
     """Those that the operation declares, names in lower case."""
     deployment: DeploymentPolicy | None = None
     parsed: Any = None
+    evidence: Evidence | None = None
+    """What the caller presented, for the key broker. Only for operations that keep content; a Secret inside, never logged."""
+    content: AccountContent | None = None
+    """What the account keeps, opened with that evidence. Only for operations that keep content."""
+    upload: AsyncIterator[bytes] | None = None
+    """The body of an operation that reads `stream`, within its limit. Fault(TOO_LARGE) and Fault(TIMEOUT) come out of it."""
 
 
 @dataclass(slots=True)
@@ -60,6 +68,7 @@ class Stream:
     close: Any
     content_type: str = "text/event-stream"
     headers: Headers = field(default_factory=list)
+    """A `content-length` among them says how long it will be; a stream that breaks off before is cut, and no event is added."""
 
 
 @runtime_checkable

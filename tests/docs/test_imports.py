@@ -18,36 +18,49 @@ ARROWS: dict[str, set[str]] = {
     "settings": {"kernel"},
     # What decides, keeps and records.
     "storage": {"kernel", "settings"},
-    "keys": {"kernel", "settings"},
     "audit": {"kernel", "settings"},
     "policy": {"kernel", "settings", "storage"},
     "decisions": {"kernel", "settings", "storage", "audit", "policy"},
     # The one way out, and the connections to engines that are opened through it.
     "egress": {"kernel", "settings", "policy"},
     "upstream": {"kernel", "settings", "egress"},
+    # Keys, who holds them, and how the key broker is asked for them; then what accounts keep under them.
+    "keys": {"kernel", "settings"},
+    "content": {"kernel", "settings", "storage", "keys"},
     # What knows Azure's services and principals.
-    "services": {"kernel", "settings", "storage", "keys", "audit", "policy", "egress", "upstream"},
+    "services": {"kernel", "settings", "storage", "keys", "content", "audit", "policy", "egress", "upstream"},
     "identity": {"kernel", "settings", "storage", "keys", "audit", "policy"},
+    # The process that unwraps keys, on evidence that it verifies itself; and the vault's documents and wire, which ask it.
+    "broker": {"kernel", "settings", "storage", "keys", "audit", "policy", "egress", "services", "identity"},
+    "vault": {"kernel", "settings", "storage", "keys", "audit", "policy", "identity"},
     # The rim. Its packages do not import one another: they meet in boot.
     "gateway": {
-        "kernel", "settings", "storage", "keys", "audit", "policy", "decisions", "egress", "upstream", "services", "identity",
+        "kernel", "settings", "storage", "keys", "content", "audit", "policy", "decisions", "egress", "upstream", "services", "identity",
     },
-    "management": {"kernel", "settings", "storage", "keys", "audit", "policy", "decisions", "services", "identity"},
+    # Vaults are resources too: management knows their documents.
+    "management": {
+        "kernel", "settings", "storage", "keys", "content", "audit", "policy", "decisions", "services", "identity", "vault",
+    },
     "console": {"kernel", "settings", "storage", "keys", "audit", "policy", "services", "identity"},
+    # What goes on without a caller, in a process of its own.
+    "jobs": {
+        "kernel", "settings", "storage", "keys", "content", "audit", "policy", "decisions", "egress", "upstream", "services", "identity",
+        "vault", "management",
+    },
     # The one place that knows how everything is joined.
     "boot": {
-        "kernel", "settings", "storage", "keys", "audit", "policy", "decisions", "egress", "upstream", "services", "identity",
-        "gateway", "management", "console",
+        "kernel", "settings", "storage", "keys", "content", "audit", "policy", "decisions", "egress", "upstream", "services", "identity",
+        "broker", "vault", "gateway", "management", "console", "jobs",
     },
     # Processes: a supervisor, and children that call boot's factories. Management is for the first start alone, which makes the
     # demonstration resources through the same pipeline as any client.
     "serve": {
-        "kernel", "settings", "storage", "keys", "audit", "policy", "decisions", "egress", "upstream", "services", "identity",
-        "management", "boot",
+        "kernel", "settings", "storage", "keys", "content", "audit", "policy", "decisions", "egress", "upstream", "services", "identity",
+        "broker", "vault", "management", "jobs", "boot",
     },
     # A user's commands. They start and find servers, hence serve.
     "cli": {
-        "kernel", "settings", "storage", "keys", "audit", "policy", "decisions", "egress", "services", "identity", "serve", "boot",
+        "kernel", "settings", "storage", "keys", "audit", "policy", "decisions", "egress", "services", "identity", "vault", "serve", "boot",
     },
     "__main__": {"cli"},
 }  # fmt: skip
@@ -60,6 +73,8 @@ SHELVES: dict[str, dict[str, set[str]]] = {
     "services": {},
     "services/openai/engines": {},
     "policy/rules": {},
+    "keys/providers": {},
+    "jobs/work": {},
     "management/resources": {
         # A role assignment names a role definition.
         "role_assignments": {"role_definitions"},

@@ -4,6 +4,16 @@ address -> network -> credential (and whether keys are taken) -> role (of an ope
 A refused network learns nothing about keys; a refused key learns nothing about operations.
 """
 
-from stockade.policy.rules import address, credential, local_auth, network, operation, outbound, quota, role
+from stockade.policy.rules import (
+    address,
+    credential,
+    customer_key,
+    local_auth,
+    network,
+    operation,
+    outbound,
+    quota,
+    role,
+)
 
-ORDER = (address, network, credential, local_auth, operation, role, outbound, quota)
+ORDER = (address, network, credential, local_auth, operation, role, customer_key, outbound, quota)

@@ -41,7 +41,7 @@ def test_request_with_everything_in_order_is_allowed_at_both_points() -> None:
 
 def test_first_refusal_in_the_documented_order_stands() -> None:
     assert [rule.NAME for rule in rules.ORDER] == [
-        "address", "network", "credential", "local-auth", "operation", "role", "outbound", "quota",
+        "address", "network", "credential", "local-auth", "operation", "role", "customer-key", "outbound", "quota",
     ]  # fmt: skip
     wrong: dict[str, Any] = {"operation": None}
     assert denied_by(policy.facts(**wrong)) == "operation"

@@ -1,0 +1,1 @@
+"""What accounts keep: encrypted above whatever store holds it, bound to account, path and version."""

@@ -1,0 +1,170 @@
+"""The key broker, as everybody else sees it: the only one that unwraps data keys and uses vault keys, and it asks for evidence each time.
+
+It is a process of its own (`stockade/broker/`); the first start and the tests have one inside their own process. Both speak this protocol.
+Messages are msgspec structs, so that the wire between the processes is this file too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol, TypeAlias
+
+import msgspec
+
+from stockade.kernel.evidence import Evidence
+from stockade.kernel.secret import Secret
+from stockade.keys.material import Jwk, KeyAnswer, KeyRequest, KeySpec
+from stockade.keys.providers.provider import ProviderKey
+
+Part: TypeAlias = Literal["content", "metadata"]
+Access: TypeAlias = Literal["read", "write"]
+
+
+class ObjectRef(msgspec.Struct, frozen=True):
+    """One stored thing of an account. All of it is bound into its key, so nothing can stand in for anything else.
+
+    path:     kind and id, `files/file-4f...`; version: new with every writing, so that an older one cannot come back.
+    data_key: the version of the account's data key it is kept under; "" for the newest, to write.
+    """
+
+    path: str
+    version: str
+    data_key: str = ""
+    part: Part = "content"
+
+
+class ObjectKeys(msgspec.Struct, frozen=True):
+    """Keys on loan, in the order of what was asked for. Whoever has them wipes them when the lease ends, and asks again."""
+
+    keys: tuple[Secret, ...]
+    data_key: str
+    """The version of the account's data key that new things are kept under."""
+    lease_s: float
+
+
+class Binding(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A customer's key, as an account names it.
+
+    vault_uri: without a trailing slash. key_version: "" follows the newest enabled one. principal_id: the managed identity that uses it.
+    """
+
+    vault_uri: str
+    key_name: str
+    key_version: str
+    principal_id: str
+
+
+class WrappedDataKey(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A data key as an account's document holds it: wrapped by the platform's key, and by the customer's around that where one is bound.
+
+    version:     12 hex digits, new with every data key.
+    wrapped:     what the outermost wrapping gave.
+    platform:    the version of the platform's key inside.
+    customer:    where the outer wrapping is the customer's: the key's whole id with version, `https://v.../keys/k/4f...`; "" where there is none.
+    """
+
+    version: str
+    created_at: float
+    wrapped: bytes
+    platform: str
+    customer: str = ""
+
+
+class JobScope(msgspec.Struct, frozen=True):
+    """What a job may read and write: paths in full, or all of a kind below a prefix that ends in `/*`."""
+
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    expires_at: float
+
+
+class BrokerStatus(msgspec.Struct, frozen=True):
+    """How the broker stands. shares: how many are wanted to unseal, and how many have been given."""
+
+    sealed: bool
+    root_source: str
+    shares_wanted: int = 0
+    shares_given: int = 0
+    providers: dict[str, str] = {}
+    """Per provider "ok", or why it cannot be used."""
+
+
+class Broker(Protocol):
+    """Synchronous; `AsyncBroker` has the same under the same names. Fault(UNAVAILABLE) when it is sealed or not to be reached.
+
+    asked_by: who asks, for the record: a process and what it does (`data-worker Files_Get`).
+    """
+
+    # Content. Fault(CUSTOMER_KEY_UNAVAILABLE), Fault(PERMISSION_DENIED), Fault(UNAUTHENTICATED), Fault(NOT_FOUND) for no such account.
+
+    def object_keys(
+        self,
+        account_id: str,
+        objects: Sequence[ObjectRef],
+        access: Access,
+        data_action: str,
+        evidence: Evidence,
+        asked_by: str,
+    ) -> ObjectKeys: ...
+
+    def job_grant(self, account_id: str, job: str, scope: JobScope, data_action: str, evidence: Evidence) -> Secret:
+        """Return what lets a job go on with what its starter may do. No wider than the evidence allows at this moment."""
+        ...
+
+    # Data keys. Fault(CUSTOMER_KEY_UNAVAILABLE) with the reason when the customer's key does not serve.
+
+    def new_data_key(self, account_id: str, binding: Binding | None) -> WrappedDataKey: ...
+
+    def rewrap(
+        self, account_id: str, held: WrappedDataKey, before: Binding | None, after: Binding | None
+    ) -> WrappedDataKey:
+        """Return the same data key wrapped as `after` says (None: by the platform alone), having opened it as `before` says."""
+        ...
+
+    # Vault keys and secrets. version_id: the lower-case ARM id of a key's or secret's version, which material is bound to.
+
+    def make_key(self, provider: str, spec: KeySpec, version_id: str) -> ProviderKey: ...
+
+    def take_key(self, provider: str, spec: KeySpec, private: dict[str, Secret], version_id: str) -> ProviderKey: ...
+
+    def use_key(self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str) -> KeyAnswer:
+        """Use a key version that is stored. The broker reads key and rights from the documents: its state, operations, roles or policies."""
+        ...
+
+    def destroy_key(self, provider: str, handle: bytes, version_id: str) -> None: ...
+
+    def back_up_key(self, provider: str, handle: bytes, public: Jwk, version_id: str) -> bytes:
+        """Return one version of a key for a vault's backup, sealed so that only this platform opens it."""
+        ...
+
+    def restore_key(self, provider: str, backup: bytes, version_id: str) -> ProviderKey: ...
+
+    def seal_secret(self, value: Secret, version_id: str) -> bytes: ...
+
+    def open_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> Secret: ...
+
+    def random(self, provider: str, count: int) -> bytes: ...
+
+    # The platform's own.
+
+    def purpose_key(self, purpose: str) -> Secret:
+        """Return the key that a process of this platform derives for a purpose of its own. The broker's own purposes are not given out."""
+        ...
+
+    def sign(self, statement: bytes) -> bytes:
+        """Sign a receipt with the platform's signing key (Ed25519; `receipt_key` verifies it)."""
+        ...
+
+    def receipt_key(self) -> bytes:
+        """Return the public key (32 bytes) that receipts verify with."""
+        ...
+
+    def status(self) -> BrokerStatus: ...
+
+    def seal(self) -> None:
+        """Wipe every key from memory. Nothing is opened until it is unsealed."""
+        ...
+
+    def unseal(self, share: Secret) -> BrokerStatus:
+        """Take one share of the root key; with the last one that is wanted the platform is open."""
+        ...

@@ -1,0 +1,67 @@
+"""What holds keys, as the key broker sees it.
+
+A provider makes a key and gives a handle to it: bytes that are stored with the key's version and mean nothing to anybody else. For the
+software provider the handle is the sealed key itself; for all others it names a key that never leaves its device or service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Protocol, runtime_checkable
+
+import msgspec
+
+from stockade.keys.material import Jwk, KeyAnswer, KeyRequest, KeySpec
+
+
+class ProviderKey(msgspec.Struct, frozen=True):
+    """A key that a provider has made or taken in."""
+
+    handle: bytes
+    public: Jwk
+
+
+@runtime_checkable
+class KeyProvider(Protocol):
+    """Holds keys. Synchronous and safe to call from several threads; every call is bounded in time by the provider's own settings.
+
+    Raises Fault(INVALID) for what the caller asked wrongly (unknown algorithm, undecryptable value: one message for all padding errors),
+    Fault(UNSUPPORTED) for what this provider does not do, Fault(UNAVAILABLE) when it cannot be reached, and nothing else.
+
+    bound_to: what a handle belongs to (the key version's id). A handle shown with another one does not open.
+    """
+
+    type: ClassVar[str]
+    """`software`, `pkcs11`, `azure-key-vault`, `transit`, `aws-kms`: as the settings name it."""
+
+    def supports(self, spec: KeySpec) -> bool:
+        """Say whether a key of that kind can be made here."""
+        ...
+
+    def create(self, spec: KeySpec, bound_to: str) -> ProviderKey: ...
+
+    def take(self, spec: KeySpec, private: Mapping[str, bytes], bound_to: str) -> ProviderKey:
+        """Take in a key from outside. private: the members of its private JWK, as bytes. Fault(UNSUPPORTED) where keys cannot come in."""
+        ...
+
+    def use(self, handle: bytes, public: Jwk, request: KeyRequest, bound_to: str) -> KeyAnswer: ...
+
+    def export(self, handle: bytes, bound_to: str) -> bytes:
+        """Return what `restore` makes the key of again, for a vault's backup, which the broker seals; Fault(UNSUPPORTED) where it cannot leave."""
+        ...
+
+    def restore(self, exported: bytes, bound_to: str) -> ProviderKey: ...
+
+    def destroy(self, handle: bytes, bound_to: str) -> None:
+        """Make the key unusable for good. Done twice is done once."""
+        ...
+
+    def random(self, count: int) -> bytes:
+        """Return so many random bytes from its own generator, or from the system's."""
+        ...
+
+    def check(self) -> None:
+        """Raise Fault(UNAVAILABLE) unless keys can be used now."""
+        ...
+
+    def close(self) -> None: ...
