@@ -1,0 +1,49 @@
+"""How keys stand in the documents: an account's wrapped data keys, and a vault key version's handle. The broker reads what management writes.
+
+An account's document:          private["dataKeys"] = [WrappedDataKey, ...], the newest last
+A key version's document:       private["key"]      = StoredKey      (id `.../vaults/v/keys/k/versions/4f...`)
+A secret version's document:    private["sealed"]   = base64 of what `Broker.seal_secret` gave
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from stockade.keys.broker import WrappedDataKey
+from stockade.keys.material import Jwk
+
+DATA_KEYS: Final = "dataKeys"
+KEY: Final = "key"
+SEALED: Final = "sealed"
+
+
+class StoredKey(msgspec.Struct, frozen=True, kw_only=True):
+    """What a key version's document keeps of the key. provider: a name of the settings, or `software`."""
+
+    provider: str
+    handle: bytes
+    public: Jwk
+
+    def to_private(self) -> dict[str, Any]:
+        """Return what stands under `key` of the document's private part."""
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        return found
+
+
+def key_of(private: Mapping[str, Any]) -> StoredKey | None:
+    """Return the key of a version's document; None where it has been destroyed."""
+    held = private.get(KEY)
+    return msgspec.convert(held, StoredKey) if held else None
+
+
+def data_keys_of(private: Mapping[str, Any]) -> tuple[WrappedDataKey, ...]:
+    """Return an account's data keys, oldest first."""
+    return msgspec.convert(private.get(DATA_KEYS, []), tuple[WrappedDataKey, ...])
+
+
+def data_keys_form(held: Iterable[WrappedDataKey]) -> list[dict[str, Any]]:
+    """Return what stands under `dataKeys` of the account's private part."""
+    return [msgspec.to_builtins(one) for one in held]
