@@ -21,9 +21,11 @@ from typing import Any, TypeAlias
 import uvicorn
 from anyio import to_thread
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stockade import settings
 from stockade.audit.log import AuditLog
@@ -52,7 +54,7 @@ from stockade.identity.metadata import metadata_app
 from stockade.identity.services import IdentityServices
 from stockade.identity.signing_keys import KeyRing
 from stockade.identity.verify import TokenCache, verify
-from stockade.kernel.clock import SystemClock
+from stockade.kernel.clock import SIMULATED_HEADER, Clock, SimulatedClock, clock_of, iso
 from stockade.kernel.principal import RejectedCredential, TokenCredential
 from stockade.keys.root import RootKey
 from stockade.keys.session_token import SessionTokens
@@ -71,10 +73,10 @@ from stockade.services.routing import Router
 from stockade.services.session_tokens.service import PURPOSE as SESSION_PURPOSE
 from stockade.settings import Settings
 from stockade.storage.database import Database
-from stockade.storage.generation import GenerationCell
+from stockade.storage.generation import GENERATION_FILE, GenerationCell
 
-GENERATION_FILE = "generation"
 UPKEEP_S = 60.0
+LOOK_AT_CLOCK_S = 0.25
 METADATA_CONNECTIONS = 256
 CONTROL_IDLE_S = 120.0
 
@@ -86,7 +88,7 @@ class Foundation:
     """What every process has: settings, the root key, the documents and the policy that follows from them."""
 
     settings: Settings
-    clock: SystemClock
+    clock: Clock
     root_key: RootKey
     database: Database
     registry: Registry
@@ -97,7 +99,7 @@ class Foundation:
 
 def foundation(configured: Settings) -> Foundation:
     """Build the foundation. Opens the root key; touches the database only when policy is asked for."""
-    clock = SystemClock()
+    clock = clock_of(configured.data_dir)
     cell = GenerationCell(configured.run_dir / GENERATION_FILE)
     database = Database(configured.database, clock=clock, published=cell.publish)
     registry = Registry.load()
@@ -136,7 +138,8 @@ def data_plane(port: int | None = None, websocket_tls: Callable[[Settings], ssl.
     credentials = Credentials(
         KeyDigester(root_key.derive(DIGEST_PURPOSE)), SessionTokens(root_key.derive(SESSION_PURPOSE)), verify_token
     )
-    usage, heads = KeyUsage(base.database), ReplyHeaders(configured.names.location)
+    simulated = base.clock if isinstance(base.clock, SimulatedClock) else None
+    usage, heads = KeyUsage(base.database), ReplyHeaders(configured.names.location, simulated)
     fetcher = Fetcher(configured.egress, resolver_for(configured.egress))
     content = InlineContent(fetcher, configured.egress.max_per_request)
     quota, listen = Quota(RateCounters(configured.run_dir)), configured.listen
@@ -199,8 +202,25 @@ def control_plane(*further: Background) -> Starlette:
 
     return Starlette(
         routes=[Route("/healthz", _healthz(base.audit)), *identity_app.routes(services), Mount("", app=arm)],
+        middleware=[Middleware(_SaysTime, clock=base.clock)] if isinstance(base.clock, SimulatedClock) else [],
         lifespan=lifespan,
     )
+
+
+class _SaysTime:
+    """Puts the simulated time into every reply, so that nobody takes a rehearsal for the real thing."""
+
+    def __init__(self, app: ASGIApp, clock: SimulatedClock) -> None:
+        self._app, self._clock = app, clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                shown = (SIMULATED_HEADER.encode(), iso(self._clock.now()).encode())
+                message = {**message, "headers": [*message.get("headers", ()), shown]}
+            await send(message)
+
+        await self._app(scope, receive, dated)
 
 
 def identity_services(base: Foundation) -> IdentityServices:
@@ -310,7 +330,17 @@ async def _upkeep(platform: Platform, base: Foundation) -> None:
         except Exception:
             # The database may be away for a while; what is due stays due.
             log.exception("upkeep failed and will be tried again")
-        await asyncio.sleep(UPKEEP_S)
+        await _pause(platform.clock, UPKEEP_S)
+
+
+async def _pause(clock: Clock, seconds: float) -> None:
+    """Sleep so long, or until time is moved: what has become due meanwhile is to be done at once."""
+    if not isinstance(clock, SimulatedClock):
+        await asyncio.sleep(seconds)
+        return
+    ahead, until = clock.ahead_s, clock.monotonic() + seconds
+    while clock.ahead_s == ahead and clock.monotonic() < until:  # noqa: ASYNC110 - shared memory raises no event
+        await asyncio.sleep(LOOK_AT_CLOCK_S)
 
 
 def _keep_up(ring: KeyRing, platform: Platform, database: Database) -> None:

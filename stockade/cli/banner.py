@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stockade import __version__
 from stockade.cli.context import out
+from stockade.kernel.clock import SimulatedClock, clock_of, iso
 from stockade.serve.first_start import DEMO_ACCOUNT, DEMO_DEPLOYMENTS
 from stockade.services.openai.catalogue import BUILT_IN, label
 from stockade.settings import DATA_DIR_VARIABLE, Settings, default_data_dir
@@ -37,6 +38,7 @@ def banner(settings: Settings) -> str:
     endpoint = settings.account_endpoint(DEMO_ACCOUNT)
     body = '{"messages":[{"role":"user","content":"Say hello."}],"max_tokens":20}'
     labels = {model.name: label(model) for model in BUILT_IN}
+    clock = clock_of(settings.data_dir)
     lines = [
         f"[bold]Stockade {__version__}[/] is running. Ctrl-C ends it.",
         "",
@@ -47,6 +49,11 @@ def banner(settings: Settings) -> str:
         f"  Data          {settings.data_dir}",
         f"  CA to trust   {settings.ca_file}",
         "                (`env` below sets it for az, Azure SDKs, openai, Node.js and curl)",
+        *(
+            (f"  [bold yellow]Time          is simulated: {iso(clock.now())[:19]}Z[/]   (`{call} clock`)",)
+            if isinstance(clock, SimulatedClock)
+            else ()
+        ),
         "",
         *(f"  Deployment [bold]{name}[/]: {labels[model]}" for name, model in DEMO_DEPLOYMENTS.items()),
         f"To serve your own (Ollama, vLLM, ...): {settings.data_dir / 'settings.toml'}",

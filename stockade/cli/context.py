@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from stockade import settings as configuration
+from stockade.kernel.clock import clock_of
 from stockade.serve import supervisor
 from stockade.settings import DATA_DIR_VARIABLE, Settings
 
@@ -50,6 +52,11 @@ def running_settings() -> Settings:
     found = read_settings()
     state = supervisor.status(found)
     return read_settings(state["overrides"]) if state is not None else found
+
+
+def moment(settings: Settings) -> datetime:
+    """Return what time it is for the server, which in a rehearsal is another than here."""
+    return datetime.fromtimestamp(clock_of(settings.data_dir).now(), UTC)
 
 
 def print_columns(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -16,7 +16,9 @@ from stockade.cli.account import OutputFormat
 from stockade.cli.arm import connect
 from stockade.cli.context import DataDir, out, running_settings
 from stockade.cli.diagnosis import Diagnosis, Finding
+from stockade.kernel.clock import SimulatedClock, clock_of, iso
 from stockade.serve import private_states
+from stockade.settings import Settings
 
 _MARKS = {"ok": ("ok   ", "green"), "note": ("note ", "yellow"), "wrong": ("WRONG", "bold red")}
 
@@ -55,6 +57,7 @@ def doctor(
         for one in chosen[: diagnosis.MAX_ACCOUNTS]
     }
     behind = engines(settings)
+    time = _time(settings)
     everything = [*(finding for found in accounts.values() for finding in found), *behind]
     healthy = all(finding.level != "wrong" for finding in everything)
     if form == "json":
@@ -62,15 +65,27 @@ def doctor(
             "healthy": healthy,
             "accounts": {name: [asdict(one) for one in found] for name, found in accounts.items()},
             "engines": [asdict(one) for one in behind],
+            "time": [asdict(one) for one in time],
         }
         sys.stdout.write(json.dumps(told, indent=2) + "\n")
     else:
         for name, found in accounts.items():
             _print(name, found)
         _print("Engines", behind)
+        _print("Time", time)
         out.print("Nothing is wrong." if healthy else "Something is wrong: see the lines marked WRONG.", style="bold")
     if not healthy:
         raise typer.Exit(outcome.FAILED)
+
+
+def _time(settings: Settings) -> list[Finding]:
+    clock = clock_of(settings.data_dir)
+    if not isinstance(clock, SimulatedClock):
+        return []
+    message = (
+        f"simulated: {iso(clock.now())[:19]}Z, {clock.ahead_s / 86_400:.1f} days ahead. This is no platform to rely on."
+    )
+    return [Finding("clock", "note", message)]
 
 
 def _print(title: str, found: Sequence[Finding]) -> None:

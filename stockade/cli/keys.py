@@ -7,14 +7,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import typer
 
 from stockade.cli.account import OutputFormat
 from stockade.cli.arm import Account, Arm, connect
-from stockade.cli.context import DataDir, err, out, print_columns, running_settings
+from stockade.cli.context import DataDir, err, moment, out, print_columns, running_settings
 from stockade.kernel.faults import Fault, FaultKind
 
 app = typer.Typer(help="Subscription keys.", no_args_is_help=True)
@@ -69,7 +69,7 @@ def show(
         ]
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
         return
-    now = datetime.now(UTC)
+    now = moment(arm.settings)
     for entry, value in zip(usages, values, strict=True):
         used = f"last used {_ago(now, entry.last_used)}" if entry.last_used is not None else "never used"
         out.print(f"[bold]{entry.slot}[/] made {_ago(now, entry.created)}, {used}" + (f"  {value}" if reveal else ""))
@@ -123,7 +123,7 @@ def rotate(
     """
     arm = connect(running_settings())
     found = arm.account(account)
-    now = datetime.now(UTC)
+    now = moment(arm.settings)
     if resume:
         second, first = sorted(usage(arm, found), key=lambda entry: entry.created)
         new = arm.keys(found)[("Key1", "Key2").index(first.slot)].reveal_text()
@@ -145,7 +145,13 @@ def rotate(
             f"2. Give callers {first.slot}. Waiting until {second.slot} has not been used for {within:g} minutes."
         )
         try:
-            moved = wait_until_quiet(lambda: _one(usage(arm, found), second.slot), now, within, timeout * 60)
+            moved = wait_until_quiet(
+                lambda: _one(usage(arm, found), second.slot),
+                now,
+                within,
+                timeout * 60,
+                clock=lambda: moment(arm.settings),
+            )
         except KeyboardInterrupt:
             err.print(
                 f"Broken off. {first.slot} is in force, {second.slot} stays. Go on with: stockade keys rotate {found.name} --resume"
@@ -194,7 +200,7 @@ def wait_until_quiet(
     timeout_s: float,
     *,
     pause: Callable[[float], None] = time.sleep,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    clock: Callable[[], datetime],
 ) -> bool:
     """Wait until a key has not been used for the guard time, reporting who still uses it; False when the time is up.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stockade import __version__
-from stockade.cli import account, audit, decisions, dlp, doctor, environment, identity, keys, outcome, server
+from stockade.cli import account, audit, clock, decisions, dlp, doctor, environment, identity, keys, outcome, server
 from stockade.cli.arm import NOT_RUNNING, NotRunning
 from stockade.cli.context import DataDir, err, out
 from stockade.kernel.faults import Fault
@@ -32,6 +32,7 @@ app.command(rich_help_panel="Server")(server.serve)
 app.command(rich_help_panel="Server")(server.status)
 app.command(rich_help_panel="Server")(server.ca)
 app.command(rich_help_panel="Server")(doctor.doctor)
+app.add_typer(clock.app, name="clock", rich_help_panel="Server")
 app.command("env", rich_help_panel="Clients")(environment.env)
 app.command(
     "run",

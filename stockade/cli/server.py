@@ -18,6 +18,7 @@ from stockade import __version__
 from stockade.cli import outcome
 from stockade.cli.account import OutputFormat
 from stockade.cli.context import DataDir, err, out, print_columns, read_settings, running_settings
+from stockade.kernel.clock import SimulatedClock, clock_of, iso
 from stockade.settings import DATA_DIR_VARIABLE, Settings
 
 if TYPE_CHECKING:
@@ -74,6 +75,13 @@ DatabaseUrl = Annotated[
         show_envvar=True,
     ),
 ]
+Simulation = Annotated[
+    bool,
+    typer.Option(
+        "--simulation",
+        help="For rehearsals: make a data directory whose time can be moved with `stockade clock`. Only when it is made.",
+    ),
+]
 Level = Annotated[LogLevel, typer.Option("--log-level", help="JSON lines on stderr, from this level on.")]
 
 
@@ -86,6 +94,7 @@ def up(
     workers: Workers = None,
     database_url: DatabaseUrl = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing when started.")] = False,
+    simulation: Simulation = False,
     log_level: Level = "warning",
     data_dir: DataDir = None,
 ) -> None:
@@ -100,7 +109,7 @@ def up(
         if not quiet:
             print_banner(settings)
 
-    raise typer.Exit(_serve(settings, overrides, log_level, say, ready))
+    raise typer.Exit(_serve(settings, overrides, log_level, say, ready, simulation=simulation))
 
 
 def serve(
@@ -111,12 +120,14 @@ def serve(
     websocket_port: WebSocketPort = None,
     workers: Workers = None,
     database_url: DatabaseUrl = None,
+    simulation: Simulation = False,
     log_level: Level = "info",
     data_dir: DataDir = None,
 ) -> None:
     """Like `up`, for a service manager: no screen, and the log from level info on."""
     overrides = _overrides(host, data_port, control_port, metadata_port, websocket_port, workers)
-    raise typer.Exit(_serve(_settings(overrides, database_url), overrides, log_level, lambda _: None, lambda: None))
+    settings = _settings(overrides, database_url)
+    raise typer.Exit(_serve(settings, overrides, log_level, lambda _: None, lambda: None, simulation=simulation))
 
 
 def status(form: OutputFormat = "table", data_dir: DataDir = None) -> None:
@@ -135,6 +146,9 @@ def status(form: OutputFormat = "table", data_dir: DataDir = None) -> None:
             "database": "SQLite" if not settings.database_url else "PostgreSQL",
             "generation": _generation(settings),
         }
+    clock = clock_of(settings.data_dir)
+    if isinstance(clock, SimulatedClock):
+        facts |= {"simulatedTime": iso(clock.now()), "aheadSeconds": round(clock.ahead_s)}
     listeners = (private_states.read(settings) or ()) if state is not None else ()
     if form == "json":
         sys.stdout.write(json.dumps(facts | {"private": [asdict(one) for one in listeners]}, indent=2) + "\n")
@@ -175,6 +189,8 @@ def _serve(
     log_level: str,
     say: Callable[[str], None],
     ready: Callable[[], None],
+    *,
+    simulation: bool,
 ) -> int:
     from stockade.egress.fetch import Fetcher
     from stockade.egress.resolve import resolver_for
@@ -191,7 +207,7 @@ def _serve(
         engines = frozenset(model.name for model in catalogue(settings) if is_built_in(model))
         Fetcher(settings.egress, resolver_for(settings.egress))  # said here, and not by every worker that cannot start
         supervisor.check_not_running(settings)
-        first_start.ensure(settings, say)
+        first_start.ensure(settings, say, simulation=simulation)
         asyncio.run(supervisor.Supervisor(settings, overrides, engines).run(ready))
     except UnusablePair as failure:
         err.print(f"The TLS certificate cannot be used: {failure}.", markup=False)

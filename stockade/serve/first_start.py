@@ -20,6 +20,7 @@ from stockade.identity import tenant
 from stockade.identity.directory import Directory
 from stockade.identity.signing_keys import KeyRing
 from stockade.identity.token_service import Caller, ClientCredentials, TokenService
+from stockade.kernel.clock import CLOCK_FILE, SimulatedClock
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
 from stockade.kernel.secret import Secret
@@ -51,11 +52,11 @@ log = logging.getLogger(__name__)
 Say = Callable[[str], None]
 
 
-def ensure(settings: Settings, say: Say = lambda _: None) -> Administrator:
+def ensure(settings: Settings, say: Say = lambda _: None, *, simulation: bool = False) -> Administrator:
     """Do whatever part of the first start has not been done, and return the administrator.
 
     say: told what is being done, once per step that does something. Fault(UNAVAILABLE) names what is in the way. No server may be running
-    on the data directory.
+    on the data directory. simulation: make one whose time can be moved; Fault(CONFLICT) when it is there and is none.
     """
     os.umask(0o077)
     private_folder(settings.data_dir)
@@ -67,6 +68,7 @@ def ensure(settings: Settings, say: Say = lambda _: None) -> Administrator:
         try:
             database.migrate()
             root_key = _root_key(settings, database, say)
+            _clock(settings, database, wanted=simulation)
         finally:
             database.close()
         tls.prepare(settings)
@@ -102,6 +104,27 @@ def _root_key(settings: Settings, database: Database, say: Say) -> RootKey:
     return root_key
 
 
+def _clock(settings: Settings, database: Database, *, wanted: bool) -> None:
+    """Hold time to what the installation was made with: nobody can make a platform's time movable later, and a rehearsal stays one."""
+    file = settings.data_dir / CLOCK_FILE
+    with database.read() as reader:
+        installation = reader.get(INSTALLATION)
+    simulated = wanted if installation is None else installation.body.get("simulation") is True
+    if wanted and not simulated:
+        message = (
+            f"{settings.data_dir} was not made with --simulation, and its time cannot be made movable afterwards. "
+            "Make another: stockade up --simulation --data-dir ANOTHER"
+        )
+        raise Fault(FaultKind.CONFLICT, message)
+    if simulated:
+        SimulatedClock.create(file)
+    elif file.exists() and installation is not None:
+        message = (
+            f"{file} moves the time of rehearsals, and this platform was not made with --simulation: remove the file."
+        )
+        raise Fault(FaultKind.CONFLICT, message)
+
+
 def _administrator(settings: Settings, database: Database, root_key: RootKey, now: float, say: Say) -> Administrator:
     """Return the administrator whose credential is on disk, making the installation, or a lost credential, anew."""
     with database.read() as reader:
@@ -135,6 +158,7 @@ def _install(settings: Settings, writer: Writer, root_key: RootKey, now: float) 
         "resourceGroup": settings.names.resource_group,
         "administrator": principal.object_id,
         "demonstration": "wanted",
+        "simulation": (settings.data_dir / CLOCK_FILE).exists(),
     }
     proof = base64.b64encode(root_key.seal(Secret(PROOF), INSTALLATION)).decode()
     writer.put(INSTALLATION, INSTALLATION_TYPE, state, {"proof": proof})

@@ -24,6 +24,7 @@ from stockade.serve.engines import Engines
 from stockade.serve.files import is_locked, locked, private_folder, write_private
 from stockade.serve.questions import Questions, Refusal
 from stockade.settings import DATA_DIR_VARIABLE, OVERRIDES_VARIABLE, Settings
+from stockade.storage.generation import GENERATION_FILE
 
 START_TIMEOUT_S = 120.0
 PROBE_INTERVAL_S = 0.1
@@ -35,7 +36,6 @@ STOP_MARGIN_S = 5.0
 LOCK_ATTEMPTS = 10
 EXPIRY_WARNING = timedelta(days=14)
 STATUS_FILE: Final = "serve.json"
-GENERATION_FILE: Final = "generation"
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,10 @@ from __future__ import annotations
 import mmap
 import os
 from pathlib import Path
+from typing import Final
+
+GENERATION_FILE: Final = "generation"
+"""Its name in the run folder."""
 
 
 class GenerationCell:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from stockade import settings as configuration
+from stockade.kernel.clock import CLOCK_FILE, SimulatedClock
 from stockade.kernel.faults import Fault
 from stockade.serve import first_start
 from stockade.serve.administrator import Administrator
@@ -138,6 +139,15 @@ def test_a_missing_root_key_is_not_replaced(configured: Settings) -> None:
     with pytest.raises(Fault, match="is missing, and the database is sealed with it"):
         first_start.ensure(configured)
     assert not configured.root_key_file.exists()
+
+
+def test_time_is_movable_only_where_the_platform_was_made_so(configured: Settings) -> None:
+    first_start.ensure(configured)
+    with pytest.raises(Fault, match="cannot be made movable afterwards"):
+        first_start.ensure(configured, simulation=True)
+    SimulatedClock.create(configured.data_dir / CLOCK_FILE).advance(86_400)
+    with pytest.raises(Fault, match="remove the file"):
+        first_start.ensure(configured)
 
 
 def test_a_root_key_of_another_installation_is_refused(configured: Settings, tmp_path: Path) -> None:

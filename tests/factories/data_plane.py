@@ -24,7 +24,7 @@ from stockade.management.resources.cognitive_services_accounts import keys as ac
 from stockade.policy.builtin_roles import roles
 from stockade.settings import DATA_DIR_VARIABLE, Limits, Listen, Model, Settings, Upstream
 from stockade.storage.documents import Document, State
-from stockade.storage.generation import GenerationCell
+from stockade.storage.generation import GENERATION_FILE, GenerationCell
 from tests.factories.identity import World
 
 SUB = "11111111-1111-4111-8111-111111111111"
@@ -75,7 +75,7 @@ class DataPlane:
         self.settings = Settings(data_dir=folder, **changes)
         _write_settings(self.settings)
         self.world = World(folder, self.settings)
-        self.cell = GenerationCell(self.settings.run_dir / boot.GENERATION_FILE)
+        self.cell = GenerationCell(self.settings.run_dir / GENERATION_FILE)
         self.world.database._published = self.cell.publish
         self.cell.publish(1)
         self.clock = self.world.clock

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
-from stockade.kernel.clock import ManualClock, SystemClock, iso
+from stockade.kernel.clock import (
+    CLOCK_FILE,
+    LONGEST_SIMULATION_S,
+    ManualClock,
+    SimulatedClock,
+    SystemClock,
+    clock_of,
+    iso,
+)
+from tests.outside import ROOT
 
 
 def test_manual_clock_moves_when_told() -> None:
@@ -29,3 +42,64 @@ def test_system_clock_counts_seconds() -> None:
 def test_instant_is_written_as_arm_writes_it(instant: float, text: str) -> None:
     assert iso(instant) == text
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{7}Z", iso(1_799_999_999.999_999))
+
+
+def test_a_simulated_clock_moves_for_everybody_who_reads_the_file(tmp_path: Path) -> None:
+    clock = SimulatedClock.create(tmp_path / CLOCK_FILE)
+    other = clock_of(tmp_path)
+    assert isinstance(other, SimulatedClock)
+    monotonic = other.monotonic()
+    clock.advance(4 * 86_400)
+    assert other.ahead_s == 4 * 86_400
+    assert abs(other.now() - time.time() - 4 * 86_400) < 60
+    assert other.monotonic() - monotonic < 60  # what is under way does not time out because of it
+    program = "import sys, pathlib; from stockade.kernel.clock import clock_of; print(clock_of(pathlib.Path(sys.argv[1])).ahead_s)"
+    seen = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert float(seen.stdout) == 4 * 86_400
+    clock.reset()
+    assert other.ahead_s == 0
+
+
+def test_making_a_clock_that_is_there_leaves_its_time(tmp_path: Path) -> None:
+    SimulatedClock.create(tmp_path / CLOCK_FILE).advance(60)
+    assert SimulatedClock.create(tmp_path / CLOCK_FILE).ahead_s == 60
+
+
+@pytest.mark.parametrize("seconds", [0, -1, LONGEST_SIMULATION_S + 1, float("nan"), float("inf")], ids=str)
+def test_time_is_not_moved_back_or_out_of_the_calendar(tmp_path: Path, seconds: float) -> None:
+    clock = SimulatedClock.create(tmp_path / CLOCK_FILE)
+    with pytest.raises(ValueError, match="forward"):
+        clock.advance(seconds)
+    assert clock.ahead_s == 0
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"123", b"\xff" * 8, b"\x00" * 9, b"\x00\x00\x00\x00\x00\x00\xf8\xbf"], ids=repr
+)
+def test_another_file_is_no_clock(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / CLOCK_FILE).write_bytes(content)
+    with pytest.raises(ValueError, match="is no clock"):
+        clock_of(tmp_path)
+
+
+def test_without_the_file_time_is_the_machines(tmp_path: Path) -> None:
+    assert isinstance(clock_of(tmp_path), SystemClock)
+
+
+OWN_TIME = {
+    "kernel/clock.py": "makes the clocks",
+    "storage/database.py": "for tools that open a database and write nothing of their own",
+    "serve/supervisor.py": "since when this process has been running, and the ends of TLS certificates, which other programs judge",
+    "serve/tls.py": "TLS certificates are judged by other programs, by their own time",
+    "services/openai/engines/embedded/app.py": "an engine is a server of its own, that answers as any other model server would",
+}
+"""Who reads the machine's clock past the platform's, and why."""
+
+
+def test_everybody_else_has_the_time_from_one_place() -> None:
+    package = ROOT / "stockade"
+    reads = re.compile(r"\btime\.time\(|\bdatetime\.now\(|\butcnow\(|\bSystemClock\(")
+    found = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if reads.search(path.read_text())}
+    assert found == set(OWN_TIME)
