@@ -7,11 +7,16 @@ software provider the handle is the sealed key itself; for all others it names a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Final, Protocol, runtime_checkable
 
 import msgspec
 
+from stockade.kernel.secret import Secret
 from stockade.keys.material import Jwk, KeyAnswer, KeyRequest, KeySpec
+from stockade.settings import Provider
+
+MAX_RANDOM_BYTES: Final = 4096
+"""At once. Key Vault itself gives 128."""
 
 
 class ProviderKey(msgspec.Struct, frozen=True):
@@ -65,3 +70,33 @@ class KeyProvider(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class NamedKeys(Protocol):
+    """What all providers but the software one can do beside: use a key that somebody made there and gave a name.
+
+    For the root key (auto-unseal) and for a customer's key in another vault. What the name is: the key's id, with or without version
+    (Azure); the key's name (transit); its id, ARN or alias (AWS); the label of an AES or RSA key (PKCS#11).
+    """
+
+    def wrap_named(self, name: str, value: bytes) -> tuple[bytes, str]:
+        """Wrap up to 64 bytes. Return what came of it and the name to unwrap with, which has a version where names have them."""
+        ...
+
+    def unwrap_named(self, name: str, wrapped: bytes) -> bytes: ...
+
+
+@runtime_checkable
+class ProviderType(Protocol):
+    """What each file of this shelf exports as `PLUGIN`."""
+
+    type: str
+    """As in the settings."""
+
+    def install(self, place: Provider, seal_key: Secret) -> KeyProvider:
+        """Return a provider for what the settings describe; it connects when it is first used.
+
+        seal_key: 32 bytes, which handles are sealed under. Fault(UNAVAILABLE) when the maker's client is not installed or has no credential.
+        """
+        ...
