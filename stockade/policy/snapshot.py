@@ -278,7 +278,10 @@ class VaultPolicy:
 
 @dataclass(frozen=True, slots=True)
 class VaultVersionPolicy:
-    """One version of a key or secret. Index "vault-version", by its lower-case ARM id (`.../keys/k/versions/4f...`)."""
+    """One version of a key or secret. Index "vault-version", by its lower-case ARM id (`.../keys/k/versions/4f...`).
+
+    Index "vault-versions-of" has those of one key or secret, by its own lower-case ARM id.
+    """
 
     id: str
     vault_id: str
@@ -294,6 +297,33 @@ class VaultVersionPolicy:
     key_size: int = 0
     operations: frozenset[str] = frozenset()
     """`key_ops` of a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataKeyPolicy:
+    """How one data key is wrapped. customer: the id, with version, of the customer's key around it; "" where there is none."""
+
+    version: str
+    platform: str
+    customer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DataKeysPolicy:
+    """The data keys of an account or encryption scope, the newest last. Index "data-keys", by its lower-case id."""
+
+    owner_id: str
+    keys: tuple[DataKeyPolicy, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptionScopePolicy:
+    """An encryption scope of an account that a customer's key is bound to. Index "encryption-scope", by its lower-case id."""
+
+    id: str
+    account_id: str
+    enabled: bool
+    customer_key: CustomerKey
 
 
 @dataclass(frozen=True, slots=True)
