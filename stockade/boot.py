@@ -41,6 +41,7 @@ from stockade.gateway.counters import RateCounters
 from stockade.gateway.credential import Credentials
 from stockade.gateway.http import HttpRequests
 from stockade.gateway.idle import IdleConnections
+from stockade.gateway.kept import KeptContent
 from stockade.gateway.quota import Quota
 from stockade.gateway.reply import ReplyHeaders
 from stockade.gateway.usage import KeyUsage
@@ -143,13 +144,17 @@ def data_plane(port: int | None = None, websocket_tls: Callable[[Settings], ssl.
     fetcher = Fetcher(configured.egress, resolver_for(configured.egress))
     content = InlineContent(fetcher, configured.egress.max_per_request)
     quota, listen = Quota(RateCounters(configured.run_dir)), configured.listen
+    kept = KeptContent(None, configured.content.max_file_bytes)
+    served_port = port if port is not None else listen.data_port
     websockets_at = None
     if websocket_tls is not None and listen.websocket_port:
         websockets_at = Address(websocket_tls(configured), listen.host, listen.websocket_port)
     return Gateway(
         source=base.source,
         admission=Admission(AddressBook(configured, router.roots), router, credentials),
-        requests=HttpRequests(quota, usage, heads, content, configured.limits.max_body_bytes, listen.websocket_port),
+        requests=HttpRequests(
+            quota, usage, heads, content, kept, configured.limits, served_port, listen.websocket_port
+        ),
         clients=ClientAddresses(configured.trusted_proxies),
         usage=usage,
         audit=base.audit,
@@ -159,7 +164,7 @@ def data_plane(port: int | None = None, websocket_tls: Callable[[Settings], ssl.
         heads=heads,
         limits=configured.limits,
         clock=base.clock,
-        port=port if port is not None else listen.data_port,
+        port=served_port,
         quota=quota,
         content=content,
         websocket_port=listen.websocket_port,

@@ -57,7 +57,10 @@ class AccountContent(Protocol):
         status: str = "",
         expires_at: float | None = None,
     ) -> Item:
-        """Keep something new; when this returns it is there whole, and before that not at all."""
+        """Keep something new; when this returns it is there whole, and before that not at all.
+
+        metadata is read when the body has been taken to its end: what a form says after its file may still be put there meanwhile.
+        """
         ...
 
     async def get(self, kind: Kind, item_id: str) -> Item: ...

@@ -53,7 +53,8 @@ class Admission:
         """Locate the account, read the credential and decide at the head; raises the fault of whoever refuses.
 
         That a key is admitted follows from the snapshot, the place, the client's address and the key alone: no head rule asks the clock of
-        a key. So the answer is remembered with the snapshot, under the key's digest. Refusals and tokens are worked out every time.
+        a key. So the answer is remembered with the snapshot, under the key's digest. Refusals and tokens are worked out every time, and what
+        is asked of accounts with a key of their customer's: that may expire.
         """
         # A query string that holds a key must not become the name of anything remembered.
         memorable = not presented.in_query and sum(map(len, place)) <= MAX_REMEMBERED_PLACE
@@ -84,11 +85,11 @@ class Admission:
         if route is None or account is None:  # the rules have refused it; a rule that forgot must not open the way
             raise Fault(FaultKind.NOT_FOUND, "Resource not found")
         admitted = Admitted(account, route, credential, located.regional, verdict.reported)
-        if name is not None and isinstance(credential, KeyCredential):
+        if name is not None and isinstance(credential, KeyCredential) and account.customer_key is None:
             snapshot.remembered(name, lambda: admitted)
         return admitted
 
-    def again(self, exchange: Exchange, snapshot: Snapshot) -> Deny | None:
+    def again(self, exchange: Exchange, snapshot: Snapshot, now: float) -> Deny | None:
         """Decide anew on an admitted request that is still under way; None when it would be admitted now too.
 
         A key must still be the account's: one that was regenerated ends what it had begun. A token's lifetime is not asked for again.
@@ -105,6 +106,7 @@ class Admission:
         if account is not None and account.subdomain != admitted.account.subdomain:
             account = None
         facts = head_facts(exchange, account, credential, admitted.route.operation.path, regional=admitted.regional)
+        facts.now = now
         match decide(snapshot, facts, "head"):
             case Deny() as denied:
                 return denied

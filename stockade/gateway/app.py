@@ -36,6 +36,7 @@ from stockade.gateway.websocket import Address, WebSockets
 from stockade.kernel.clock import Clock
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
+from stockade.kernel.verdict import Deny
 from stockade.policy.snapshot import Snapshot
 from stockade.policy.source import SnapshotSource
 from stockade.settings import Limits
@@ -70,7 +71,7 @@ class Gateway:
         self._source, self._admission, self._requests, self._clients = source, admission, requests, clients
         self._usage, self._audit, self._heads, self._clock = usage, audit, heads, clock
         self._decisions = decisions
-        self._running = Running(limits.body_timeout_s, limits.request_timeout_s, source.current, admission.again)
+        self._running = Running(limits.request_timeout_s, source.current, self._again)
         self._idle = [IdleConnections(port, limits.header_timeout_s, self._running.peers)]
         self.websockets = WebSockets(
             source=source,
@@ -120,6 +121,9 @@ class Gateway:
     def policy(self) -> Snapshot:
         """Return the snapshot in force; Fault(UNAVAILABLE) when it cannot be read."""
         return self._source.current()
+
+    def _again(self, exchange: Exchange, snapshot: Snapshot) -> Deny | None:
+        return self._admission.again(exchange, snapshot, self._clock.now())
 
     async def __rsgi__(self, scope: Any, proto: Any) -> None:
         await self.handle(scope, proto)
@@ -176,4 +180,4 @@ class Gateway:
         exchange.snapshot = snapshot = self._source.current()
         place = Place(exchange.method, host, scope.path, scope.query_string)
         admitted = exchange.admitted = self._admission.admit(exchange, snapshot, place, query, presented)
-        await self._requests.serve(exchange, admitted, snapshot, scope.path, query)
+        await self._requests.serve(exchange, admitted, snapshot, scope.path, query, presented)

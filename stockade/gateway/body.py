@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import AsyncIterator
 from typing import Any
 
+from stockade.gateway.exchange import Exchange
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.operation import Operation
 
@@ -77,6 +80,29 @@ async def read(proto: Any, content_length: str, limit: int) -> bytes:
             raise _too_large(limit)
         parts.append(chunk)
     return b"".join(parts)
+
+
+async def pieces(exchange: Exchange, limit: int, idle_s: float) -> AsyncIterator[bytes]:
+    """Yield the body as it arrives; Fault(TOO_LARGE) above the limit, Fault(INVALID) when the client goes away in the middle.
+
+    `Running` ends it when nothing arrives for `idle_s` seconds. Nothing is read ahead: a reader that is slow slows the client down.
+    """
+    loop = asyncio.get_running_loop()
+    declared = int(exchange.content_length) if exchange.content_length else None
+    source = aiter(exchange.proto)
+    total = 0
+    while True:
+        exchange.client_due = loop.time() + idle_s
+        chunk = await anext(source, None)
+        exchange.client_due = None
+        if chunk is None:
+            break
+        total += len(chunk)
+        if total > limit:
+            raise _too_large(limit)
+        yield chunk
+    if declared is not None and total != declared:  # the server says of a client that has gone only that no more comes
+        raise Fault(FaultKind.INVALID, "The request body ended before the length that its head declares.")
 
 
 def _too_large(limit: int) -> Fault:

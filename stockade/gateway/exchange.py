@@ -52,7 +52,7 @@ class Exchange:
     fetched: tuple[FetchedContent, ...] = ()
     status: int = 0
     outcome: str = "success"
-    reads_body: bool = False
+    client_due: float | None = None
     ended_by: EndedBy = ""
     watch: asyncio.Task[None] | None = None
     longest_s: float | None = None
@@ -62,6 +62,11 @@ class Exchange:
         self.proto, self.scope, self.method, self.peer, self.now = proto, scope, scope.method, scope.client, now
         self.task = asyncio.current_task(loop)
         self.began = loop.time()
+
+    @property
+    def clocked(self) -> bool:
+        """A customer's key may expire while a request is under way."""
+        return self.admitted is not None and self.admitted.account.customer_key is not None
 
     def take(self, verdict: Verdict) -> None:
         """Note what a verdict says of the request; raises the fault of whoever refuses."""
@@ -75,7 +80,7 @@ class Exchange:
     def ending(self) -> Fault | None:
         """Return what a request that was ended from outside is told; None when nobody is there to be told."""
         match self.ended_by:
-            case "slow-body":
+            case "slow-client":
                 return Fault(FaultKind.TIMEOUT, "The request body did not arrive in time.")
             case "deadline":
                 return Fault(FaultKind.UPSTREAM_TIMEOUT, "The model server did not finish in time.")

@@ -11,22 +11,31 @@ import msgspec
 from stockade.gateway import body as request_body
 from stockade.gateway.admission import Admitted, head_facts
 from stockade.gateway.content import InlineContent
+from stockade.gateway.credential import Presented
 from stockade.gateway.exchange import Exchange
 from stockade.gateway.head import declared_headers
+from stockade.gateway.kept import KeptContent
 from stockade.gateway.output.reply import OutputReview, review
+from stockade.gateway.pace import Pace
 from stockade.gateway.quota import Quota
 from stockade.gateway.reply import ReplyHeaders
 from stockade.gateway.usage import KeyUsage
 from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.operation import Operation
 from stockade.kernel.principal import KeyCredential
 from stockade.policy.decide import decide
 from stockade.policy.snapshot import Snapshot
 from stockade.services.dialect import gateway_body, refusal_headers, status_of
 from stockade.services.routing import Route
 from stockade.services.service import Call, Reply, Stream
+from stockade.settings import Limits
 
 LAST_WORDS_S: Final = 0.5
 """How long a client that is being cut off may take to accept the event that says why."""
+FORM_BYTES: Final = 64 * 1024
+"""What a form may say around the file that is uploaded in it."""
+LEAST_BYTES_PER_S: Final = 128 * 1024
+"""Whoever sends or takes a large file may need longer than other requests do, as long as it does not go slower than this in all."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -40,33 +49,42 @@ class HttpRequests:
         usage: KeyUsage,
         heads: ReplyHeaders,
         content: InlineContent,
-        max_body_bytes: int,
+        kept: KeptContent,
+        limits: Limits,
+        port: int,
         websocket_port: int,
     ) -> None:
-        self._quota, self._usage, self._heads, self._max_body_bytes = quota, usage, heads, max_body_bytes
-        self._content = content
+        self._quota, self._usage, self._heads, self._limits = quota, usage, heads, limits
+        self._content, self._kept, self._port = content, kept, port
+        self._pace = Pace()
         where = (
             f"on port {websocket_port} of this host" if websocket_port else "which this platform's settings turn off"
         )
         self._elsewhere = f"This operation is a WebSocket, {where}."
 
     async def serve(
-        self, exchange: Exchange, admitted: Admitted, snapshot: Snapshot, path: str, query: Mapping[str, str]
+        self,
+        exchange: Exchange,
+        admitted: Admitted,
+        snapshot: Snapshot,
+        path: str,
+        query: Mapping[str, str],
+        presented: Presented,
     ) -> None:
         """Read the body, decide on it, and answer; Fault for every refusal."""
-        proto, route, account, credential = exchange.proto, admitted.route, admitted.account, admitted.credential
+        route, account, credential = admitted.route, admitted.account, admitted.credential
         operation = route.operation
         if operation.websocket:
             raise Fault(FaultKind.UPGRADE_REQUIRED, self._elsewhere)
-        limit = min(operation.max_body_bytes, self._max_body_bytes)
-        data = b""
+        limit, data = self._limit(operation), b""
         if operation.body != "none":
             request_body.check_head(
                 operation, exchange.content_type, exchange.content_encoding, exchange.content_length, limit
             )
-            exchange.reads_body = True
-            data = await request_body.read(proto, exchange.content_length, limit)
-            exchange.reads_body = False
+        if operation.body not in ("none", "stream"):
+            exchange.client_due = exchange.began + self._limits.body_timeout_s
+            data = await request_body.read(exchange.proto, exchange.content_length, limit)
+            exchange.client_due = None
         call = Call(
             operation,
             account,
@@ -82,6 +100,8 @@ class HttpRequests:
         if operation.headers:
             call.headers = declared_headers(operation, exchange.scope.headers)
         call.query_string = exchange.scope.query_string
+        if operation.stores != "nothing":
+            self._kept.give(call, presented)
         route.service.read(call)
 
         facts = exchange.facts = head_facts(exchange, account, credential, path, regional=admitted.regional)
@@ -96,8 +116,12 @@ class HttpRequests:
 
         if facts.uris and account.outbound is not None and account.outbound.inline:
             await self._content.hand_over(exchange, facts, call, route.service, limit)
+        if operation.body == "stream":
+            exchange.longest_s = self._longest_s(int(exchange.content_length or limit))
+            call.upload = request_body.pieces(exchange, limit, self._limits.body_timeout_s)
         answer = await route.service.answer(call)
-        looking = review(account) if account.output is not None and operation.body != "none" else None
+        models_answer = operation.body != "none" or operation.stores == "customer-content"
+        looking = review(account) if account.output is not None and models_answer else None
         if looking is not None:
             await self._review(exchange, route, answer, looking)
         elif isinstance(answer, Stream):
@@ -108,6 +132,8 @@ class HttpRequests:
     async def _review(self, exchange: Exchange, route: Route, answer: Stream | Reply, looking: OutputReview) -> None:
         try:
             if isinstance(answer, Stream):
+                if looking.alters(answer.content_type):
+                    answer.headers = [(name, value) for name, value in answer.headers if name != "content-length"]
                 answer.chunks = looking.stream(answer.chunks, answer.content_type)
                 await self._stream(exchange, route, answer)
             else:
@@ -117,6 +143,10 @@ class HttpRequests:
             exchange.reported = (*exchange.reported, *looking.found)
 
     async def _stream(self, exchange: Exchange, route: Route, stream: Stream) -> None:
+        length = next((int(value) for name, value in stream.headers if name == "content-length"), None)
+        if length is not None:
+            await self._download(exchange, stream, length)
+            return
         try:
             head = self._heads.build(exchange.id, exchange.client_request_id, stream.content_type, stream.headers)
             send = exchange.proto.response_stream(stream.status, head).send_bytes
@@ -144,6 +174,48 @@ class HttpRequests:
             exchange.outcome = "cancelled"
         finally:
             stream.close()
+
+    async def _download(self, exchange: Exchange, stream: Stream, length: int) -> None:
+        """Send a reply of known length no faster than its client takes it. What breaks off is cut: so nobody takes a part for the whole."""
+        exchange.longest_s = self._longest_s(length)
+        idle_s, loop = self._limits.body_timeout_s, asyncio.get_running_loop()
+        paced = self._pace.enter(exchange.peer, self._port)
+        try:
+            # The first piece before the head: what cannot be opened at all is refused, not cut.
+            chunks = aiter(stream.chunks)
+            chunk = await anext(chunks, None)
+            head = self._heads.build(exchange.id, exchange.client_request_id, stream.content_type, stream.headers)
+            send = exchange.proto.response_stream(stream.status, head).send_bytes
+            exchange.status = stream.status
+            while chunk is not None:
+                exchange.client_due = loop.time() + idle_s
+                await paced.room(len(chunk))
+                await send(chunk)
+                exchange.client_due = None
+                chunk = await anext(chunks, None)
+        except Fault as fault:
+            if not exchange.status:
+                raise
+            exchange.outcome = f"failed:{fault.kind.value}"
+        except asyncio.CancelledError:
+            ended = exchange.ending()
+            if ended is None or not exchange.status:
+                raise
+            exchange.outcome = f"failed:{ended.kind.value}"
+        except RuntimeError:  # the server's "protocol closed": the client has gone
+            exchange.outcome = "cancelled"
+        finally:
+            exchange.client_due = None
+            paced.leave()
+            stream.close()
+
+    def _limit(self, operation: Operation) -> int:
+        if operation.body == "stream":
+            return min(operation.max_body_bytes, self._kept.max_file_bytes) + FORM_BYTES
+        return min(operation.max_body_bytes, self._limits.max_body_bytes)
+
+    def _longest_s(self, size: int) -> float:
+        return max(self._limits.request_timeout_s, size / LEAST_BYTES_PER_S)
 
     def _reply(self, exchange: Exchange, reply: Reply) -> None:
         head = self._heads.build(exchange.id, exchange.client_request_id, reply.content_type, reply.headers)

@@ -56,34 +56,15 @@ class IdleConnections:
     def look(self) -> int:
         """Shut down what is idle now; return how many."""
         ended = 0
-        for connection in self._accepted():
+        for connection in accepted(self._port):
             with connection:
                 # First how long it has been still, then whether anyone works for it: in the other order a request could slip between.
-                if self._still_s(connection) < self._limit_s or _peer(connection) in self._busy():
+                if self._still_s(connection) < self._limit_s or peer_of(connection) in self._busy():
                     continue
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
                     ended += 1
         return ended
-
-    def _accepted(self) -> Iterator[socket.socket]:
-        for number in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
-            try:
-                if not stat.S_ISSOCK(os.fstat(number).st_mode):
-                    continue
-                # A duplicate: all that is asked and done below concerns one socket, whatever becomes of the number meanwhile.
-                found = socket.socket(fileno=os.dup(number))
-            except OSError:
-                continue
-            try:
-                ours = found.family in (socket.AF_INET, socket.AF_INET6) and found.getsockname()[1] == self._port
-                found.getpeername()
-            except OSError:
-                ours = False
-            if ours:
-                yield found
-            else:
-                found.close()
 
     def _still_s(self, connection: socket.socket) -> float:
         try:
@@ -94,7 +75,32 @@ class IdleConnections:
         return float(min(sent_ms, received_ms)) / 1000
 
 
-def _peer(connection: socket.socket) -> str:
+def accepted(port: int) -> Iterator[socket.socket]:
+    """Yield this process's connections on one of its ports, each a duplicate that the caller closes; none where there is no Linux to ask."""
+    folder = Path("/proc/self/fd")
+    if not hasattr(socket, "TCP_INFO") or not folder.is_dir():
+        return
+    for number in [int(path.name) for path in folder.iterdir()]:
+        try:
+            if not stat.S_ISSOCK(os.fstat(number).st_mode):
+                continue
+            # A duplicate: all that is asked and done below concerns one socket, whatever becomes of the number meanwhile.
+            found = socket.socket(fileno=os.dup(number))
+        except OSError:
+            continue
+        try:
+            ours = found.family in (socket.AF_INET, socket.AF_INET6) and found.getsockname()[1] == port
+            found.getpeername()
+        except OSError:
+            ours = False
+        if ours:
+            yield found
+        else:
+            found.close()
+
+
+def peer_of(connection: socket.socket) -> str:
+    """Return a connection's other end, as the server names it (`127.0.0.1:50123`, `[::1]:50123`); "" when it is gone."""
     try:
         host, port = connection.getpeername()[:2]
     except OSError:

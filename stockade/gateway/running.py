@@ -1,6 +1,6 @@
 """The requests of one worker that are under way, and what ends them from outside.
 
-A slow sender, a client that has gone, a deadline, and a policy that would no longer admit them.
+A slow client, a client that has gone, a deadline, and a policy that would no longer admit them.
 
 Four times a second all of them are looked at by one timer. A request costs a set entry; only one that lasts longer than a look gets a watch on
 its client's connection.
@@ -19,7 +19,7 @@ from stockade.policy.snapshot import Snapshot
 
 LOOK_S = 0.25
 
-EndedBy: TypeAlias = Literal["", "slow-body", "disconnect", "deadline", "policy"]
+EndedBy: TypeAlias = Literal["", "slow-client", "disconnect", "deadline", "policy"]
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +31,19 @@ class Request(Protocol):
     task: asyncio.Task[Any] | None
     proto: Any
     began: float
-    reads_body: bool
+    client_due: float | None
+    """When its client has to have sent, or taken, what is waited for; None while nothing is."""
     ended_by: EndedBy
     watch: asyncio.Task[None] | None
     longest_s: float | None
     """How long it may take; None: as long as any other. A WebSocket session lasts longer, and notices itself that its client has gone."""
     snapshot: Snapshot | None
     denied: Deny | None
+
+    @property
+    def clocked(self) -> bool:
+        """Whether it is admitted may change with the time alone, without a change of policy."""
+        ...
 
 
 R = TypeVar("R", bound=Request)
@@ -51,12 +57,11 @@ class Running(Generic[R]):
 
     def __init__(
         self,
-        body_timeout_s: float,
         request_timeout_s: float,
         policy: Callable[[], Snapshot],
         again: Callable[[R, Snapshot], Deny | None],
     ) -> None:
-        self._body_timeout_s, self._request_timeout_s = body_timeout_s, request_timeout_s
+        self._request_timeout_s = request_timeout_s
         self._policy, self._again = policy, again
         self._requests: set[R] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -82,14 +87,16 @@ class Running(Generic[R]):
         now = loop.time()
         snapshot = self._in_force()
         for request in tuple(self._requests):
-            if snapshot is not None and request.snapshot is not snapshot:
+            if snapshot is not None and (request.snapshot is not snapshot or request.clocked):
                 self._judge(request, snapshot)
             lasted = now - request.began
-            if request.reads_body and lasted >= self._body_timeout_s:
-                self._end(request, "slow-body")
+            if request.client_due is not None and now >= request.client_due:
+                self._end(request, "slow-client")
             elif lasted >= (self._request_timeout_s if request.longest_s is None else request.longest_s):
                 self._end(request, "deadline")
-            elif request.watch is None and request.longest_s is None and not request.reads_body and lasted >= LOOK_S:
+            elif (
+                request.watch is None and request.longest_s is None and request.client_due is None and lasted >= LOOK_S
+            ):
                 request.watch = loop.create_task(self._disconnected(request))
         self._timer = loop.call_later(LOOK_S, self._look) if self._requests else None
 

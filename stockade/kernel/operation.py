@@ -36,11 +36,13 @@ class Operation:
                     (only for public metadata such as a list of languages).
     body:           whether and as what a body is read: `form` is multipart or urlencoded, `xml` includes SSML, `media` is JSON, a
                     multipart form or a file (image, audio, document), as its content type says; `text` and `binary` are not looked into;
-                    a `stream` is not read before the decision at the body: the service takes it from `Call.upload`, piece by piece.
+                    a `stream` is not read before the decision at the body: the service takes it from `Call.upload`, piece by piece. What
+                    is uploaded so is not looked into for URIs: on accounts that restrict them it is judged when it is used.
     headers:        request headers, in lower case, that the operation reads; no others reach an upstream.
     max_body_bytes: bodies above it are refused with 413 before they are read to the end; of a WebSocket, messages (close code 1009).
     streams:        whether the reply may be a stream of server-sent events.
-    stores:         whether the operation reads or writes customer content that this platform keeps. Without the account's key it is refused.
+    stores:         whether the operation reads or writes customer content that this platform keeps. Without the account's key it is refused;
+                    `on-request`: it keeps content only where the request asks for it, and only that needs the key.
     uris:           the request fields that carry URIs, for loss prevention.
     versioned:      whether a well-formed `api-version` query parameter is required.
     bearer_key:     whether a bearer value that is no JWT is tried as a subscription key (OpenAI's own client on `/openai/v1`).
@@ -55,7 +57,7 @@ class Operation:
     headers: tuple[str, ...] = ()
     max_body_bytes: int = 4 * MiB
     streams: bool = False
-    stores: Literal["nothing", "customer-content"] = "nothing"
+    stores: Literal["nothing", "on-request", "customer-content"] = "nothing"
     uris: tuple[UriField, ...] = ()
     bearer_key: bool = False
     versioned: bool = True

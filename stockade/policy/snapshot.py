@@ -89,6 +89,10 @@ class AccountPolicy:
     """How each control stands; one that is not named is enforced."""
     customer_key: CustomerKey | None = None
     """None: the platform's key alone."""
+    keeps_content: bool = True
+    """Whether anything that callers send or models answer is kept at all."""
+    keeps_completions: bool = True
+    """Whether chat completions are kept on request."""
 
     def mode(self, control: Control) -> Mode:
         """Say what a refusal of this control does on this account."""

@@ -102,6 +102,10 @@ class OutputReview:
             if self.enforced and rest:
                 yield rest
 
+    def alters(self, content_type: str) -> bool:
+        """Say whether a stream of this type may come out otherwise than it went in."""
+        return self.enforced and self._filter(content_type) is not None
+
     def body(self, body: bytes, content_type: str) -> bytes:
         """Return a whole reply as it may be given out. Fault(UPSTREAM_FAILED) where it must not be, unread."""
         try:

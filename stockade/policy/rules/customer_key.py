@@ -23,7 +23,7 @@ def decide(snapshot: Snapshot, facts: Facts) -> Deny | None:
     if account is None or operation is None or account.customer_key is None:
         return None
     key = account.customer_key
-    if operation.stores == "nothing" and not key.guards_stateless:
+    if operation.stores != "customer-content" and not key.guards_stateless:
         return None
     found = unavailable(snapshot, account.id, key, facts.now)
     if found is None:

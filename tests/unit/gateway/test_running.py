@@ -19,12 +19,11 @@ CLOSED = Deny("network", Fault(FaultKind.NETWORK_DENIED, "closed"))
 
 
 def running_with(
-    body_timeout_s: float,
     request_timeout_s: float,
     policy: Callable[[], Snapshot] = lambda: NOW,
     again: Callable[[Any, Snapshot], Deny | None] = lambda *_: None,
 ) -> Running[Any]:
-    return Running(body_timeout_s, request_timeout_s, policy, again)
+    return Running(request_timeout_s, policy, again)
 
 
 @pytest.fixture(autouse=True)
@@ -41,12 +40,13 @@ class Proto:
 
 
 class Request:
-    def __init__(self, *, reads_body: bool = False) -> None:
+    def __init__(self) -> None:
         self.snapshot: Snapshot | None = NOW
         self.denied: Deny | None = None
         self.peer = "127.0.0.1:1"
         self.proto: Any = Proto()
-        self.reads_body = reads_body
+        self.client_due: float | None = None
+        self.clocked = False
         self.ended_by: EndedBy = ""
         self.watch: asyncio.Task[None] | None = None
         self.longest_s: float | None = None
@@ -60,21 +60,22 @@ class Request:
         return self.ended_by
 
 
-async def test_slow_body_is_ended_although_the_request_has_time() -> None:
-    requests, slow = running_with(0.01, 100), Request(reads_body=True)
+async def test_slow_client_is_ended_although_the_request_has_time() -> None:
+    requests, slow = running_with(100), Request()
+    slow.client_due = asyncio.get_running_loop().time() + 0.01
     requests.enter(slow, asyncio.get_running_loop())
-    assert await slow.end() == "slow-body"
+    assert await slow.end() == "slow-client"
 
 
 async def test_deadline_ends_what_takes_too_long() -> None:
-    requests, long = running_with(100, 0.01), Request()
+    requests, long = running_with(0.01), Request()
     requests.enter(long, asyncio.get_running_loop())
     assert await long.end() == "deadline"
     requests.leave(long)
 
 
 async def test_client_that_has_gone_ends_its_request_and_nobody_elses() -> None:
-    requests, left, stays = running_with(100, 100), Request(), Request()
+    requests, left, stays = running_with(100), Request(), Request()
     for request in (left, stays):
         requests.enter(request, asyncio.get_running_loop())
     left.proto.gone.set()
@@ -86,7 +87,7 @@ async def test_client_that_has_gone_ends_its_request_and_nobody_elses() -> None:
 
 
 async def test_peers_are_those_with_a_request_under_way() -> None:
-    requests, request = running_with(100, 100), Request()
+    requests, request = running_with(100), Request()
     requests.enter(request, asyncio.get_running_loop())
     assert requests.peers() == {"127.0.0.1:1"}
     requests.leave(request)
@@ -102,7 +103,7 @@ async def test_policy_that_would_not_admit_a_request_any_more_ends_it_and_nobody
         looked.set()
         return now[0]
 
-    requests = running_with(100, 100, policy, lambda request, _: CLOSED if request is shut_out else None)
+    requests = running_with(100, policy, lambda request, _: CLOSED if request is shut_out else None)
     shut_out, stays = Request(), Request()
     for request in (shut_out, stays):
         requests.enter(request, asyncio.get_running_loop())
@@ -120,6 +121,26 @@ async def test_policy_that_would_not_admit_a_request_any_more_ends_it_and_nobody
     stays.task.cancel()
 
 
+async def test_a_request_whose_admission_depends_on_the_clock_is_decided_on_without_a_change_of_policy() -> None:
+    asked = asyncio.Event()
+
+    def again(request: Any, _: Snapshot) -> Deny | None:
+        asked.set()
+        return CLOSED if request.clocked else None
+
+    requests, clocked, stays = running_with(100, again=again), Request(), Request()
+    clocked.clocked = True
+    for request in (clocked, stays):
+        requests.enter(request, asyncio.get_running_loop())
+    assert await clocked.end() == "policy"
+    assert asked.is_set()
+    assert stays.task is not None
+    assert not stays.task.done()
+    for request in (clocked, stays):
+        requests.leave(request)
+    stays.task.cancel()
+
+
 async def test_request_goes_on_while_policy_cannot_be_read() -> None:
     looks = asyncio.Semaphore(0)
 
@@ -127,7 +148,7 @@ async def test_request_goes_on_while_policy_cannot_be_read() -> None:
         looks.release()
         raise Fault(FaultKind.UNAVAILABLE, "away")
 
-    requests, request = running_with(100, 100, away, lambda *_: CLOSED), Request()
+    requests, request = running_with(100, away, lambda *_: CLOSED), Request()
     requests.enter(request, asyncio.get_running_loop())
     for _ in range(3):
         await asyncio.wait_for(looks.acquire(), 10)
@@ -138,7 +159,7 @@ async def test_request_goes_on_while_policy_cannot_be_read() -> None:
 
 
 async def test_session_has_a_time_of_its_own_and_no_watch_on_its_client() -> None:
-    loop, running = asyncio.get_running_loop(), running_with(30, 0.01)
+    loop, running = asyncio.get_running_loop(), running_with(0.01)
     request, session = Request(), Request()
     session.longest_s = 0.1
     running.enter(request, loop)
