@@ -75,6 +75,8 @@ from stockade.services.session_tokens.service import PURPOSE as SESSION_PURPOSE
 from stockade.settings import Settings
 from stockade.storage.database import Database
 from stockade.storage.generation import GENERATION_FILE, GenerationCell
+from stockade.vault import vaults
+from stockade.vault.compile import compilers
 
 UPKEEP_S = 60.0
 LOOK_AT_CLOCK_S = 0.25
@@ -104,7 +106,7 @@ def foundation(configured: Settings) -> Foundation:
     cell = GenerationCell(configured.run_dir / GENERATION_FILE)
     database = Database(configured.database, clock=clock, published=cell.publish)
     registry = Registry.load()
-    compiler = Compiler({**registry.compilers(), **compilation.compilers(configured)})
+    compiler = Compiler({**registry.compilers(), **compilation.compilers(configured), **compilers(configured)})
     return Foundation(
         settings=configured,
         clock=clock,
@@ -352,10 +354,12 @@ def _keep_up(ring: KeyRing, platform: Platform, database: Database) -> None:
     now = platform.clock.now()
     with database.read() as reader:
         keys_due, purge_due = ring.is_due(reader, now), bool(soft_delete.expired(reader, now))
-    if keys_due or purge_due:
+        vaults_due = bool(vaults.expired(reader, now))
+    if keys_due or purge_due or vaults_due:
         with database.write() as writer:
             ring.ensure(writer, now)
             soft_delete.purge_expired(platform, writer, now)
+            vaults.purge_expired(writer, now)
 
 
 def _client_address(configured: Settings) -> Callable[[str, str], str]:

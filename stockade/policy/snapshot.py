@@ -107,6 +107,8 @@ class SubnetPolicy:
     addresses: AddressSet
     service_endpoint: bool
     """It has the service endpoint `Microsoft.CognitiveServices`."""
+    vault_endpoint: bool = False
+    """It has the service endpoint `Microsoft.KeyVault`."""
 
 
 @dataclass(frozen=True, slots=True)

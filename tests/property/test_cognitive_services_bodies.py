@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stockade.kernel.faults import Fault
 from stockade.management.cognitive_services.kinds import KINDS
-from stockade.management.resources.cognitive_services_accounts.network import normal_network
+from stockade.management.network.access_rules import normal_network
 from tests.factories.arm import ACCOUNTS, Arm
 
 ACCOUNT = f"{ACCOUNTS}/fuzzed"

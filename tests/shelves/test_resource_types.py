@@ -6,7 +6,7 @@ Examples are the smallest resources that can be made, with what has to exist bef
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ MODEL = {"format": "OpenAI", "name": "smollm2-135m-instruct", "version": "1"}
 
 @dataclass(frozen=True)
 class Example:
-    """A resource of one type. owner: put into the body in place of the text OWNER."""
+    """A resource of one type. In its body OWNER stands for a principal of the directory, TENANT for the tenant."""
 
     path: str
     body: Any
@@ -164,6 +164,20 @@ EXAMPLES: dict[str, Example] = {
         {"properties": {"note": "x"}},
         ACCOUNT_FIRST,
     ),
+    "Microsoft.KeyVault/vaults": Example(
+        f"{RG}/providers/Microsoft.KeyVault/vaults/Vault-1",
+        {
+            "location": "local",
+            "properties": {
+                "tenantId": "TENANT",
+                "sku": {"family": "A", "name": "standard"},
+                "accessPolicies": [
+                    {"tenantId": "TENANT", "objectId": "OWNER", "permissions": {"keys": ["get"], "secrets": ["all"]}}
+                ],
+            },
+        },
+        {"tags": {"c": "d"}},
+    ),
 }
 REGISTRY = Registry.load()
 WRITABLE = sorted(kind.type for kind in REGISTRY if "PUT" in kind.methods)
@@ -190,12 +204,12 @@ class Made:
         return found
 
 
-def _filled(value: Any, owner: str) -> Any:
+def _filled(value: Any, named: Mapping[str, str]) -> Any:
     if isinstance(value, dict):
-        return {name: _filled(part, owner) for name, part in value.items()}
+        return {name: _filled(part, named) for name, part in value.items()}
     if isinstance(value, list):
-        return [_filled(part, owner) for part in value]
-    return owner if value == "OWNER" else value
+        return [_filled(part, named) for part in value]
+    return named.get(value, value) if isinstance(value, str) else value
 
 
 @pytest.fixture(params=WRITABLE)
@@ -204,9 +218,10 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Made]:
     assert example is not None, f"give {request.param} an example in {__file__}"
     plane = ControlPlane(tmp_path)
     kind = next(item for item in plane.registry if item.type == request.param)
+    named = {"OWNER": plane.principal("subject").object_id, "TENANT": plane.tenant_id}
     for path, body in example.before:
-        plane.ok("PUT", path, body)
-    body = _filled(example.body, plane.principal("subject").object_id)
+        plane.ok("PUT", path, _filled(body, named))
+    body = _filled(example.body, named)
     reply = plane.send("PUT", example.path, body)
     assert reply.status_code in (kind.created_status, kind.replaced_status), reply.text
     yield Made(plane, kind, example, body, reply.json())

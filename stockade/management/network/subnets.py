@@ -24,6 +24,8 @@ Network: TypeAlias = IPv4Network | IPv6Network
 
 SERVICE = "Microsoft.CognitiveServices"
 """The service endpoint that makes a subnet's addresses count for accounts."""
+VAULT_SERVICE = "Microsoft.KeyVault"
+"""The one that makes them count for key vaults."""
 MAX_SUBNETS = 3000
 MAX_PREFIXES = 100
 MAX_SERVICE_ENDPOINTS = 100

@@ -21,8 +21,8 @@ from stockade.management.resources.cognitive_services_accounts import (
     subdomains,
     view,
 )
-from stockade.management.resources.cognitive_services_accounts.network import compiled_network
 from stockade.management.resources.cognitive_services_accounts.uri_rules import compile_uri_rules
+from stockade.policy.network_acls import compiled_network
 from stockade.policy.snapshot import AccountPolicy, Entry
 from stockade.policy.uris.allowed import compile_allowed
 from stockade.policy.uris.loss_prevention import LossPrevention

@@ -11,6 +11,7 @@ from stockade.management.network.subnets import (
     MAX_SUBNETS,
     READ_ONLY,
     SERVICE,
+    VAULT_SERVICE,
     Subnet,
     SubnetProperties,
     check_siblings,
@@ -70,7 +71,11 @@ class Subnets(ResourceType):
         parts = str(document.body["id"]).split("/")
         within = f"{parts[-3]}/{parts[-1]}"  # virtual network and subnet
         addresses = AddressSet.of((str(network) for network in prefixes(properties)), within=within)
-        yield ("subnet", document.id, SubnetPolicy(document.id, addresses, SERVICE.lower() in services))
+        yield (
+            "subnet",
+            document.id,
+            SubnetPolicy(document.id, addresses, SERVICE.lower() in services, VAULT_SERVICE.lower() in services),
+        )
 
 
 PLUGIN = Subnets()
