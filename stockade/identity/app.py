@@ -22,12 +22,12 @@ from stockade.identity import client_assertion, entra_wire, graph, signing_keys
 from stockade.identity.compact import MAX_TOKEN_BYTES
 from stockade.identity.services import IdentityServices
 from stockade.identity.tenant import Tenant, local_issuer, tenant_of
-from stockade.identity.threads import BoundedThreads
 from stockade.identity.token_service import PLACEHOLDER_TENANTS, Caller, ClientCredentials, TokenService
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
 from stockade.kernel.resource_id import is_guid
 from stockade.kernel.secret import Secret
+from stockade.kernel.threads import BoundedThreads
 
 MAX_FORM_BYTES: Final = 32 * 1024
 MAX_FIELDS: Final = 40

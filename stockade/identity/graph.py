@@ -24,12 +24,12 @@ from stockade.identity.audiences import graph_audiences
 from stockade.identity.directory import Directory
 from stockade.identity.principals import Group, Principal
 from stockade.identity.services import IdentityServices
-from stockade.identity.threads import BoundedThreads
 from stockade.identity.verify import TokenCache, verify
 from stockade.kernel.clock import iso
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
 from stockade.kernel.principal import TokenCredential
+from stockade.kernel.threads import BoundedThreads
 from stockade.policy import rbac
 from stockade.policy.snapshot import Snapshot
 from stockade.storage.database import Reader

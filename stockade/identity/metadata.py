@@ -24,13 +24,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from stockade.identity.services import IdentityServices
-from stockade.identity.threads import BoundedThreads
 from stockade.identity.token_service import Caller, TokenService
 from stockade.identity.tokens import IssuedToken
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
 from stockade.kernel.resource_id import is_guid
 from stockade.kernel.secret import Secret
+from stockade.kernel.threads import BoundedThreads
 from stockade.keys.root import RootKey
 from stockade.policy.snapshot import Snapshot
 

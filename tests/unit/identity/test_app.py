@@ -288,8 +288,8 @@ async def test_too_many_at_once_are_told_to_wait(world: World) -> None:
     import asyncio
     import threading
 
-    from stockade.identity.threads import BoundedThreads
     from stockade.kernel.faults import Fault
+    from stockade.kernel.threads import BoundedThreads
 
     gate, threads = threading.Event(), BoundedThreads(1, 2)
     waiting = [asyncio.create_task(threads.run(gate.wait, 10)) for _ in range(2)]
