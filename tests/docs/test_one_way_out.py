@@ -15,8 +15,8 @@ from tests.outside import ROOT
 PACKAGE = ROOT / "stockade"
 
 LIBRARIES = {
-    "aiohttp", "dns", "ftplib", "http.client", "httpcore", "httpcore2", "httpx", "httpx2", "imaplib", "nntplib", "poplib", "requests", "smtplib",
-    "socket", "telnetlib", "urllib.request", "urllib3", "websockets", "xmlrpc", "_socket", "socketserver", "multiprocessing.connection",
+    "aiohttp", "dns", "ftplib", "http.client", "httpcore", "httpcore2", "httpx", "httpx2", "imaplib", "nntplib", "obstore", "poplib", "requests",
+    "smtplib", "socket", "telnetlib", "urllib.request", "urllib3", "websockets", "xmlrpc", "_socket", "socketserver", "multiprocessing.connection",
 }  # fmt: skip
 """Modules through which a program can reach out."""
 
@@ -29,6 +29,7 @@ CALLS = {
 
 TABLE: dict[str, tuple[set[str], str]] = {
     # The data plane.
+    "content/objects.py": ({"obstore"}, "keeps sealed bodies in the store that the settings name"),
     "egress/dial.py": (
         {"socket", "create_connection", "create_unix_connection", "open_unix_connection", "sock_connect"},
         "the one way out",
