@@ -39,6 +39,19 @@ def _node() -> Path | None:
     return _in_environment(".venv-node", "node")() if clients.is_dir() else None
 
 
+def _softhsm() -> Path | None:
+    """Return SoftHSM's module, where the program that makes its tokens is there too."""
+    places = (
+        "lib/softhsm",
+        "lib/x86_64-linux-gnu/softhsm",
+        "lib/aarch64-linux-gnu/softhsm",
+        "lib64/pkcs11",
+        "local/lib/softhsm",
+    )
+    found = [path for place in places if (path := Path("/usr", place, "libsofthsm2.so")).exists()]
+    return found[0] if found and shutil.which("softhsm2-util") else None
+
+
 PROGRAMS: Mapping[str, Program] = {
     "az": Program(_in_environment(".venv-az", "az"), "python3 tools/setup.py test --with az"),
     "netns": Program(network_namespaces, "run as root on Linux with iproute2 (Debian: apt install iproute2)"),
@@ -46,12 +59,13 @@ PROGRAMS: Mapping[str, Program] = {
     "postgresql": Program(
         postgresql_programs, "install the server programs of PostgreSQL (Debian: apt install postgresql)"
     ),
+    "softhsm": Program(_softhsm, "install SoftHSM2 (Debian: apt install softhsm2)"),
     "sslyze": Program(_in_environment(".venv-sslyze", "sslyze"), "python3 tools/setup.py test"),
 }
 
 
 def program(name: str) -> Path:
-    """Return the program (for `postgresql` the folder of its programs); the test's marker has already made sure that it is there."""
+    """Return the program, for `postgresql` the folder of its programs, for `softhsm` its module; the marker has made sure that it is there."""
     found = PROGRAMS[name].find()
     if found is None:
         raise AssertionError(f"{name} is not here and the test carries no marker {name}; {PROGRAMS[name].how}")

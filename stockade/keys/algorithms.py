@@ -294,20 +294,54 @@ def use_public(key: PublicKey, kty: KeyType, request: KeyRequest) -> KeyAnswer:
         raise invalid("The value is too long for this key and algorithm.", "value") from failure
 
 
-def use_symmetric(key: bytes | bytearray, kty: KeyType, request: KeyRequest) -> KeyAnswer:
-    """Do what is asked with an AES key."""
+def check_symmetric(kty: KeyType, bits: int, request: KeyRequest) -> AesAlgorithm:
+    """Return what is asked of an AES key, its parameters checked.
+
+    Fault(INVALID) for an algorithm of another key, and for an initialization vector, tag or value that has not the length it has to have.
+    """
     check_request(Jwk(kty=kty), request)
     algorithm = AES_ALGORITHMS[request.algorithm]
-    if algorithm.bits != len(key) * 8:
-        raise invalid(f"{request.algorithm} wants a key of {algorithm.bits} bits; this one has {len(key) * 8}.", "alg")
+    if algorithm.bits != bits:
+        raise invalid(f"{request.algorithm} wants a key of {algorithm.bits} bits; this one has {bits}.", "alg")
     if request.aad is not None and algorithm.mode != "GCM":
         raise invalid(f"{request.algorithm} takes no associated data.", "aad")
+    encrypts, length = request.use in {"encrypt", "wrap"}, len(request.value)
+    if algorithm.mode == "GCM":
+        _check_gcm(request, encrypts=encrypts)
+    elif algorithm.mode == "KW":
+        if encrypts and (length < 16 or length % 8):
+            raise invalid("AES key wrap takes 16 bytes or more, a multiple of 8.", "value")
+        if not encrypts and (length < 24 or length % 8):
+            raise undecryptable()
+    else:
+        if len(request.iv or b"") != BLOCK_BYTES:
+            raise invalid(f"The initialization vector of AES-CBC has {BLOCK_BYTES} bytes.", "iv")
+        if encrypts and algorithm.mode == "CBC" and length % BLOCK_BYTES:
+            raise invalid(f"AES-CBC without padding encrypts multiples of {BLOCK_BYTES} bytes.", "value")
+        if not encrypts and (length % BLOCK_BYTES or not length):
+            raise undecryptable()
+    return algorithm
+
+
+def _check_gcm(request: KeyRequest, *, encrypts: bool) -> None:
+    if encrypts and request.iv is not None:
+        # One nonce used twice gives the key's authentication away; only who has the key can see to that.
+        raise invalid("The initialization vector of AES-GCM is not chosen by the caller.", "iv")
+    if not encrypts and len(request.iv or b"") != GCM_IV_BYTES:
+        raise invalid(f"The initialization vector of AES-GCM has {GCM_IV_BYTES} bytes.", "iv")
+    if not encrypts and len(request.tag or b"") != GCM_TAG_BYTES:
+        raise invalid(f"The authentication tag has {GCM_TAG_BYTES} bytes.", "tag")
+
+
+def use_symmetric(key: bytes | bytearray, kty: KeyType, request: KeyRequest) -> KeyAnswer:
+    """Do what is asked with an AES key."""
+    algorithm = check_symmetric(kty, len(key) * 8, request)
     encrypts = request.use in {"encrypt", "wrap"}
     match algorithm.mode:
         case "GCM":
             return _gcm_encrypt(key, request) if encrypts else _gcm_decrypt(key, request)
         case "KW":
-            return KeyAnswer(value=_wrap(key, request.value) if encrypts else _unwrap(key, request.value))
+            return KeyAnswer(value=aes_key_wrap(bytes(key), request.value) if encrypts else _unwrap(key, request.value))
         case mode:
             value = _cbc(key, request, encrypts=encrypts, padded=mode == "CBCPAD")
             return KeyAnswer(value=value, iv=request.iv if encrypts else None)
@@ -355,58 +389,40 @@ def der_signature(signature: bytes, curve: ec.EllipticCurve) -> bytes:
 
 
 def _gcm_encrypt(key: bytes | bytearray, request: KeyRequest) -> KeyAnswer:
-    if request.iv is not None:
-        # One nonce used twice gives the key's authentication away; only who has the key can see to that.
-        raise invalid("The initialization vector of AES-GCM is not chosen by the caller.", "iv")
     iv = os.urandom(GCM_IV_BYTES)
     sealed = AESGCM(key).encrypt(iv, request.value, request.aad)
     return KeyAnswer(value=sealed[:-GCM_TAG_BYTES], iv=iv, tag=sealed[-GCM_TAG_BYTES:])
 
 
 def _gcm_decrypt(key: bytes | bytearray, request: KeyRequest) -> KeyAnswer:
-    iv, tag = request.iv or b"", request.tag or b""
-    if len(iv) != GCM_IV_BYTES:
-        raise invalid(f"The initialization vector of AES-GCM has {GCM_IV_BYTES} bytes.", "iv")
-    if len(tag) != GCM_TAG_BYTES:
-        raise invalid(f"The authentication tag has {GCM_TAG_BYTES} bytes.", "tag")
     try:
-        return KeyAnswer(value=AESGCM(key).decrypt(iv, request.value + tag, request.aad))
+        sealed = request.value + (request.tag or b"")
+        return KeyAnswer(value=AESGCM(key).decrypt(request.iv or b"", sealed, request.aad))
     except InvalidTag:
         raise undecryptable() from None
 
 
 def _cbc(key: bytes | bytearray, request: KeyRequest, *, encrypts: bool, padded: bool) -> bytes:
-    iv, value = request.iv or b"", request.value
-    if len(iv) != BLOCK_BYTES:
-        raise invalid(f"The initialization vector of AES-CBC has {BLOCK_BYTES} bytes.", "iv")
-    if encrypts and not padded and len(value) % BLOCK_BYTES:
-        raise invalid(f"AES-CBC without padding encrypts multiples of {BLOCK_BYTES} bytes.", "value")
-    cipher = Cipher(AES(key), modes.CBC(iv))
+    value, cipher = request.value, Cipher(AES(key), modes.CBC(request.iv or b""))
+    if encrypts:
+        if padded:
+            padder = PKCS7(BLOCK_BYTES * 8).padder()
+            value = padder.update(value) + padder.finalize()
+        encryptor = cipher.encryptor()
+        return encryptor.update(value) + encryptor.finalize()
+    decryptor = cipher.decryptor()
+    value = decryptor.update(value) + decryptor.finalize()
+    if not padded:
+        return value
+    unpadder = PKCS7(BLOCK_BYTES * 8).unpadder()
     try:
-        if encrypts:
-            if padded:
-                padder = PKCS7(BLOCK_BYTES * 8).padder()
-                value = padder.update(value) + padder.finalize()
-            encryptor = cipher.encryptor()
-            return encryptor.update(value) + encryptor.finalize()
-        decryptor = cipher.decryptor()
-        value = decryptor.update(value) + decryptor.finalize()
-        if not padded:
-            return value
-        unpadder = PKCS7(BLOCK_BYTES * 8).unpadder()
         return unpadder.update(value) + unpadder.finalize()
     except ValueError:
         raise undecryptable() from None
 
 
-def _wrap(key: bytes | bytearray, value: bytes) -> bytes:
-    if len(value) < 16 or len(value) % 8:
-        raise invalid("AES key wrap takes 16 bytes or more, a multiple of 8.", "value")
-    return aes_key_wrap(bytes(key), value)
-
-
 def _unwrap(key: bytes | bytearray, value: bytes) -> bytes:
     try:
         return aes_key_unwrap(bytes(key), value)
-    except (InvalidUnwrap, ValueError):
+    except InvalidUnwrap:
         raise undecryptable() from None

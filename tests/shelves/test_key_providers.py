@@ -19,10 +19,11 @@ from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
 from stockade.keys.material import Jwk, KeyRequest, KeySpec
-from stockade.keys.providers.installed import types
+from stockade.keys.providers.installed import install, types
 from stockade.keys.providers.provider import KeyProvider, ProviderKey
 from stockade.keys.providers.software import SoftwareProvider
-from tests.factories import second_opinion
+from tests.factories import second_opinion, softhsm
+from tests.factories.softhsm import softhsm_place
 
 BOUND = "/subscriptions/s/resourcegroups/g/providers/microsoft.keyvault/vaults/v/keys/k/versions/1"
 MESSAGE = b"what is signed"
@@ -518,3 +519,21 @@ class TestSoftware(Conformance):
         provider = SoftwareProvider(Secret(os.urandom(32)))
         yield provider
         provider.close()
+
+
+@pytest.mark.softhsm
+class TestPkcs11(Conformance):
+    """On SoftHSM 2.6, whose OAEP knows SHA-1 alone; the token's keys never leave it."""
+
+    algorithms = Conformance.algorithms - {"RSA-OAEP-256"}
+    exports = False
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def provider(cls) -> Iterator[KeyProvider]:
+        provider = install(softhsm_place(), Secret(os.urandom(32)))
+        yield provider
+        provider.close()
+
+    def credentials(self) -> tuple[str, ...]:
+        return (softhsm.PIN,)

@@ -88,6 +88,22 @@ class NamedKeys(Protocol):
 
 
 @runtime_checkable
+class RemoteVault(NamedKeys, Protocol):
+    """A key vault that is not this platform's, with customers' keys in it (`azure-key-vault`).
+
+    Of a key that does not serve it raises Fault(CUSTOMER_KEY_UNAVAILABLE) with details `problem`, a code of `policy/customer_key.py`:
+    KeyNotFound, KeyDisabled, KeyNotYetValid, KeyExpired, KeyOperationNotPermitted, AccessDenied, VaultNetworkDenied, VaultUnreachable.
+    """
+
+    url: str
+    """Without a trailing slash."""
+
+    def serving(self, name: str, version: str) -> str:
+        """Return the id of the version that data keys are wrapped with: the pinned one, or with "" the newest; having asked the vault now."""
+        ...
+
+
+@runtime_checkable
 class ProviderType(Protocol):
     """What each file of this shelf exports as `PLUGIN`."""
 
