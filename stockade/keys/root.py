@@ -1,4 +1,4 @@
-"""The platform's root key: one file, made once, from which every other platform secret is derived.
+"""Deriving and sealing: what the root key seals the platform keyring with, and the keyring's seed everything else.
 
 Derivation is HKDF-SHA-256 with a purpose string, so that no two uses share a key and none reveals the root. Sealing is AES-256-GCM with a
 fresh 96-bit nonce and the caller's binding as associated data; a sealed value starts with a version byte.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -65,6 +66,11 @@ class RootKey:
             Path(draft).unlink()
         return cls(Secret(value))
 
+    @property
+    def value(self) -> Secret:
+        """The key itself. Only for what keeps root keys: sources, the keyring's first making, recovery."""
+        return self._value
+
     def derive(self, purpose: str, length: int = 32) -> Secret:
         """Return the key for one purpose, the same at every start. purpose: a constant of ours, e.g. `subscription-key-digest/1`."""
         kdf = HKDF(algorithm=SHA256(), length=length, salt=b"stockade", info=purpose.encode())
@@ -85,3 +91,25 @@ class RootKey:
             return Secret(cipher.decrypt(sealed[1:13], sealed[13:], bound_to.encode()))
         except (InvalidTag, ValueError) as failure:
             raise Fault(FaultKind.UNAVAILABLE, "A stored secret could not be opened.") from failure
+
+
+class LentKeys(RootKey):
+    """The same for a process that never sees the root: each purpose's key is lent by the key broker, once."""
+
+    def __init__(self, lend: Callable[[str], Secret]) -> None:
+        self._lend = lend
+        self._lent: dict[str, Secret] = {}
+
+    @property
+    def value(self) -> Secret:
+        raise Fault(FaultKind.UNSUPPORTED, "The root key is the key broker's.")
+
+    def derive(self, purpose: str, length: int = 32) -> Secret:
+        """Return the key for one purpose, as `RootKey` derives it; Fault(UNAVAILABLE) when the broker does not lend it now."""
+        if length > ROOT_KEY_BYTES:
+            raise ValueError(f"lent keys have {ROOT_KEY_BYTES} bytes")
+        found = self._lent.get(purpose)
+        if found is None:
+            found = self._lent[purpose] = self._lend(purpose)
+        # HKDF's output for a smaller length is the beginning of that for a larger one (RFC 5869, section 2.3).
+        return found if length == ROOT_KEY_BYTES else Secret(found.reveal()[:length])

@@ -1,0 +1,206 @@
+"""Using vault keys and secrets for a caller who shows a token: state, operations and rights are read here again, whatever the vault's wire found.
+
+Source: contracts, control-plane sections 6.2 (outside nbf and exp what undoes still works) and 6.5.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Mapping
+from threading import BoundedSemaphore, Lock
+from typing import Final
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from stockade.broker.framing import joined
+from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.principal import TokenCredential
+from stockade.kernel.secret import Secret
+from stockade.keys.material import Jwk, KeyAnswer, KeyRequest, KeySpec, Use
+from stockade.keys.providers.provider import KeyProvider, ProviderKey
+from stockade.keys.root import RootKey
+from stockade.keys.stored import StoredKey, key_of
+from stockade.policy import vault_access
+from stockade.policy.snapshot import Snapshot, VaultPolicy, VaultVersionPolicy
+from stockade.storage.database import Database
+
+SECRETS_PURPOSE: Final = "broker/vault-secrets/1"
+BACKUP_PURPOSE: Final = "broker/key-backups/1"
+MAX_RANDOM: Final = 4096
+KEPT: Final = 8192
+"""Key versions whose documents are remembered for as long as policy does not change."""
+OPERATIONS: Final[dict[Use, tuple[str, str]]] = {
+    "encrypt": ("encrypt", "keys/encrypt"),
+    "decrypt": ("decrypt", "keys/decrypt"),
+    "sign": ("sign", "keys/sign"),
+    "verify": ("verify", "keys/verify"),
+    "wrap": ("wrapKey", "keys/wrapkey"),
+    "unwrap": ("unwrapKey", "keys/unwrapkey"),
+}
+"""Per use the `key_ops` word and the permission."""
+_UNDOING: Final = frozenset({"decrypt", "unwrap", "verify"})
+_BACKUP: Final = "stockade key backup 1"
+_NONCE: Final = 12
+
+
+class _Backup(msgspec.Struct, frozen=True):
+    type: str
+    exported: bytes
+
+
+class VaultKeys:
+    """Keys and secrets of vaults. at_once: calls that one provider other than the software may have under way; further ones are refused."""
+
+    def __init__(
+        self, database: Database, providers: Mapping[str, KeyProvider], keys: RootKey, at_once: int = 8
+    ) -> None:
+        self._database, self._providers = database, providers
+        self._secrets = AESGCM(keys.derive(SECRETS_PURPOSE).reveal())
+        self._backups = AESGCM(keys.derive(BACKUP_PURPOSE).reveal())
+        self._turns = {name: BoundedSemaphore(at_once) for name, one in providers.items() if one.type != "software"}
+        self._known: OrderedDict[str, tuple[int, StoredKey]] = OrderedDict()
+        self._lock = Lock()
+
+    def provider(self, name: str) -> KeyProvider:
+        """Return a provider by name; Fault(UNSUPPORTED) when the settings have none."""
+        found = self._providers.get(name)
+        if found is None:
+            raise Fault(FaultKind.UNSUPPORTED, f"There is no key provider {name!r} in the settings.")
+        return found
+
+    def use(
+        self, snapshot: Snapshot, version_id: str, request: KeyRequest, caller: TokenCredential, now: float
+    ) -> KeyAnswer:
+        """Use a key version for a caller who has been proven."""
+        version = _version(snapshot, version_id, "keys")
+        operation, permission = OPERATIONS[request.use]
+        _check_caller(snapshot, version, caller, permission)
+        if not version.enabled:
+            raise Fault(
+                FaultKind.PERMISSION_DENIED,
+                f"Operation {operation} is not allowed on a disabled key.",
+                code="KeyDisabled",
+            )
+        if operation not in version.operations:
+            raise Fault(
+                FaultKind.PERMISSION_DENIED,
+                f"Operation {operation} is not permitted on this key.",
+                code="KeyOperationForbidden",
+            )
+        begun = version.not_before is None or version.not_before <= now
+        ended = version.expires is not None and version.expires <= now
+        if (ended or not begun) and request.use not in _UNDOING:
+            told = "an expired key" if ended else "a key that is not yet valid"
+            code = "KeyExpired" if ended else "KeyNotYetValid"
+            raise Fault(FaultKind.PERMISSION_DENIED, f"Operation {operation} is not allowed on {told}.", code=code)
+        return self.use_stored(snapshot, version_id, request)
+
+    def use_stored(self, snapshot: Snapshot, version_id: str, request: KeyRequest) -> KeyAnswer:
+        """Use a key version, the right to which has been checked."""
+        stored = self.stored(snapshot, version_id)
+        provider = self.provider(stored.provider)
+        turn = self._turns.get(stored.provider)
+        if turn is None:
+            return provider.use(stored.handle, stored.public, request, version_id)
+        if not turn.acquire(blocking=False):
+            raise Fault(FaultKind.UNAVAILABLE, f"The key provider {stored.provider} is busy.", retry_after_s=1)
+        try:
+            return provider.use(stored.handle, stored.public, request, version_id)
+        finally:
+            turn.release()
+
+    def stored(self, snapshot: Snapshot, version_id: str) -> StoredKey:
+        """Return what the key version's document says of the key; Fault(NOT_FOUND) when there is none."""
+        with self._lock:
+            known = self._known.get(version_id)
+            if known is not None and known[0] == snapshot.generation:
+                self._known.move_to_end(version_id)
+                return known[1]
+        with self._database.read() as reader:
+            document = reader.get(version_id)
+        stored = key_of(document.private) if document is not None else None
+        if stored is None:
+            raise Fault(FaultKind.NOT_FOUND, "There is no such key version.")
+        with self._lock:
+            self._known[version_id] = (snapshot.generation, stored)
+            while len(self._known) > KEPT:
+                self._known.popitem(last=False)
+        return stored
+
+    def make(self, provider: str, spec: KeySpec, version_id: str) -> ProviderKey:
+        return self.provider(provider).create(spec, version_id)
+
+    def take(self, provider: str, spec: KeySpec, private: Mapping[str, Secret], version_id: str) -> ProviderKey:
+        members = {name: value.reveal() for name, value in private.items()}
+        return self.provider(provider).take(spec, members, version_id)
+
+    def destroy(self, provider: str, handle: bytes, version_id: str) -> None:
+        self.provider(provider).destroy(handle, version_id)
+        with self._lock:
+            self._known.pop(version_id, None)
+
+    def back_up(self, provider: str, handle: bytes, version_id: str) -> bytes:
+        held = self.provider(provider)
+        content = msgspec.msgpack.encode(_Backup(held.type, held.export(handle, version_id)))
+        nonce = os.urandom(_NONCE)
+        return b"\x01" + nonce + self._backups.encrypt(nonce, content, joined(_BACKUP))
+
+    def restore(self, provider: str, backup: bytes, version_id: str) -> ProviderKey:
+        """Make the key of a backup again; Fault(INVALID) for what is no backup of this platform's, or of another type of provider."""
+        held = self.provider(provider)
+        try:
+            if backup[:1] != b"\x01":
+                raise InvalidTag
+            content = self._backups.decrypt(backup[1 : 1 + _NONCE], backup[1 + _NONCE :], joined(_BACKUP))
+            found = msgspec.msgpack.decode(content, type=_Backup)
+        except (InvalidTag, ValueError, msgspec.MsgspecError) as failure:
+            raise Fault(FaultKind.INVALID, "The backup is damaged, or of another platform.") from failure
+        if found.type != held.type:
+            raise Fault(FaultKind.INVALID, f"The backup is of a key that {found.type} held, and {provider} is {held.type}.")
+        return held.restore(found.exported, version_id)
+
+    def seal_secret(self, value: Secret, version_id: str) -> bytes:
+        nonce = os.urandom(_NONCE)
+        return b"\x01" + nonce + self._secrets.encrypt(nonce, value.reveal(), joined("secret", version_id))
+
+    def open_secret(self, snapshot: Snapshot, sealed: bytes, version_id: str, caller: TokenCredential) -> Secret:
+        """Open a secret's version for a caller who has been proven."""
+        version = _version(snapshot, version_id, "secrets")
+        _check_caller(snapshot, version, caller, "secrets/get")
+        if not version.enabled:
+            raise Fault(
+                FaultKind.PERMISSION_DENIED,
+                "Operation get is not allowed on a disabled secret.",
+                code="SecretDisabled",
+            )
+        try:
+            if sealed[:1] != b"\x01":
+                raise InvalidTag
+            associated = joined("secret", version_id)
+            return Secret(self._secrets.decrypt(sealed[1 : 1 + _NONCE], sealed[1 + _NONCE :], associated))
+        except (InvalidTag, ValueError) as failure:
+            raise Fault(FaultKind.UNAVAILABLE, "The secret could not be opened.") from failure
+
+    def random(self, provider: str, count: int) -> bytes:
+        if not 0 < count <= MAX_RANDOM:
+            raise Fault(FaultKind.INVALID, f"Between 1 and {MAX_RANDOM} random bytes can be asked for.")
+        return self.provider(provider).random(count)
+
+
+def _version(snapshot: Snapshot, version_id: str, kind: str) -> VaultVersionPolicy:
+    version: VaultVersionPolicy | None = snapshot.only("vault-version", version_id)
+    if version is None or version.kind != kind:
+        raise Fault(FaultKind.NOT_FOUND, "There is no such version in the vault.")
+    return version
+
+
+def _check_caller(snapshot: Snapshot, version: VaultVersionPolicy, caller: TokenCredential, permission: str) -> None:
+    vault: VaultPolicy | None = snapshot.only("vault", version.vault_id)
+    if vault is None:
+        raise Fault(FaultKind.NOT_FOUND, "There is no such vault.")
+    if not vault_access.permits(snapshot, vault, caller.object_id, caller.groups, permission, version.item_id):
+        message = f"The principal `{caller.object_id}` lacks the permission '{permission}' on the vault's item."
+        raise Fault(FaultKind.PERMISSION_DENIED, message)

@@ -1,0 +1,433 @@
+"""The key broker, asked over its socket: `BrokerClient` for threads, `AsyncBrokerClient` for an event loop, and what asks one in a thread.
+
+Every call has a deadline. A broker that is not there, or ends in the middle, is Fault(UNAVAILABLE) with a second to wait; the next call connects
+anew, so that everybody recovers by themselves once it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from stockade.kernel.evidence import Evidence
+from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.secret import Secret
+from stockade.keys import broker_wire as wire
+from stockade.keys.broker import (
+    Access,
+    Binding,
+    Broker,
+    BrokerStatus,
+    JobScope,
+    ObjectKeys,
+    ObjectRef,
+    WrappedDataKey,
+)
+from stockade.keys.material import Jwk, KeyAnswer, KeyRequest, KeySpec
+from stockade.keys.providers.provider import ProviderKey
+
+TIMEOUT_S: Final = 15.0
+"""For one call; longer than any provider's own limit by default."""
+IDLE: Final = 16
+"""Connections kept open by one client."""
+AT_ONCE: Final = 16
+"""Calls under way at once from one event loop; further ones wait."""
+SOCKET_VARIABLE: Final = "STOCKADE_BROKER"
+"""Names the socket in the environment of every process below the supervisor."""
+
+
+class AsyncBroker(Protocol):
+    """`Broker`, for an event loop."""
+
+    async def object_keys(
+        self,
+        account_id: str,
+        objects: Sequence[ObjectRef],
+        access: Access,
+        data_action: str,
+        evidence: Evidence,
+        asked_by: str,
+    ) -> ObjectKeys: ...
+    async def job_grant(
+        self, account_id: str, job: str, scope: JobScope, data_action: str, evidence: Evidence
+    ) -> Secret: ...
+    async def new_data_key(self, account_id: str, binding: Binding | None) -> WrappedDataKey: ...
+    async def rewrap(
+        self, account_id: str, held: WrappedDataKey, before: Binding | None, after: Binding | None
+    ) -> WrappedDataKey: ...
+    async def make_key(self, provider: str, spec: KeySpec, version_id: str) -> ProviderKey: ...
+    async def take_key(
+        self, provider: str, spec: KeySpec, private: dict[str, Secret], version_id: str
+    ) -> ProviderKey: ...
+    async def use_key(self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str) -> KeyAnswer: ...
+    async def destroy_key(self, provider: str, handle: bytes, version_id: str) -> None: ...
+    async def back_up_key(self, provider: str, handle: bytes, public: Jwk, version_id: str) -> bytes: ...
+    async def restore_key(self, provider: str, backup: bytes, version_id: str) -> ProviderKey: ...
+    async def seal_secret(self, value: Secret, version_id: str) -> bytes: ...
+    async def open_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> Secret: ...
+    async def random(self, provider: str, count: int) -> bytes: ...
+    async def purpose_key(self, purpose: str) -> Secret: ...
+    async def sign(self, statement: bytes) -> bytes: ...
+    async def receipt_key(self) -> bytes: ...
+    async def status(self) -> BrokerStatus: ...
+    async def seal(self) -> None: ...
+    async def unseal(self, share: Secret) -> BrokerStatus: ...
+
+
+class BrokerClient:
+    """Asks from threads, each call on a connection of its own while it lasts."""
+
+    def __init__(self, path: Path, timeout_s: float = TIMEOUT_S) -> None:
+        self._path, self._timeout_s = path, timeout_s
+        self._idle: deque[socket.socket] = deque()
+        self._lock = threading.Lock()
+
+    def object_keys(
+        self,
+        account_id: str,
+        objects: Sequence[ObjectRef],
+        access: Access,
+        data_action: str,
+        evidence: Evidence,
+        asked_by: str,
+    ) -> ObjectKeys:
+        call = wire.ObjectKeysCall(account_id, tuple(objects), access, data_action, wire.shown(evidence), asked_by)
+        return self._ask(call, ObjectKeys)  # type: ignore[no-any-return]
+
+    def job_grant(
+        self, account_id: str, job: str, scope: JobScope, data_action: str, evidence: Evidence
+    ) -> Secret:
+        return self._ask(wire.JobGrantCall(account_id, job, scope, data_action, wire.shown(evidence)), Secret)  # type: ignore[no-any-return]
+
+    def new_data_key(self, account_id: str, binding: Binding | None) -> WrappedDataKey:
+        return self._ask(wire.NewDataKeyCall(account_id, binding), WrappedDataKey)  # type: ignore[no-any-return]
+
+    def rewrap(
+        self, account_id: str, held: WrappedDataKey, before: Binding | None, after: Binding | None
+    ) -> WrappedDataKey:
+        return self._ask(wire.RewrapCall(account_id, held, before, after), WrappedDataKey)  # type: ignore[no-any-return]
+
+    def make_key(self, provider: str, spec: KeySpec, version_id: str) -> ProviderKey:
+        return self._ask(wire.MakeKeyCall(provider, spec, version_id), ProviderKey)  # type: ignore[no-any-return]
+
+    def take_key(self, provider: str, spec: KeySpec, private: dict[str, Secret], version_id: str) -> ProviderKey:
+        return self._ask(wire.TakeKeyCall(provider, spec, private, version_id), ProviderKey)  # type: ignore[no-any-return]
+
+    def use_key(self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str) -> KeyAnswer:
+        return self._ask(wire.UseKeyCall(version_id, request, wire.shown(evidence), asked_by), KeyAnswer)  # type: ignore[no-any-return]
+
+    def destroy_key(self, provider: str, handle: bytes, version_id: str) -> None:
+        self._ask(wire.DestroyKeyCall(provider, handle, version_id), None)
+
+    def back_up_key(self, provider: str, handle: bytes, public: Jwk, version_id: str) -> bytes:
+        return self._ask(wire.BackUpKeyCall(provider, handle, public, version_id), bytes)  # type: ignore[no-any-return]
+
+    def restore_key(self, provider: str, backup: bytes, version_id: str) -> ProviderKey:
+        return self._ask(wire.RestoreKeyCall(provider, backup, version_id), ProviderKey)  # type: ignore[no-any-return]
+
+    def seal_secret(self, value: Secret, version_id: str) -> bytes:
+        return self._ask(wire.SealSecretCall(value, version_id), bytes)  # type: ignore[no-any-return]
+
+    def open_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> Secret:
+        return self._ask(wire.OpenSecretCall(sealed, version_id, wire.shown(evidence), asked_by), Secret)  # type: ignore[no-any-return]
+
+    def random(self, provider: str, count: int) -> bytes:
+        return self._ask(wire.RandomCall(provider, count), bytes)  # type: ignore[no-any-return]
+
+    def purpose_key(self, purpose: str) -> Secret:
+        return self._ask(wire.PurposeKeyCall(purpose), Secret)  # type: ignore[no-any-return]
+
+    def sign(self, statement: bytes) -> bytes:
+        return self._ask(wire.SignCall(statement), bytes)  # type: ignore[no-any-return]
+
+    def receipt_key(self) -> bytes:
+        return self._ask(wire.ReceiptKeyCall(), bytes)  # type: ignore[no-any-return]
+
+    def status(self) -> BrokerStatus:
+        return self._ask(wire.StatusCall(), BrokerStatus)  # type: ignore[no-any-return]
+
+    def seal(self) -> None:
+        self._ask(wire.SealCall(), None)
+
+    def unseal(self, share: Secret) -> BrokerStatus:
+        return self._ask(wire.UnsealCall(share), BrokerStatus)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        with self._lock:
+            while self._idle:
+                self._idle.pop().close()
+
+    def _ask(self, call: wire.Call, wanted: Any) -> Any:
+        message, deadline = wire.frame(call), time.monotonic() + self._timeout_s
+        try:
+            connection = self._connection()
+            try:
+                connection.settimeout(self._timeout_s)
+                connection.sendall(message)
+                length = wire.length_of(_exactly(connection, wire.HEADER, deadline))
+                answer = _exactly(connection, length, deadline)
+            except BaseException:
+                connection.close()
+                raise
+        except (OSError, EOFError, ValueError) as failure:
+            raise _unreachable() from failure
+        with self._lock:
+            if len(self._idle) < IDLE:
+                self._idle.append(connection)
+            else:
+                connection.close()
+        return _result(answer, wanted)
+
+    def _connection(self) -> socket.socket:
+        """Return a connection that nobody uses, or a new one. What can be read from an idle one is its end."""
+        while True:
+            with self._lock:
+                connection = self._idle.pop() if self._idle else None
+            if connection is None:
+                break
+            poll = select.poll()
+            poll.register(connection, select.POLLIN)
+            if not poll.poll(0):
+                return connection
+            connection.close()
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(self._timeout_s)
+            connection.connect(str(self._path))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+class AsyncBrokerClient:
+    """Asks from one event loop, over a few connections."""
+
+    def __init__(self, path: Path, timeout_s: float = TIMEOUT_S) -> None:
+        self._path, self._timeout_s = path, timeout_s
+        self._idle: deque[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = deque()
+        self._turn = asyncio.Semaphore(AT_ONCE)
+
+    async def object_keys(
+        self,
+        account_id: str,
+        objects: Sequence[ObjectRef],
+        access: Access,
+        data_action: str,
+        evidence: Evidence,
+        asked_by: str,
+    ) -> ObjectKeys:
+        call = wire.ObjectKeysCall(account_id, tuple(objects), access, data_action, wire.shown(evidence), asked_by)
+        return await self._ask(call, ObjectKeys)  # type: ignore[no-any-return]
+
+    async def job_grant(
+        self, account_id: str, job: str, scope: JobScope, data_action: str, evidence: Evidence
+    ) -> Secret:
+        call = wire.JobGrantCall(account_id, job, scope, data_action, wire.shown(evidence))
+        return await self._ask(call, Secret)  # type: ignore[no-any-return]
+
+    async def new_data_key(self, account_id: str, binding: Binding | None) -> WrappedDataKey:
+        return await self._ask(wire.NewDataKeyCall(account_id, binding), WrappedDataKey)  # type: ignore[no-any-return]
+
+    async def rewrap(
+        self, account_id: str, held: WrappedDataKey, before: Binding | None, after: Binding | None
+    ) -> WrappedDataKey:
+        return await self._ask(wire.RewrapCall(account_id, held, before, after), WrappedDataKey)  # type: ignore[no-any-return]
+
+    async def make_key(self, provider: str, spec: KeySpec, version_id: str) -> ProviderKey:
+        return await self._ask(wire.MakeKeyCall(provider, spec, version_id), ProviderKey)  # type: ignore[no-any-return]
+
+    async def take_key(
+        self, provider: str, spec: KeySpec, private: dict[str, Secret], version_id: str
+    ) -> ProviderKey:
+        return await self._ask(wire.TakeKeyCall(provider, spec, private, version_id), ProviderKey)  # type: ignore[no-any-return]
+
+    async def use_key(self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str) -> KeyAnswer:
+        call = wire.UseKeyCall(version_id, request, wire.shown(evidence), asked_by)
+        return await self._ask(call, KeyAnswer)  # type: ignore[no-any-return]
+
+    async def destroy_key(self, provider: str, handle: bytes, version_id: str) -> None:
+        await self._ask(wire.DestroyKeyCall(provider, handle, version_id), None)
+
+    async def back_up_key(self, provider: str, handle: bytes, public: Jwk, version_id: str) -> bytes:
+        return await self._ask(wire.BackUpKeyCall(provider, handle, public, version_id), bytes)  # type: ignore[no-any-return]
+
+    async def restore_key(self, provider: str, backup: bytes, version_id: str) -> ProviderKey:
+        return await self._ask(wire.RestoreKeyCall(provider, backup, version_id), ProviderKey)  # type: ignore[no-any-return]
+
+    async def seal_secret(self, value: Secret, version_id: str) -> bytes:
+        return await self._ask(wire.SealSecretCall(value, version_id), bytes)  # type: ignore[no-any-return]
+
+    async def open_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> Secret:
+        call = wire.OpenSecretCall(sealed, version_id, wire.shown(evidence), asked_by)
+        return await self._ask(call, Secret)  # type: ignore[no-any-return]
+
+    async def random(self, provider: str, count: int) -> bytes:
+        return await self._ask(wire.RandomCall(provider, count), bytes)  # type: ignore[no-any-return]
+
+    async def purpose_key(self, purpose: str) -> Secret:
+        return await self._ask(wire.PurposeKeyCall(purpose), Secret)  # type: ignore[no-any-return]
+
+    async def sign(self, statement: bytes) -> bytes:
+        return await self._ask(wire.SignCall(statement), bytes)  # type: ignore[no-any-return]
+
+    async def receipt_key(self) -> bytes:
+        return await self._ask(wire.ReceiptKeyCall(), bytes)  # type: ignore[no-any-return]
+
+    async def status(self) -> BrokerStatus:
+        return await self._ask(wire.StatusCall(), BrokerStatus)  # type: ignore[no-any-return]
+
+    async def seal(self) -> None:
+        await self._ask(wire.SealCall(), None)
+
+    async def unseal(self, share: Secret) -> BrokerStatus:
+        return await self._ask(wire.UnsealCall(share), BrokerStatus)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        while self._idle:
+            self._idle.pop()[1].close()
+
+    async def _ask(self, call: wire.Call, wanted: Any) -> Any:
+        message = wire.frame(call)
+        try:
+            async with asyncio.timeout(self._timeout_s), self._turn:
+                reader, writer = await self._connection()
+                try:
+                    writer.write(message)
+                    await writer.drain()
+                    length = wire.length_of(await reader.readexactly(wire.HEADER))
+                    answer = await reader.readexactly(length)
+                except BaseException:
+                    writer.close()
+                    raise
+        except (OSError, EOFError, ValueError, TimeoutError) as failure:
+            raise _unreachable() from failure
+        if len(self._idle) < IDLE:
+            self._idle.append((reader, writer))
+        else:
+            writer.close()
+        return _result(answer, wanted)
+
+    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof() and not writer.is_closing():
+                return reader, writer
+            with contextlib.suppress(OSError):
+                writer.close()
+        return await asyncio.open_unix_connection(str(self._path))
+
+
+class BrokerInThreads:
+    """A synchronous broker for an event loop: each call in a thread."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def object_keys(
+        self,
+        account_id: str,
+        objects: Sequence[ObjectRef],
+        access: Access,
+        data_action: str,
+        evidence: Evidence,
+        asked_by: str,
+    ) -> ObjectKeys:
+        return await asyncio.to_thread(
+            self._broker.object_keys, account_id, objects, access, data_action, evidence, asked_by
+        )
+
+    async def job_grant(
+        self, account_id: str, job: str, scope: JobScope, data_action: str, evidence: Evidence
+    ) -> Secret:
+        return await asyncio.to_thread(self._broker.job_grant, account_id, job, scope, data_action, evidence)
+
+    async def new_data_key(self, account_id: str, binding: Binding | None) -> WrappedDataKey:
+        return await asyncio.to_thread(self._broker.new_data_key, account_id, binding)
+
+    async def rewrap(
+        self, account_id: str, held: WrappedDataKey, before: Binding | None, after: Binding | None
+    ) -> WrappedDataKey:
+        return await asyncio.to_thread(self._broker.rewrap, account_id, held, before, after)
+
+    async def make_key(self, provider: str, spec: KeySpec, version_id: str) -> ProviderKey:
+        return await asyncio.to_thread(self._broker.make_key, provider, spec, version_id)
+
+    async def take_key(
+        self, provider: str, spec: KeySpec, private: dict[str, Secret], version_id: str
+    ) -> ProviderKey:
+        return await asyncio.to_thread(self._broker.take_key, provider, spec, private, version_id)
+
+    async def use_key(self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str) -> KeyAnswer:
+        return await asyncio.to_thread(self._broker.use_key, version_id, request, evidence, asked_by)
+
+    async def destroy_key(self, provider: str, handle: bytes, version_id: str) -> None:
+        await asyncio.to_thread(self._broker.destroy_key, provider, handle, version_id)
+
+    async def back_up_key(self, provider: str, handle: bytes, public: Jwk, version_id: str) -> bytes:
+        return await asyncio.to_thread(self._broker.back_up_key, provider, handle, public, version_id)
+
+    async def restore_key(self, provider: str, backup: bytes, version_id: str) -> ProviderKey:
+        return await asyncio.to_thread(self._broker.restore_key, provider, backup, version_id)
+
+    async def seal_secret(self, value: Secret, version_id: str) -> bytes:
+        return await asyncio.to_thread(self._broker.seal_secret, value, version_id)
+
+    async def open_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> Secret:
+        return await asyncio.to_thread(self._broker.open_secret, sealed, version_id, evidence, asked_by)
+
+    async def random(self, provider: str, count: int) -> bytes:
+        return await asyncio.to_thread(self._broker.random, provider, count)
+
+    async def purpose_key(self, purpose: str) -> Secret:
+        return await asyncio.to_thread(self._broker.purpose_key, purpose)
+
+    async def sign(self, statement: bytes) -> bytes:
+        return await asyncio.to_thread(self._broker.sign, statement)
+
+    async def receipt_key(self) -> bytes:
+        return await asyncio.to_thread(self._broker.receipt_key)
+
+    async def status(self) -> BrokerStatus:
+        return await asyncio.to_thread(self._broker.status)
+
+    async def seal(self) -> None:
+        await asyncio.to_thread(self._broker.seal)
+
+    async def unseal(self, share: Secret) -> BrokerStatus:
+        return await asyncio.to_thread(self._broker.unseal, share)
+
+
+def _exactly(connection: socket.socket, count: int, deadline: float) -> bytes:
+    data = bytearray()
+    while len(data) < count:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        connection.settimeout(left_s)
+        piece = connection.recv(count - len(data))
+        if not piece:
+            raise EOFError
+        data += piece
+    return bytes(data)
+
+
+def _result(answer: bytes, wanted: Any) -> Any:
+    try:
+        return wire.read_answer(answer, wanted)
+    except ValueError as failure:
+        raise _unreachable() from failure
+
+
+def _unreachable() -> Fault:
+    return Fault(FaultKind.UNAVAILABLE, "The key broker cannot be reached.", retry_after_s=1)

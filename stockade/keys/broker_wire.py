@@ -1,0 +1,276 @@
+"""What goes over the key broker's socket: frames of msgpack, a length of four bytes before each. One call, one answer, many per connection.
+
+Each method of `Broker` is a struct here, tagged with the method's name; its fields are the parameters. Secrets travel as bytes: whoever can
+read that socket is this user, and the kernel is all that lies between.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from stockade.kernel.evidence import CallerKey, CallerToken, Evidence, JobGrant
+from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.secret import Secret
+from stockade.keys.broker import Access, Binding, JobScope, ObjectRef, WrappedDataKey
+from stockade.keys.material import Jwk, KeyRequest, KeySpec
+
+MAX_FRAME: Final = 1024 * 1024
+HEADER: Final = 4
+MAX_OBJECTS: Final = 1000
+"""Of one `object_keys`."""
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """Evidence on the wire."""
+
+    kind: Literal["key", "token", "job"]
+    value: Secret
+
+    @property
+    def evidence(self) -> Evidence:
+        match self.kind:
+            case "key":
+                return CallerKey(self.value)
+            case "token":
+                return CallerToken(self.value)
+            case "job":
+                return JobGrant(self.value)
+
+
+def shown(evidence: Evidence) -> Shown:
+    """Return evidence as it goes over the wire."""
+    match evidence:
+        case CallerKey(key=value):
+            return Shown("key", value)
+        case CallerToken(token=value):
+            return Shown("token", value)
+        case JobGrant(grant=value):
+            return Shown("job", value)
+
+
+class _Call(msgspec.Struct, frozen=True, tag_field="call"):
+    pass
+
+
+class ObjectKeysCall(_Call, tag="object_keys"):
+    account_id: str
+    objects: tuple[ObjectRef, ...]
+    access: Access
+    data_action: str
+    evidence: Shown
+    asked_by: str
+
+
+class JobGrantCall(_Call, tag="job_grant"):
+    account_id: str
+    job: str
+    scope: JobScope
+    data_action: str
+    evidence: Shown
+
+
+class NewDataKeyCall(_Call, tag="new_data_key"):
+    account_id: str
+    binding: Binding | None
+
+
+class RewrapCall(_Call, tag="rewrap"):
+    account_id: str
+    held: WrappedDataKey
+    before: Binding | None
+    after: Binding | None
+
+
+class MakeKeyCall(_Call, tag="make_key"):
+    provider: str
+    spec: KeySpec
+    version_id: str
+
+
+class TakeKeyCall(_Call, tag="take_key"):
+    provider: str
+    spec: KeySpec
+    private: dict[str, Secret]
+    version_id: str
+
+
+class UseKeyCall(_Call, tag="use_key"):
+    version_id: str
+    request: KeyRequest
+    evidence: Shown
+    asked_by: str
+
+
+class DestroyKeyCall(_Call, tag="destroy_key"):
+    provider: str
+    handle: bytes
+    version_id: str
+
+
+class BackUpKeyCall(_Call, tag="back_up_key"):
+    provider: str
+    handle: bytes
+    public: Jwk
+    version_id: str
+
+
+class RestoreKeyCall(_Call, tag="restore_key"):
+    provider: str
+    backup: bytes
+    version_id: str
+
+
+class SealSecretCall(_Call, tag="seal_secret"):
+    value: Secret
+    version_id: str
+
+
+class OpenSecretCall(_Call, tag="open_secret"):
+    sealed: bytes
+    version_id: str
+    evidence: Shown
+    asked_by: str
+
+
+class RandomCall(_Call, tag="random"):
+    provider: str
+    count: int
+
+
+class PurposeKeyCall(_Call, tag="purpose_key"):
+    purpose: str
+
+
+class SignCall(_Call, tag="sign"):
+    statement: bytes
+
+
+class ReceiptKeyCall(_Call, tag="receipt_key"):
+    pass
+
+
+class StatusCall(_Call, tag="status"):
+    pass
+
+
+class SealCall(_Call, tag="seal"):
+    pass
+
+
+class UnsealCall(_Call, tag="unseal"):
+    share: Secret
+
+
+Call: TypeAlias = (
+    ObjectKeysCall
+    | JobGrantCall
+    | NewDataKeyCall
+    | RewrapCall
+    | MakeKeyCall
+    | TakeKeyCall
+    | UseKeyCall
+    | DestroyKeyCall
+    | BackUpKeyCall
+    | RestoreKeyCall
+    | SealSecretCall
+    | OpenSecretCall
+    | RandomCall
+    | PurposeKeyCall
+    | SignCall
+    | ReceiptKeyCall
+    | StatusCall
+    | SealCall
+    | UnsealCall
+)
+
+
+class Refused(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A Fault on the wire."""
+
+    kind: FaultKind
+    message: str
+    code: str | None = None
+    target: str | None = None
+    retry_after_s: float | None = None
+    details: dict[str, Any] = {}
+
+
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a call gave, or why it gave nothing."""
+
+    value: msgspec.Raw = msgspec.Raw(b"\xc0")
+    refused: Refused | None = None
+
+
+def _to_wire(value: object) -> object:
+    if isinstance(value, Secret):
+        return value.reveal()
+    raise NotImplementedError(type(value).__name__)
+
+
+def _from_wire(wanted: type, value: object) -> object:
+    if wanted is Secret and isinstance(value, bytes):
+        return Secret(value)
+    raise NotImplementedError(wanted.__name__)
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_to_wire)
+_calls = msgspec.msgpack.Decoder(Call, dec_hook=_from_wire)  # type: ignore[var-annotated]
+_answers = msgspec.msgpack.Decoder(Answer)
+
+
+def frame(message: object) -> bytes:
+    """Return a message with its length; Fault(TOO_LARGE) above the limit."""
+    data = _encoder.encode(message)
+    if len(data) > MAX_FRAME:
+        raise Fault(FaultKind.TOO_LARGE, "Too much for one request to the key broker.")
+    return len(data).to_bytes(HEADER, "big") + data
+
+
+def length_of(header: bytes) -> int:
+    """Return how long the message is; ValueError above the limit."""
+    length = int.from_bytes(header, "big")
+    if length > MAX_FRAME:
+        raise ValueError("frame too long")
+    return length
+
+
+def read_call(data: bytes) -> Call:
+    """Read a call; ValueError for anything else."""
+    try:
+        call: Call = _calls.decode(data)
+    except (msgspec.MsgspecError, NotImplementedError, RecursionError) as failure:
+        raise ValueError("no call of the key broker's") from failure
+    return call
+
+
+def answered(value: object) -> bytes:
+    """Return the frame that gives a call's result."""
+    return frame(Answer(value=msgspec.Raw(_encoder.encode(value))))
+
+
+def refused(fault: Fault) -> bytes:
+    """Return the frame that says why there is no result."""
+    told = Refused(fault.kind, fault.message, fault.code, fault.target, fault.retry_after_s, dict(fault.details))
+    return frame(Answer(refused=told))
+
+
+def read_answer(data: bytes, wanted: Any) -> Any:
+    """Return a call's result; raises the Fault that it was refused with, ValueError for anything else."""
+    try:
+        answer = _answers.decode(data)
+        if answer.refused is None:
+            return msgspec.msgpack.decode(answer.value, type=wanted, dec_hook=_from_wire)
+    except (msgspec.MsgspecError, NotImplementedError, RecursionError) as failure:
+        raise ValueError("no answer of the key broker's") from failure
+    told = answer.refused
+    raise Fault(
+        told.kind,
+        told.message,
+        code=told.code,
+        target=told.target,
+        retry_after_s=told.retry_after_s,
+        details=told.details,
+    )
