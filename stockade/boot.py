@@ -5,6 +5,7 @@ environment; the processes share the data directory (documents, root key, audit 
 
     data_plane()      a worker of the gateway      RSGI   many
     control_plane()   ARM, identity, metadata      ASGI   one
+    key_broker()      unwraps keys, on evidence    UNIX   one
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import uvicorn
@@ -29,6 +32,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stockade import settings
 from stockade.audit.log import AuditLog
+from stockade.broker.opening import FileOpening
+from stockade.broker.providers import Providers
+from stockade.broker.service import KeyBroker
 from stockade.decisions.ring import DecisionRing
 from stockade.decisions.store import DecisionStore
 from stockade.egress.fetch import Fetcher
@@ -57,7 +63,9 @@ from stockade.identity.signing_keys import KeyRing
 from stockade.identity.verify import TokenCache, verify
 from stockade.kernel.clock import SIMULATED_HEADER, Clock, SimulatedClock, clock_of, iso
 from stockade.kernel.principal import RejectedCredential, TokenCredential
-from stockade.keys.root import RootKey
+from stockade.keys.broker import Broker
+from stockade.keys.broker_client import SOCKET_VARIABLE, AsyncBroker, AsyncBrokerClient, BrokerClient, BrokerInThreads
+from stockade.keys.root import LentKeys, RootKey
 from stockade.keys.session_token import SessionTokens
 from stockade.keys.subscription import DIGEST_PURPOSE, KeyDigester
 from stockade.management.app import ArmApp
@@ -88,11 +96,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
-    """What every process has: settings, the root key, the documents and the policy that follows from them."""
+    """What every process has: settings, the key broker and what it lends, the documents and the policy that follows from them."""
 
     settings: Settings
     clock: Clock
+    broker: Broker
+    """The broker's process, or below no supervisor (first start, commands, tests) one in this process."""
     root_key: RootKey
+    """Derives for this platform's purposes; the root itself is the broker's."""
     database: Database
     registry: Registry
     cell: GenerationCell
@@ -100,25 +111,53 @@ class Foundation:
     audit: AuditLog
 
 
-def foundation(configured: Settings) -> Foundation:
-    """Build the foundation. Opens the root key; touches the database only when policy is asked for."""
+def foundation(configured: Settings, *, own_broker: bool = False) -> Foundation:
+    """Build the foundation. Opens the key broker; touches the database only when policy is asked for.
+
+    own_broker: in this process, whatever the environment says. For the broker's own process.
+    """
     clock = clock_of(configured.data_dir)
     cell = GenerationCell(configured.run_dir / GENERATION_FILE)
     database = Database(configured.database, clock=clock, published=cell.publish)
     registry = Registry.load()
     compiler = Compiler({**registry.compilers(), **compilation.compilers(configured), **compilers(configured)})
+    source = SnapshotSource(database, compiler, cell, builtin_roles())
+    audit = AuditLog(
+        configured.audit_dir, rotate_bytes=configured.audit.rotate_bytes, keep_files=configured.audit.keep_files
+    )
+    named = os.environ.get(SOCKET_VARIABLE, "") or configured.keys.broker_socket
+    broker: Broker
+    if named and not own_broker:
+        broker = BrokerClient(Path(named))
+    else:
+        opening, providers = FileOpening(configured), Providers(configured.keys)
+        broker = KeyBroker(configured, clock, database, source.current, audit, opening, providers)
     return Foundation(
         settings=configured,
         clock=clock,
-        root_key=RootKey.open(configured.root_key_file),
+        broker=broker,
+        root_key=LentKeys(broker.purpose_key),
         database=database,
         registry=registry,
         cell=cell,
-        source=SnapshotSource(database, compiler, cell, builtin_roles()),
-        audit=AuditLog(
-            configured.audit_dir, rotate_bytes=configured.audit.rotate_bytes, keep_files=configured.audit.keep_files
-        ),
+        source=source,
+        audit=audit,
     )
+
+
+def key_broker(configured: Settings) -> tuple[Foundation, KeyBroker]:
+    """Build what the key broker's process serves."""
+    base = foundation(configured, own_broker=True)
+    assert isinstance(base.broker, KeyBroker)
+    return base, base.broker
+
+
+def async_broker(base: Foundation) -> AsyncBroker:
+    """Return the same broker for an event loop. Its connections belong to the loop that first asks."""
+    named = os.environ.get(SOCKET_VARIABLE, "") or base.settings.keys.broker_socket
+    if isinstance(base.broker, BrokerClient):
+        return AsyncBrokerClient(Path(named))
+    return BrokerInThreads(base.broker)
 
 
 def data_plane(port: int | None = None, websocket_tls: Callable[[Settings], ssl.SSLContext] | None = None) -> Gateway:
@@ -128,7 +167,7 @@ def data_plane(port: int | None = None, websocket_tls: Callable[[Settings], ssl.
     """
     base = foundation(settings.load())
     configured, root_key = base.settings, base.root_key
-    services = installed(configured)
+    services = installed(configured, root_key)
     router = Router(services)
     cache, audiences, wanted = TokenCache(), ai_audiences(configured), KeysWanted(configured.run_dir)
 

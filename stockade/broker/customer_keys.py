@@ -28,12 +28,8 @@ class CustomerKeys:
     def __init__(
         self, vault_keys: VaultKeys, places: tuple[Provider, ...], providers: Mapping[str, KeyProvider]
     ) -> None:
-        self._vault_keys = vault_keys
-        self._remote = {
-            place.url.rstrip("/").lower(): provider
-            for place in places
-            if place.type == REMOTE_TYPE and isinstance(provider := providers.get(place.name), NamedKeys)
-        }
+        self._vault_keys, self._providers = vault_keys, providers
+        self._places = {place.url.rstrip("/").lower(): place.name for place in places if place.type == REMOTE_TYPE}
 
     def is_local(self, snapshot: Snapshot, vault_uri: str) -> bool:
         return snapshot.only("vault-at", vault_uri) is not None
@@ -103,8 +99,9 @@ class CustomerKeys:
             raise _remote_refusal(fault) from fault
 
     def _provider(self, vault_uri: str) -> NamedKeys:
-        found = self._remote.get(vault_uri)
-        if found is None:
+        name = self._places.get(vault_uri)
+        found: object = self._providers[name] if name is not None else None
+        if not isinstance(found, NamedKeys):
             raise refusal(Unavailable("VaultNotFound", f"There is no key vault at {vault_uri}."))
         return found
 

@@ -69,6 +69,7 @@ class Verifier:
 
     def prove(self, snapshot: Snapshot, account: AccountPolicy, evidence: Evidence, now: float) -> Proven:
         """Return what evidence proves to an account; Fault(UNAUTHENTICATED) for what does not hold, Fault(KEY_REJECTED) for a strange key."""
+        found: KeyCredential | TokenCredential | RejectedCredential
         match evidence:
             case CallerKey(key=key):
                 found = self._key(snapshot, key.reveal())

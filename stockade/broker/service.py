@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Final
@@ -22,6 +22,7 @@ from stockade.broker.evidence import Named, Proven, Verifier, check_action, name
 from stockade.broker.framing import wipe
 from stockade.broker.grants import LONGEST_S, MAX_PATHS, Grant, Grants
 from stockade.broker.opening import Opening
+from stockade.broker.providers import Installed
 from stockade.broker.vault_keys import VaultKeys
 from stockade.kernel.clock import Clock
 from stockade.kernel.evidence import Evidence
@@ -43,7 +44,7 @@ from stockade.keys.broker import (
 from stockade.keys.broker_wire import MAX_OBJECTS
 from stockade.keys.keyring import BROKER_PURPOSES, Keyring
 from stockade.keys.material import Jwk, KeyAnswer, KeyRequest, KeySpec
-from stockade.keys.providers.provider import KeyProvider, ProviderKey
+from stockade.keys.providers.provider import ProviderKey
 from stockade.keys.stored import DATA_KEYS, data_keys_form, data_keys_of
 from stockade.policy.customer_key import unavailable
 from stockade.policy.snapshot import AccountPolicy, CustomerKey, Snapshot
@@ -58,7 +59,7 @@ _VERSION: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
 _PATTERN: Final = re.compile(r"[a-z]{1,32}/(?:\*|[0-9A-Za-z._-]{1,200})")
 _SHOWN_PATHS: Final = 20
 
-Providers = Callable[[Keyring], Mapping[str, KeyProvider]]
+Providers = Callable[[Keyring], Installed]
 """Makes the providers, once the keyring is open."""
 
 
@@ -72,7 +73,7 @@ class _Unsealed:
     verifier: Verifier
     vault: VaultKeys
     customers: CustomerKeys
-    providers: Mapping[str, KeyProvider]
+    providers: Installed
     signing: Ed25519PrivateKey
 
 
@@ -135,9 +136,7 @@ class KeyBroker:
         record.allowed()
         return ObjectKeys(tuple(Secret(key) for key in keys), newest, self._settings.keys.lease_s)
 
-    def job_grant(
-        self, account_id: str, job: str, scope: JobScope, data_action: str, evidence: Evidence
-    ) -> Secret:
+    def job_grant(self, account_id: str, job: str, scope: JobScope, data_action: str, evidence: Evidence) -> Secret:
         place = account_id.lower()
         record = _Recording(self._audit, self._clock, "Stockade.Keys/jobGrants/create", place, f"job {job}", evidence)
         record.because["dataAction"] = content_actions.relative(data_action)[:200]
@@ -217,7 +216,7 @@ class KeyBroker:
     def destroy_key(self, provider: str, handle: bytes, version_id: str) -> None:
         self._state().vault.destroy(provider, handle, version_id)
 
-    def back_up_key(self, provider: str, handle: bytes, public: Jwk, version_id: str) -> bytes:  # noqa: ARG002 - the provider's own says it
+    def back_up_key(self, provider: str, handle: bytes, public: Jwk, version_id: str) -> bytes:
         return self._state().vault.back_up(provider, handle, version_id)
 
     def restore_key(self, provider: str, backup: bytes, version_id: str) -> ProviderKey:
@@ -307,9 +306,9 @@ class KeyBroker:
             self._provider_states = {}
             return
         states = {}
-        for name, provider in opened.providers.items():
+        for name in opened.providers:
             try:
-                provider.check()
+                opened.providers[name].check()
                 states[name] = "ok"
             except Fault as fault:
                 states[name] = fault.message
@@ -324,8 +323,7 @@ class KeyBroker:
         opened, self._unsealed = self._unsealed, None
         self._open_keys.wipe()
         if opened is not None:
-            for provider in opened.providers.values():
-                provider.close()
+            opened.providers.close()
 
     def _with(self, keyring: Keyring) -> _Unsealed:
         providers, grants = self._make_providers(keyring), Grants(keyring.keys)
@@ -364,7 +362,9 @@ class KeyBroker:
                 key = self._open(opened, snapshot, account.id, one, account.customer_key, now)
                 self._open_keys.put(account.id, version, key, customer=bool(one.customer))
                 derived = self._open_keys.derive(account.id, version, wanted)
-                if derived is None:  # wiped in between: its lease is shorter than this took, or somebody sealed the platform
+                if (
+                    derived is None
+                ):  # wiped in between: its lease is shorter than this took, or somebody sealed the platform
                     raise Fault(FaultKind.UNAVAILABLE, "The data key is not open any more.", retry_after_s=1)
             for index, value in zip(places, derived, strict=True):
                 found[index] = value
@@ -398,9 +398,7 @@ class KeyBroker:
         wrapped, customer = opened.customers.wrap(self._snapshot(), customer_key(binding), inner.wrapped, now)
         return WrappedDataKey(inner.version, inner.created_at, wrapped, inner.platform, customer)
 
-    def _data_keys(
-        self, opened: _Unsealed, snapshot: Snapshot, account: AccountPolicy
-    ) -> tuple[WrappedDataKey, ...]:
+    def _data_keys(self, opened: _Unsealed, snapshot: Snapshot, account: AccountPolicy) -> tuple[WrappedDataKey, ...]:
         """Return an account's data keys as its document has them. An account from before there were any is given its first one."""
         with self._lock:
             known = self._wrapped.get(account.id)

@@ -19,7 +19,7 @@ from stockade.broker.framing import joined
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import TokenCredential
 from stockade.kernel.secret import Secret
-from stockade.keys.material import Jwk, KeyAnswer, KeyRequest, KeySpec, Use
+from stockade.keys.material import KeyAnswer, KeyRequest, KeySpec, Use
 from stockade.keys.providers.provider import KeyProvider, ProviderKey
 from stockade.keys.root import RootKey
 from stockade.keys.stored import StoredKey, key_of
@@ -60,7 +60,7 @@ class VaultKeys:
         self._database, self._providers = database, providers
         self._secrets = AESGCM(keys.derive(SECRETS_PURPOSE).reveal())
         self._backups = AESGCM(keys.derive(BACKUP_PURPOSE).reveal())
-        self._turns = {name: BoundedSemaphore(at_once) for name, one in providers.items() if one.type != "software"}
+        self._turns = {name: BoundedSemaphore(at_once) for name in providers if name != "software"}
         self._known: OrderedDict[str, tuple[int, StoredKey]] = OrderedDict()
         self._lock = Lock()
 
@@ -159,7 +159,9 @@ class VaultKeys:
         except (InvalidTag, ValueError, msgspec.MsgspecError) as failure:
             raise Fault(FaultKind.INVALID, "The backup is damaged, or of another platform.") from failure
         if found.type != held.type:
-            raise Fault(FaultKind.INVALID, f"The backup is of a key that {found.type} held, and {provider} is {held.type}.")
+            raise Fault(
+                FaultKind.INVALID, f"The backup is of a key that {found.type} held, and {provider} is {held.type}."
+            )
         return held.restore(found.exported, version_id)
 
     def seal_secret(self, value: Secret, version_id: str) -> bytes:

@@ -102,9 +102,7 @@ class BrokerClient:
         call = wire.ObjectKeysCall(account_id, tuple(objects), access, data_action, wire.shown(evidence), asked_by)
         return self._ask(call, ObjectKeys)  # type: ignore[no-any-return]
 
-    def job_grant(
-        self, account_id: str, job: str, scope: JobScope, data_action: str, evidence: Evidence
-    ) -> Secret:
+    def job_grant(self, account_id: str, job: str, scope: JobScope, data_action: str, evidence: Evidence) -> Secret:
         return self._ask(wire.JobGrantCall(account_id, job, scope, data_action, wire.shown(evidence)), Secret)  # type: ignore[no-any-return]
 
     def new_data_key(self, account_id: str, binding: Binding | None) -> WrappedDataKey:
@@ -246,9 +244,7 @@ class AsyncBrokerClient:
     async def make_key(self, provider: str, spec: KeySpec, version_id: str) -> ProviderKey:
         return await self._ask(wire.MakeKeyCall(provider, spec, version_id), ProviderKey)  # type: ignore[no-any-return]
 
-    async def take_key(
-        self, provider: str, spec: KeySpec, private: dict[str, Secret], version_id: str
-    ) -> ProviderKey:
+    async def take_key(self, provider: str, spec: KeySpec, private: dict[str, Secret], version_id: str) -> ProviderKey:
         return await self._ask(wire.TakeKeyCall(provider, spec, private, version_id), ProviderKey)  # type: ignore[no-any-return]
 
     async def use_key(self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str) -> KeyAnswer:
@@ -363,9 +359,7 @@ class BrokerInThreads:
     async def make_key(self, provider: str, spec: KeySpec, version_id: str) -> ProviderKey:
         return await asyncio.to_thread(self._broker.make_key, provider, spec, version_id)
 
-    async def take_key(
-        self, provider: str, spec: KeySpec, private: dict[str, Secret], version_id: str
-    ) -> ProviderKey:
+    async def take_key(self, provider: str, spec: KeySpec, private: dict[str, Secret], version_id: str) -> ProviderKey:
         return await asyncio.to_thread(self._broker.take_key, provider, spec, private, version_id)
 
     async def use_key(self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str) -> KeyAnswer:

@@ -54,7 +54,9 @@ class _Call(msgspec.Struct, frozen=True, tag_field="call"):
     pass
 
 
-class ObjectKeysCall(_Call, tag="object_keys"):
+class ObjectKeysCall(_Call, frozen=True, tag="object_keys"):
+    """`Broker.object_keys`."""
+
     account_id: str
     objects: tuple[ObjectRef, ...]
     access: Access
@@ -63,7 +65,9 @@ class ObjectKeysCall(_Call, tag="object_keys"):
     asked_by: str
 
 
-class JobGrantCall(_Call, tag="job_grant"):
+class JobGrantCall(_Call, frozen=True, tag="job_grant"):
+    """`Broker.job_grant`."""
+
     account_id: str
     job: str
     scope: JobScope
@@ -71,95 +75,123 @@ class JobGrantCall(_Call, tag="job_grant"):
     evidence: Shown
 
 
-class NewDataKeyCall(_Call, tag="new_data_key"):
+class NewDataKeyCall(_Call, frozen=True, tag="new_data_key"):
+    """`Broker.new_data_key`."""
+
     account_id: str
     binding: Binding | None
 
 
-class RewrapCall(_Call, tag="rewrap"):
+class RewrapCall(_Call, frozen=True, tag="rewrap"):
+    """`Broker.rewrap`."""
+
     account_id: str
     held: WrappedDataKey
     before: Binding | None
     after: Binding | None
 
 
-class MakeKeyCall(_Call, tag="make_key"):
+class MakeKeyCall(_Call, frozen=True, tag="make_key"):
+    """`Broker.make_key`."""
+
     provider: str
     spec: KeySpec
     version_id: str
 
 
-class TakeKeyCall(_Call, tag="take_key"):
+class TakeKeyCall(_Call, frozen=True, tag="take_key"):
+    """`Broker.take_key`."""
+
     provider: str
     spec: KeySpec
     private: dict[str, Secret]
     version_id: str
 
 
-class UseKeyCall(_Call, tag="use_key"):
+class UseKeyCall(_Call, frozen=True, tag="use_key"):
+    """`Broker.use_key`."""
+
     version_id: str
     request: KeyRequest
     evidence: Shown
     asked_by: str
 
 
-class DestroyKeyCall(_Call, tag="destroy_key"):
+class DestroyKeyCall(_Call, frozen=True, tag="destroy_key"):
+    """`Broker.destroy_key`."""
+
     provider: str
     handle: bytes
     version_id: str
 
 
-class BackUpKeyCall(_Call, tag="back_up_key"):
+class BackUpKeyCall(_Call, frozen=True, tag="back_up_key"):
+    """`Broker.back_up_key`."""
+
     provider: str
     handle: bytes
     public: Jwk
     version_id: str
 
 
-class RestoreKeyCall(_Call, tag="restore_key"):
+class RestoreKeyCall(_Call, frozen=True, tag="restore_key"):
+    """`Broker.restore_key`."""
+
     provider: str
     backup: bytes
     version_id: str
 
 
-class SealSecretCall(_Call, tag="seal_secret"):
+class SealSecretCall(_Call, frozen=True, tag="seal_secret"):
+    """`Broker.seal_secret`."""
+
     value: Secret
     version_id: str
 
 
-class OpenSecretCall(_Call, tag="open_secret"):
+class OpenSecretCall(_Call, frozen=True, tag="open_secret"):
+    """`Broker.open_secret`."""
+
     sealed: bytes
     version_id: str
     evidence: Shown
     asked_by: str
 
 
-class RandomCall(_Call, tag="random"):
+class RandomCall(_Call, frozen=True, tag="random"):
+    """`Broker.random`."""
+
     provider: str
     count: int
 
 
-class PurposeKeyCall(_Call, tag="purpose_key"):
+class PurposeKeyCall(_Call, frozen=True, tag="purpose_key"):
+    """`Broker.purpose_key`."""
+
     purpose: str
 
 
-class SignCall(_Call, tag="sign"):
+class SignCall(_Call, frozen=True, tag="sign"):
+    """`Broker.sign`."""
+
     statement: bytes
 
 
-class ReceiptKeyCall(_Call, tag="receipt_key"):
-    pass
+class ReceiptKeyCall(_Call, frozen=True, tag="receipt_key"):
+    """`Broker.receipt_key`."""
 
 
-class StatusCall(_Call, tag="status"):
-    pass
+class StatusCall(_Call, frozen=True, tag="status"):
+    """`Broker.status`."""
 
 
-class SealCall(_Call, tag="seal"):
-    pass
+class SealCall(_Call, frozen=True, tag="seal"):
+    """`Broker.seal`."""
 
 
-class UnsealCall(_Call, tag="unseal"):
+class UnsealCall(_Call, frozen=True, tag="unseal"):
+    """`Broker.unseal`."""
+
     share: Secret
 
 
@@ -217,7 +249,7 @@ def _from_wire(wanted: type, value: object) -> object:
 
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_to_wire)
-_calls = msgspec.msgpack.Decoder(Call, dec_hook=_from_wire)  # type: ignore[var-annotated]
+_calls = msgspec.msgpack.Decoder(Call, dec_hook=_from_wire)
 _answers = msgspec.msgpack.Decoder(Answer)
 
 

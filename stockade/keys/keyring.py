@@ -66,7 +66,9 @@ class Keyring:
                 continue
             except (ValueError, msgspec.MsgspecError) as failure:
                 raise Fault(FaultKind.UNAVAILABLE, f"The platform keyring {path} is damaged.") from failure
-        raise Fault(FaultKind.UNAVAILABLE, f"The root key is not the one that the platform keyring {path} is sealed with.")
+        raise Fault(
+            FaultKind.UNAVAILABLE, f"The root key is not the one that the platform keyring {path} is sealed with."
+        )
 
     def sealed(self, *roots: RootKey) -> bytes:
         """Return the file's content, to be opened by each of the root keys."""

@@ -24,6 +24,8 @@ from stockade.kernel.clock import CLOCK_FILE, SimulatedClock
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
 from stockade.kernel.secret import Secret
+from stockade.keys.keyring import FILE_NAME as KEYRING
+from stockade.keys.keyring import Keyring, write_keyring
 from stockade.keys.root import ROOT_KEY_BYTES, RootKey
 from stockade.management.first_start import assign_role, create_subscription
 from stockade.management.pipeline import Head, Pipeline
@@ -67,14 +69,14 @@ def ensure(settings: Settings, say: Say = lambda _: None, *, simulation: bool = 
         database = Database(settings.database)
         try:
             database.migrate()
-            root_key = _root_key(settings, database, say)
+            _root_key(settings, database, say)
             _clock(settings, database, wanted=simulation)
         finally:
             database.close()
         tls.prepare(settings)
         base = boot.foundation(settings)
         try:
-            admin = _administrator(settings, base.database, root_key, base.clock.now(), say)
+            admin = _administrator(settings, base.database, base.root_key, base.clock.now(), say)
             _demonstrate(base, admin, say)
         finally:
             base.audit.close()
@@ -82,26 +84,37 @@ def ensure(settings: Settings, say: Say = lambda _: None, *, simulation: bool = 
         return admin
 
 
-def _root_key(settings: Settings, database: Database, say: Say) -> RootKey:
-    """Open the root key, or make it for documents that have none yet; refuse one that is not these documents' own."""
+def _root_key(settings: Settings, database: Database, say: Say) -> None:
+    """Make root key and platform keyring for documents that have none yet; refuse those that are not these documents' own."""
     with database.read() as reader:
         installation = reader.get(INSTALLATION)
-    if not settings.root_key_file.exists():
+    file, keyring = settings.root_key_file, settings.data_dir / KEYRING
+    if not file.exists():
         if installation is not None:
-            raise Fault(
-                FaultKind.UNAVAILABLE,
-                f"The root key {settings.root_key_file} is missing, and the database is sealed with it. Put it back from your backup.",
+            message = (
+                f"The root key {file} is missing, and the database is sealed with it. Put it back from your backup."
             )
+            raise Fault(FaultKind.UNAVAILABLE, message)
         say("making the root key")
-        write_private(settings.root_key_file, os.urandom(ROOT_KEY_BYTES))
-    root_key = RootKey.open(settings.root_key_file)
-    if installation is not None:
-        try:
-            root_key.unseal(base64.b64decode(installation.private["proof"]), INSTALLATION)
-        except Fault as failure:
-            message = f"The root key {settings.root_key_file} is not the one that the database is sealed with."
-            raise Fault(FaultKind.UNAVAILABLE, message) from failure
-    return root_key
+        # The keyring first: a start that dies in between finds one that nothing opens and nothing depends on, and makes both again.
+        value = os.urandom(ROOT_KEY_BYTES)
+        write_keyring(keyring, Keyring.new().sealed(RootKey(Secret(value))), replace=True)
+        write_private(file, value)
+    root_key = RootKey.open(file)
+    if installation is None:
+        return
+    proof = base64.b64decode(installation.private["proof"])
+    if keyring.exists():
+        _prove(Keyring.open(keyring, root_key).keys, proof, f"The platform keyring {keyring}")
+    else:  # from before there was one, or lost: only the first has documents that the root key itself opens
+        _prove(root_key, proof, f"There is no platform keyring at {keyring}, and the root key {file}")
+
+
+def _prove(keys: RootKey, proof: bytes, what: str) -> None:
+    try:
+        keys.unseal(proof, INSTALLATION)
+    except Fault as failure:
+        raise Fault(FaultKind.UNAVAILABLE, f"{what} is not the one that the database is sealed with.") from failure
 
 
 def _clock(settings: Settings, database: Database, *, wanted: bool) -> None:
@@ -320,6 +333,7 @@ def _sweep_temporary(settings: Settings) -> None:
 
 _WRITTEN: Final = (
     "root.key",
+    "platform.keys",
     "admin.json",
     "settings.toml",
     "ca.key",

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from stockade import __version__
+from stockade.kernel.faults import Fault
+from stockade.keys.broker_client import SOCKET_VARIABLE, BrokerClient
 from stockade.serve import engines, probe, tls
 from stockade.serve.engines import Engines
 from stockade.serve.files import is_locked, locked, private_folder, write_private
@@ -33,6 +35,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 STEADY_AFTER_S = 60.0
 """A listener that ran this long starts again without a pause."""
 STOP_MARGIN_S = 5.0
+BROKER_ANSWER_S = 5.0
 LOCK_ATTEMPTS = 10
 EXPIRY_WARNING = timedelta(days=14)
 STATUS_FILE: Final = "serve.json"
@@ -71,6 +74,9 @@ class Supervisor:
             "PYTHONUNBUFFERED": "1",
         }
         stop_timeout_s = settings.limits.drain_timeout_s + STOP_MARGIN_S
+        # A broker that something else runs is neither started nor ended here.
+        self._broker = BrokerProcess(settings, environment)
+        environment[SOCKET_VARIABLE] = str(settings.broker_socket)
         self._planes = [
             Plane(name, ("stockade.serve.listener", name), environment, stop_timeout_s) for name in ("data", "control")
         ]
@@ -98,6 +104,7 @@ class Supervisor:
                 pair = self._certificates.prepare()
                 self._engines.open()
                 await self._questions.open()
+                await self._broker.start(self._stop)
                 await self._start(pair.leaf)
                 if not self._stop.is_set():
                     self._publish()
@@ -108,6 +115,7 @@ class Supervisor:
                 log.info("stopping")
                 self._questions.close()
                 await asyncio.gather(*(plane.stop() for plane in (*self._planes, self._private)))
+                await self._broker.stop()
                 await self._engines.close()
                 log.info("stopped")
 
@@ -157,6 +165,7 @@ class Supervisor:
 
     async def _watch(self) -> None:
         watching = [asyncio.create_task(plane.keep()) for plane in (*self._planes, self._private)]
+        watching.append(asyncio.create_task(self._broker.keep()))
         watching.append(asyncio.create_task(self._certificates.watch(self._reload)))
         stopping = asyncio.create_task(self._stop.wait())
         try:
@@ -270,6 +279,44 @@ class Plane:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()
+
+
+class BrokerProcess:
+    """The key broker's process, before everybody else's and after them. One that the settings name a socket of is somebody else's to run."""
+
+    def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
+        own = not settings.keys.broker_socket
+        self._plane = Plane("broker", ("stockade.serve.broker",), dict(environment), STOP_MARGIN_S) if own else None
+        self._client = BrokerClient(settings.broker_socket, BROKER_ANSWER_S)
+
+    async def start(self, stop: asyncio.Event) -> None:
+        """Return once it answers, or `stop` is set; CannotServe when it does not."""
+        if self._plane is not None:
+            await self._plane.start()
+        deadline, said = time.monotonic() + START_TIMEOUT_S, ""
+        while not stop.is_set():
+            try:
+                await asyncio.to_thread(self._client.status)
+            except Fault as fault:
+                said = fault.message
+            else:
+                return
+            if self._plane is not None and self._plane.ended:
+                raise CannotServe("The key broker ended while it was starting; the log above says why.")
+            if time.monotonic() > deadline:
+                raise CannotServe(f"The key broker did not answer within {START_TIMEOUT_S:.0f} seconds: {said}")
+            await asyncio.sleep(PROBE_INTERVAL_S)
+
+    async def keep(self) -> None:
+        """See to it that it runs."""
+        if self._plane is not None:
+            await self._plane.keep()
+        await asyncio.Event().wait()
+
+    async def stop(self) -> None:
+        self._client.close()
+        if self._plane is not None:
+            await self._plane.stop()
 
 
 class Certificates:

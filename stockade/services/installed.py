@@ -6,7 +6,8 @@ from functools import lru_cache
 from typing import Final
 
 from stockade.kernel.shelf import Shelf
-from stockade.services.service import Service
+from stockade.keys.root import RootKey
+from stockade.services.service import Service, TakesKeys
 from stockade.settings import Settings
 
 BESIDE: Final = ("uris",)
@@ -30,12 +31,18 @@ def served(settings: Settings, kind: str) -> tuple[str, ...]:
     )
 
 
-def installed(settings: Settings) -> list[Service]:
+def installed(settings: Settings, keys: RootKey | None = None) -> list[Service]:
     """Build every service. Connections are made when something is first asked of one, so this is cheap and opens nothing.
+
+    keys: lends purposes' keys to those that make something with them; without it they answer nothing.
 
     Raises ValueError when the settings name an upstream for a service that takes none.
     """
     services: list[Service] = [plugin(settings) for plugin in _shelf()]
+    if keys is not None:
+        for service in services:
+            if isinstance(service, TakesKeys):
+                service.lend(keys)
     known = {service.name for service in services} - _SERVED_OTHERWISE
     for named in settings.services:
         if named.name.lower() not in known:

@@ -11,6 +11,7 @@ from stockade.kernel.evidence import Evidence
 from stockade.kernel.faults import Fault
 from stockade.kernel.operation import Operation
 from stockade.kernel.principal import Credential
+from stockade.keys.root import RootKey
 from stockade.policy.snapshot import AccountPolicy, DeploymentPolicy, Snapshot
 from stockade.policy.uris.found import FoundUri
 
@@ -117,4 +118,13 @@ class Service(Protocol):
 
     async def close(self) -> None:
         """Let go of connections."""
+        ...
+
+
+@runtime_checkable
+class TakesKeys(Protocol):
+    """What a service is beside, when it makes something with a key of the platform's."""
+
+    def lend(self, keys: RootKey) -> None:
+        """Take what purposes' keys are derived with. Called once, before the first request, where the service is to answer any."""
         ...

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from stockade import boot
 from stockade import settings as configuration
 from stockade.kernel.clock import CLOCK_FILE, SimulatedClock
 from stockade.kernel.faults import Fault
+from stockade.keys.root import RootKey
 from stockade.serve import first_start
 from stockade.serve.administrator import Administrator
 from stockade.settings import Settings
@@ -155,8 +157,23 @@ def test_a_root_key_of_another_installation_is_refused(configured: Settings, tmp
     first_start.ensure(configured)
     first_start.ensure(other)
     shutil.copy(other.root_key_file, configured.root_key_file)
+    with pytest.raises(Fault, match=r"is not the one that the platform keyring .* is sealed with"):
+        first_start.ensure(configured)
+    keyring = configured.data_dir / "platform.keys"
+    keyring.unlink()
     with pytest.raises(Fault, match="is not the one that the database is sealed with"):
         first_start.ensure(configured)
+    assert not keyring.exists(), "none was made that belongs to nothing"
+    shutil.copy(other.data_dir / "platform.keys", keyring)
+    with pytest.raises(Fault, match="is not the one that the database is sealed with"):
+        first_start.ensure(configured)
+
+
+def test_an_installation_from_before_the_keyring_goes_on_with_what_it_derived(configured: Settings) -> None:
+    configured.data_dir.mkdir(mode=0o700)
+    made = RootKey.create(configured.root_key_file)
+    assert boot.foundation(configured).root_key.derive("x").matches(made.derive("x").reveal())
+    assert (configured.data_dir / "platform.keys").exists()
 
 
 def test_a_lost_administrator_credential_is_made_anew_and_the_lost_one_ends(configured: Settings) -> None:

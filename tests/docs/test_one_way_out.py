@@ -51,6 +51,12 @@ TABLE: dict[str, tuple[set[str], str]] = {
     # The control plane, a process of its own, by the operator's settings and never by a request.
     "identity/issuers.py": ({"httpx2"}, "fetches the keys of issuers that the settings name"),
     "boot.py": ({"socket"}, "binds the loopback metadata endpoint"),
+    # The key broker: a socket of this machine, and what asks it. Vaults and key services that the settings name are the providers' business.
+    "broker/server.py": ({"socket"}, "binds the key broker's UNIX socket"),
+    "keys/broker_client.py": (
+        {"socket", "connect", "open_unix_connection"},
+        "asks the key broker, over its UNIX socket",
+    ),
     # Programs that a person runs, and the supervisor.
     "cli/arm.py": ({"socket", "http.client", "create_connection"}, "the command line is a client of our own ARM"),
     "cli/diagnosis.py": ({"socket", "create_connection"}, "the doctor looks from where a caller stands"),

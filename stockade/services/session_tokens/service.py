@@ -39,7 +39,10 @@ class SessionTokenService:
     operations = OPERATIONS
 
     def __init__(self, settings: Settings) -> None:
-        self._tokens = SessionTokens(RootKey.open(settings.root_key_file).derive(PURPOSE))
+        self._tokens: SessionTokens | None = None
+
+    def lend(self, keys: RootKey) -> None:
+        self._tokens = SessionTokens(keys.derive(PURPOSE))
 
     def read(self, call: Call) -> None:
         """Take keys only: an identity token needs no exchange, and a session token must not renew itself."""
@@ -54,6 +57,7 @@ class SessionTokenService:
 
     async def answer(self, call: Call) -> Reply | Stream:
         assert isinstance(call.credential, KeyCredential)
+        assert self._tokens is not None
         credential, location = call.credential, call.account.location
         token = await asyncio.to_thread(self._tokens.issue, credential, location, call.now)
         return Reply(200, token.encode(), "application/jwt; charset=us-ascii")

@@ -1,0 +1,343 @@
+"""What the key broker gives, to whom, and what it writes down before it does."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from stockade.kernel.evidence import CallerKey, CallerToken, Evidence, JobGrant
+from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.secret import Secret
+from stockade.keys.broker import JobScope, ObjectKeys, ObjectRef
+from stockade.keys.material import KeyRequest, KeySpec
+from stockade.keys.stored import data_keys_of
+from tests.factories.broker import VAULT, Brokered, ref
+from tests.factories.data_plane import Account
+
+READ, WRITE = "OpenAI/files/read", "OpenAI/files/write"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[Brokered]:
+    found = Brokered(tmp_path)
+    yield found
+    found.close()
+
+
+def key_of(account: Account) -> CallerKey:
+    return CallerKey(Secret(account.key))
+
+
+def ask(
+    world: Brokered, account: Account, *objects: ObjectRef, evidence: Evidence | None = None, **changes: Any
+) -> ObjectKeys:
+    asked: dict[str, Any] = {"access": "write", "data_action": WRITE, "asked_by": "test", **changes}
+    return world.broker.object_keys(account.id, objects or (ref(),), evidence=evidence or key_of(account), **asked)
+
+
+def refused(call: Callable[[], object], kind: FaultKind) -> Fault:
+    with pytest.raises(Fault) as caught:
+        call()
+    assert caught.value.kind is kind, caught.value.message
+    return caught.value
+
+
+def revealed(keys: ObjectKeys) -> list[bytes]:
+    return [key.reveal() for key in keys.keys]
+
+
+def test_the_same_object_has_the_same_key_and_every_other_thing_another(world: Brokered) -> None:
+    account, other = world.plane.account("a1"), world.plane.account("a2")
+    objects = [ref(), ref("file-2"), ref(version="ab"), ref(part="metadata")]
+    first = ask(world, account, *objects)
+    assert len(set(revealed(first))) == 4
+    assert all(len(key) == 32 for key in revealed(first))
+    again = world.another().object_keys(
+        account.id, [ref(data_key=first.data_key)], "read", READ, key_of(account), "test"
+    )
+    assert revealed(again) == revealed(first)[:1], "also after a restart"
+    assert revealed(ask(world, other)) != revealed(first)[:1]
+    assert first.lease_s == world.plane.settings.keys.lease_s
+
+
+def test_what_no_credential_proves_gives_no_key(world: Brokered) -> None:
+    account, other = world.plane.account("a1"), world.plane.account("a2")
+    stranger, token = world.plane.caller("stranger", None)
+    for evidence, kind in (
+        (CallerKey(Secret("")), FaultKind.KEY_REJECTED),
+        (CallerKey(Secret("x" * 5000)), FaultKind.UNAUTHENTICATED),
+        (key_of(other), FaultKind.KEY_REJECTED),
+        (CallerToken(Secret(b"\xff\xfe")), FaultKind.UNAUTHENTICATED),
+        (CallerToken(Secret("a.b.c")), FaultKind.UNAUTHENTICATED),
+        (CallerToken(Secret(world.plane.world.token(stranger, VAULT))), FaultKind.UNAUTHENTICATED),
+        (CallerToken(Secret(token)), FaultKind.PERMISSION_DENIED),
+        (JobGrant(Secret(b"")), FaultKind.UNAUTHENTICATED),
+        (JobGrant(Secret(b"x" * 200)), FaultKind.UNAUTHENTICATED),
+    ):
+        refused(lambda evidence=evidence: ask(world, account, evidence=evidence), kind)  # type: ignore[misc]
+    refused(lambda: ask(world, dataclasses.replace(account, id=account.id + "x")), FaultKind.NOT_FOUND)
+    assert {record.decision for record in world.audit.records} == {"deny"}
+
+
+def test_a_regenerated_key_proves_nothing_any_more(world: Brokered) -> None:
+    account = world.plane.account()
+    ask(world, account)
+    world.plane.regenerate(account)
+    refused(lambda: ask(world, account), FaultKind.KEY_REJECTED)
+
+
+def test_an_account_without_local_authentication_takes_no_key(world: Brokered) -> None:
+    account = world.plane.account(disableLocalAuth=True)
+    refused(lambda: ask(world, account), FaultKind.LOCAL_AUTH_DISABLED)
+
+
+def test_a_token_needs_the_data_action_and_the_data_action_the_kind(world: Brokered) -> None:
+    account = world.plane.account()
+    _, token = world.plane.caller("reader", "Cognitive Services OpenAI User")
+    _, powerful = world.plane.caller("writer", "Cognitive Services OpenAI Contributor")
+    reader, writer = CallerToken(Secret(token)), CallerToken(Secret(powerful))
+    made = ask(world, account, evidence=writer)
+    ask(world, account, ref(data_key=made.data_key), evidence=reader, access="read", data_action=READ)
+    refused(lambda: ask(world, account, evidence=reader), FaultKind.PERMISSION_DENIED)
+    chat = "OpenAI/deployments/chat/completions/action"
+    refused(lambda: ask(world, account, evidence=reader, access="read", data_action=chat), FaultKind.PERMISSION_DENIED)
+    unknown = ObjectRef("secrets/x", "aa")
+    refused(lambda: ask(world, account, unknown, evidence=writer), FaultKind.PERMISSION_DENIED)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ObjectRef("files", "aa"),
+        ObjectRef("files/../x", "aa"),
+        ObjectRef("files/x/y", "aa"),
+        ObjectRef("files/x", ""),
+        ObjectRef("files/x", "a" * 65),
+        ObjectRef("files/x", "aa", data_key="../"),
+        ObjectRef("FILES/x", "aa"),
+    ],
+    ids=range(7),
+)
+def test_what_is_no_object_has_no_key(world: Brokered, wrong: ObjectRef) -> None:
+    refused(lambda: ask(world, world.plane.account(), wrong), FaultKind.INVALID)
+
+
+def test_every_answer_is_recorded_before_it_is_given_and_without_a_record_there_is_none(world: Brokered) -> None:
+    account = world.plane.account()
+    ask(world, account, ref("file-7"))
+    record = world.audit.records[-1]
+    assert (record.operation, record.decision, record.credential) == ("Stockade.Keys/content/write", "allow", "Key1")
+    assert (record.resource, record.client) == (account.id, "test")
+    assert record.because == {"dataAction": WRITE, "paths": "files/file-7", "evidence": "key"}
+    world.audit.healthy = False
+    refused(lambda: ask(world, account), FaultKind.UNAVAILABLE)
+    assert len(world.audit.records) == 1
+    assert account.key not in repr(world.audit.records)
+
+
+def test_a_job_goes_on_with_what_its_starter_was_allowed(world: Brokered) -> None:
+    account, other = world.plane.account("a1"), world.plane.account("a2")
+    scope = JobScope(("files/file-1",), ("files/*", "batches/b1"), world.clock.now() + 3600)
+    action = "OpenAI/batches/write"
+    grant = JobGrant(world.broker.job_grant(account.id, "b1", scope, action, key_of(account)))
+    first = ask(world, account)
+
+    def go(path: str = "files/file-1", **changes: Any) -> ObjectKeys:
+        asked: dict[str, Any] = {"access": "read", "data_action": action, "evidence": grant, **changes}
+        return ask(world, asked.pop("account", account), ObjectRef(path, "aa"), **asked)
+
+    assert revealed(go()) == revealed(first)
+    go("batches/b1", access="write")
+    go("files/file-9", access="write")
+    refused(lambda: go("batches/b2"), FaultKind.PERMISSION_DENIED)
+    refused(lambda: go("responses/r"), FaultKind.PERMISSION_DENIED)
+    refused(lambda: go(data_action=READ), FaultKind.PERMISSION_DENIED)
+    refused(lambda: go(account=other), FaultKind.UNAUTHENTICATED)
+    refused(lambda: world.broker.job_grant(account.id, "b2", scope, action, grant), FaultKind.PERMISSION_DENIED)
+    world.plane.regenerate(account)
+    go()  # its starter's key is gone; what the job was granted is not
+    world.plane.world.manual.advance(3601)
+    refused(go, FaultKind.UNAUTHENTICATED)
+
+
+def test_a_job_gets_no_more_than_its_starter_has(world: Brokered) -> None:
+    account = world.plane.account()
+    _, token = world.plane.caller("reader", "Cognitive Services OpenAI User")
+    now = world.clock.now()
+
+    def grant(scope: JobScope, action: str, evidence: Evidence) -> object:
+        return world.broker.job_grant(account.id, "j", scope, action, evidence)
+
+    reader = CallerToken(Secret(token))
+    scope = JobScope(("files/file-1",), (), now + 60)
+    refused(lambda: grant(scope, "OpenAI/batches/write", reader), FaultKind.PERMISSION_DENIED)
+    grant(scope, READ, reader)
+    wide = JobScope((), ("files/*",), now + 60)
+    refused(lambda: grant(wide, READ, reader), FaultKind.PERMISSION_DENIED)
+    refused(lambda: grant(wide, READ, key_of(account)), FaultKind.PERMISSION_DENIED)
+    for wrong in (
+        JobScope((), (), now),
+        JobScope((), (), now + 8 * 86_400),
+        JobScope(("*",), (), now + 60),
+        JobScope(("files/x/*",), (), now + 60),
+        JobScope(("files/a",) * 1001, (), now + 60),
+    ):
+        refused(lambda wrong=wrong: grant(wrong, READ, key_of(account)), FaultKind.INVALID)  # type: ignore[misc]
+
+
+def test_a_customers_key_is_around_the_data_key_and_without_it_nothing_opens(world: Brokered) -> None:
+    account = world.plane.account()
+    world.key()
+    identity, binding = world.bound(account)
+    held = world.broker.new_data_key(account.id, binding)
+    assert held.customer == f"{binding.vault_uri}/keys/k1/{'1' * 32}"
+    assert len(held.wrapped) == 256
+    world.store_data_keys(account, held)
+    first = ask(world, account)
+    problems = {}
+    for name, take_away, give_back in (
+        ("KeyDisabled", lambda: world.key(enabled=False), world.key),
+        ("KeyExpired", lambda: world.key(expires=world.clock.now()), world.key),
+        ("KeyOperationNotPermitted", lambda: world.key(operations=frozenset({"sign"})), world.key),
+        (
+            "AccessDenied",
+            lambda: world.permit(identity, "keys/get"),
+            lambda: world.permit(identity, "keys/get", "keys/wrapkey", "keys/unwrapkey"),
+        ),
+    ):
+        take_away()
+        fault = refused(lambda: ask(world, account), FaultKind.CUSTOMER_KEY_UNAVAILABLE)
+        problems[name] = fault.details["problem"]
+        world.broker.sweep()
+        assert len(world.broker._open_keys) == 0, "and what was open is wiped"
+        give_back()
+        assert revealed(ask(world, account)) == revealed(first)
+    assert problems == {name: name for name in problems}
+
+
+def test_a_data_key_is_wrapped_anew_and_stays_the_same(world: Brokered) -> None:
+    account = world.plane.account()
+    first = ask(world, account)
+    with world.plane.world.database.read() as reader:
+        document = reader.get(account.id)
+    assert document is not None
+    (bare,) = data_keys_of(document.private)
+    world.key()
+    _, binding = world.bound(account)
+    bound = world.broker.rewrap(account.id, bare, None, binding)
+    world.key(version="3" * 32, created=world.clock.now() + 1)
+    rotated = world.broker.rewrap(account.id, bound, binding, binding)
+    assert rotated.customer.endswith("3" * 32)
+    for held in (bound, rotated):
+        world.store_data_keys(account, held)
+        assert revealed(ask(world, account)) == revealed(first)
+    back = world.broker.rewrap(account.id, rotated, binding, None)
+    assert (back.version, back.customer) == (bare.version, "")
+    world.key(enabled=False)
+    refused(lambda: world.broker.rewrap(account.id, bound, binding, None), FaultKind.CUSTOMER_KEY_UNAVAILABLE)
+    refused(lambda: world.broker.rewrap("/other", bare, None, None), FaultKind.UNAVAILABLE)
+
+
+def test_vault_keys_are_used_for_tokens_with_the_permission_and_in_a_state_to_be_used(world: Brokered) -> None:
+    version = world.key()
+    principal, _ = world.plane.world.application("signer")
+    shown = CallerToken(Secret(world.plane.world.token(principal, VAULT)))
+    encrypt = KeyRequest(use="encrypt", algorithm="RSA-OAEP-256", value=b"hello")
+
+    def use(request: KeyRequest = encrypt, evidence: Evidence = shown) -> bytes:
+        return world.broker.use_key(version.id, request, evidence, "vault").value
+
+    refused(use, FaultKind.PERMISSION_DENIED)
+    world.permit(principal, "keys/encrypt", "keys/decrypt")
+    sealed = use()
+    decrypt = KeyRequest(use="decrypt", algorithm="RSA-OAEP-256", value=sealed)
+    assert use(decrypt) == b"hello"
+    refused(lambda: use(KeyRequest(use="sign", algorithm="RS256", value=b"d" * 32)), FaultKind.PERMISSION_DENIED)
+    ai = CallerToken(Secret(world.plane.world.token(principal)))
+    refused(lambda: use(evidence=ai), FaultKind.UNAUTHENTICATED)
+    refused(lambda: use(evidence=key_of(world.plane.account())), FaultKind.UNAUTHENTICATED)
+    world.key(expires=world.clock.now() - 1)
+    assert refused(use, FaultKind.PERMISSION_DENIED).code == "KeyExpired"
+    assert use(decrypt) == b"hello", "what was encrypted before is still decrypted"
+    world.key(not_before=world.clock.now() + 9)
+    assert refused(use, FaultKind.PERMISSION_DENIED).code == "KeyNotYetValid"
+    world.key(enabled=False)
+    assert refused(lambda: use(decrypt), FaultKind.PERMISSION_DENIED).code == "KeyDisabled"
+    world.key(operations=frozenset({"decrypt"}))
+    assert refused(use, FaultKind.PERMISSION_DENIED).code == "KeyOperationForbidden"
+    told = [(one.decision, one.principal) for one in world.audit.records if "vaultKeys/decrypt" in one.operation]
+    assert told == [("allow", principal.object_id)] * 2 + [("deny", principal.object_id)]
+
+
+def test_secrets_open_for_tokens_with_the_permission(world: Brokered) -> None:
+    version = world.secret()
+    principal, _ = world.plane.world.application("reader")
+    shown = CallerToken(Secret(world.plane.world.token(principal, VAULT)))
+    sealed = world.broker.seal_secret(Secret("value"), version.id)
+    assert b"value" not in sealed
+    refused(lambda: world.broker.open_secret(sealed, version.id, shown, "vault"), FaultKind.PERMISSION_DENIED)
+    world.permit(principal, "secrets/get")
+    assert world.broker.open_secret(sealed, version.id, shown, "vault").reveal() == b"value"
+    other = world.secret("s2")
+    refused(lambda: world.broker.open_secret(sealed, other.id, shown, "vault"), FaultKind.UNAVAILABLE)
+    disabled = world.secret(enabled=False)
+    fault = refused(lambda: world.broker.open_secret(sealed, disabled.id, shown, "vault"), FaultKind.PERMISSION_DENIED)
+    assert fault.code == "SecretDisabled"
+
+
+def test_a_backup_opens_on_this_platform_alone(world: Brokered) -> None:
+    version = world.key()
+    made = world.broker.make_key("software", KeySpec(type="EC", curve="P-256"), version.id)
+    backup = world.broker.back_up_key("software", made.handle, made.public, version.id)
+    restored = world.broker.restore_key("software", backup, version.id + "9")
+    assert restored.public == made.public
+    refused(lambda: world.broker.restore_key("software", backup[:-1] + b"\x00", version.id), FaultKind.INVALID)
+    refused(lambda: world.broker.make_key("absent", KeySpec(type="RSA", size=2048), "x"), FaultKind.UNSUPPORTED)
+
+
+@pytest.mark.parametrize("purpose", ["broker/", "broker/job-grants/1", "broker/key-handles/1", "broker/receipts/1"])
+def test_the_brokers_own_keys_are_given_to_nobody(world: Brokered, purpose: str) -> None:
+    refused(lambda: world.broker.purpose_key(purpose), FaultKind.PERMISSION_DENIED)
+
+
+def test_receipts_verify_with_the_published_key_and_only_so(world: Brokered) -> None:
+    signature = world.broker.sign(b"account a1 was destroyed")
+    Ed25519PublicKey.from_public_bytes(world.broker.receipt_key()).verify(signature, b"account a1 was destroyed")
+    assert world.another().receipt_key() == world.broker.receipt_key()
+    refused(lambda: world.broker.sign(b"x" * 70_000), FaultKind.TOO_LARGE)
+
+
+def test_sealed_it_does_nothing(world: Brokered) -> None:
+    account = world.plane.account()
+    first = ask(world, account)
+    world.broker.seal()
+    assert world.broker.status().sealed
+    for call in (
+        lambda: ask(world, account),
+        lambda: world.broker.purpose_key("x"),
+        lambda: world.broker.sign(b""),
+        lambda: world.broker.new_data_key(account.id, None),
+        lambda: world.broker.random("software", 4),
+    ):
+        refused(call, FaultKind.UNAVAILABLE)
+    assert not world.broker.unseal(Secret(b"")).sealed
+    assert revealed(ask(world, account)) == revealed(first)
+
+
+def test_a_lease_ends(world: Brokered) -> None:
+    account = world.plane.account()
+    ask(world, account)
+    assert len(world.broker._open_keys) == 1
+    world.plane.world.manual.advance(world.plane.settings.keys.lease_s)
+    world.broker.sweep()
+    assert len(world.broker._open_keys) == 0
+    ask(world, account)
+    world.plane.delete(account)
+    world.broker.sweep()
+    assert len(world.broker._open_keys) == 0
+    refused(lambda: ask(world, account), FaultKind.NOT_FOUND)
