@@ -68,6 +68,7 @@ from stockade.keys.broker_client import SOCKET_VARIABLE, AsyncBroker, AsyncBroke
 from stockade.keys.root import LentKeys, RootKey
 from stockade.keys.session_token import SessionTokens
 from stockade.keys.subscription import DIGEST_PURPOSE, KeyDigester
+from stockade.management.access import upkeep as access
 from stockade.management.app import ArmApp
 from stockade.management.pipeline import Pipeline
 from stockade.management.resource_type import Platform
@@ -393,12 +394,13 @@ def _keep_up(ring: KeyRing, platform: Platform, database: Database) -> None:
     now = platform.clock.now()
     with database.read() as reader:
         keys_due, purge_due = ring.is_due(reader, now), bool(soft_delete.expired(reader, now))
-        vaults_due = bool(vaults.expired(reader, now))
-    if keys_due or purge_due or vaults_due:
+        vaults_due, access_due = bool(vaults.expired(reader, now)), access.is_due(platform.settings, reader, now)
+    if keys_due or purge_due or vaults_due or access_due:
         with database.write() as writer:
             ring.ensure(writer, now)
             soft_delete.purge_expired(platform, writer, now)
             vaults.purge_expired(writer, now)
+            access.keep_up(platform.settings, writer, now)
 
 
 def _client_address(configured: Settings) -> Callable[[str, str], str]:

@@ -31,17 +31,25 @@ def access_below(snapshot: Snapshot, credential: TokenCredential, scope: str) ->
 
 
 def authorise(
-    snapshot: Snapshot, credential: TokenCredential, permission: str, scope: str, shown: str, decision_id: str
+    snapshot: Snapshot,
+    credential: TokenCredential,
+    permission: str,
+    scope: str,
+    shown: str,
+    decision_id: str,
+    *,
+    data: bool = False,
 ) -> str:
     """Return what admitted the caller, for the audit record; Fault(AUTHORIZATION_FAILED) naming what is missing and what would help.
 
-    shown: the scope as the message names it.
+    shown: the scope as the message names it. data: the permission is a data action.
     """
-    match rbac.check(snapshot, credential.object_id, credential.groups, permission, scope):
+    match rbac.check(snapshot, credential.object_id, credential.groups, permission, scope, data=data):
         case rbac.Granted(assignment=assignment, role_name=role_name):
             return f"{role_name} at {assignment.scope}"
         case rbac.Refused(deny=deny):
-            raise refusal(snapshot, credential, permission, shown, decision_id, deny.name if deny is not None else None)
+            denied = deny.name if deny is not None else None
+            raise refusal(snapshot, credential, permission, shown, decision_id, denied, data=data)
 
 
 def require_no_denial(
@@ -60,6 +68,8 @@ def refusal(
     shown: str,
     decision_id: str,
     deny: str | None = None,
+    *,
+    data: bool = False,
 ) -> Fault:
     """Return the 403 in Azure's words, with the way out and the decision's id behind them."""
     information: Json = {"decisionId": decision_id, "action": permission, "scope": shown}
@@ -70,7 +80,7 @@ def refusal(
         message = f"{client} does not have authorization to {what}: the deny assignment '{deny}' blocks it."
         information["denyAssignment"] = deny
     else:
-        role = rbac.smallest_role(snapshot, permission, data=False)
+        role = rbac.smallest_role(snapshot, permission, data=data)
         if role is not None:
             message += f" The role '{role.name}' assigned there or above would allow it."
             information["smallestRole"] = role.name

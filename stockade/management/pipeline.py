@@ -160,7 +160,10 @@ class Pipeline:
         ):
             return "roles below the scope"  # the list is filtered: each entry is asked for on its own
         shown = target.id.text
-        return authorization.authorise(snapshot, credential, target.permission, target.scope, shown, head.decision_id)
+        data = isinstance(target, ActionTarget) and target.action.data
+        return authorization.authorise(
+            snapshot, credential, target.permission, target.scope, shown, head.decision_id, data=data
+        )
 
     def _dispatch(self, admitted: Admitted) -> Reply:
         match admitted.target:

@@ -142,6 +142,8 @@ class Action:
     handler: ActionHandler
     writes: bool = False
     method: Literal["GET", "POST"] = "POST"
+    data: bool = False
+    """The permission is a data action: no role has it by `*`, it has to name it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,8 @@ class ResourceType(Plugin, ABC):
     """The last name of an id has to match in full on PUT; else 400 InvalidResourceName."""
     extension: ClassVar[bool] = False
     """It may be put below any scope (`{scope}/providers/...`), which then has to exist."""
+    in_subscription: ClassVar[bool] = False
+    """It lives in a subscription itself (`/subscriptions/{id}/providers/...`), and in no resource group."""
     soft_deletes: ClassVar[bool] = False
     """`remove` leaves SOFT_DELETED documents behind, and `plan` is shown them."""
     has_etag: ClassVar[bool] = True

@@ -105,8 +105,9 @@ class Registry:
         kind = self._types.get(resource.type.lower())
         if kind is None or kind.extension:
             return kind
-        # Everything that is no extension lives in a resource group and extends nothing.
-        return kind if resource.resource_group is not None and resource.key.count("/providers/") == 1 else None
+        # Everything that is no extension lives in a resource group, or in its subscription, and extends nothing.
+        in_place = (resource.resource_group is None) == kind.in_subscription and resource.subscription is not None
+        return kind if in_place and resource.key.count("/providers/") == 1 else None
 
     def of_document(self, document: Document) -> ResourceType | None:
         return self._types.get(document.type)

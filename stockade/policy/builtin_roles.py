@@ -1,4 +1,4 @@
-"""Azure's built-in roles, shipped as `builtin-roles.json`: names, GUIDs and permissions as Azure publishes them.
+"""Azure's built-in roles, shipped as `builtin-roles.json`: names, GUIDs and permissions as Azure publishes them; and one of ours.
 
 Source: contracts, control-plane section 4.3.
 """
@@ -16,6 +16,8 @@ from stockade.policy.snapshot import Entry, Permission, RoleDefinition
 
 OWNER = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635"
 READER = "acdd72a7-3385-48ef-bd42-f606fba81ae7"
+ACCESS_APPROVER = "3a2f13a4-40a3-409a-9994-77a0ca7e38c2"
+"""Who decides on requests for E0."""
 
 
 class _Permission(msgspec.Struct, frozen=True, rename="camel"):
@@ -36,11 +38,36 @@ class BuiltInRole(msgspec.Struct, frozen=True, rename="camel"):
     permissions: tuple[_Permission, ...]
 
 
+_OURS = (
+    BuiltInRole(
+        role_name="Stockade Access Approver",
+        name=ACCESS_APPROVER,
+        role_type="BuiltInRole",
+        permissions=(
+            _Permission(
+                actions=(
+                    "Stockade.Access/skuRequests/read",
+                    "Stockade.Access/notices/read",
+                    "Microsoft.Resources/subscriptions/read",
+                ),
+                not_actions=(),
+                data_actions=(
+                    "Stockade.Access/skuRequests/startReview/action",
+                    "Stockade.Access/skuRequests/approve/action",
+                    "Stockade.Access/skuRequests/deny/action",
+                ),
+                not_data_actions=(),
+            ),
+        ),
+    ),
+)
+
+
 @cache
 def roles() -> Mapping[str, BuiltInRole]:
     """Return every built-in role by GUID."""
     data = files("stockade.policy").joinpath("builtin-roles.json").read_bytes()
-    return {role.name: role for role in msgspec.json.decode(data, type=list[BuiltInRole])}
+    return {role.name: role for role in (*msgspec.json.decode(data, type=list[BuiltInRole]), *_OURS)}
 
 
 def builtin_roles() -> tuple[Entry, ...]:

@@ -29,7 +29,7 @@ from stockade.keys.keyring import Keyring, write_keyring
 from stockade.keys.root import ROOT_KEY_BYTES, RootKey
 from stockade.management.first_start import assign_role, create_subscription
 from stockade.management.pipeline import Head, Pipeline
-from stockade.policy.builtin_roles import OWNER
+from stockade.policy.builtin_roles import ACCESS_APPROVER, OWNER
 from stockade.serve import administrator, tls
 from stockade.serve.administrator import Administrator
 from stockade.serve.example import EXAMPLE_SETTINGS
@@ -77,6 +77,7 @@ def ensure(settings: Settings, say: Say = lambda _: None, *, simulation: bool = 
         base = boot.foundation(settings)
         try:
             admin = _administrator(settings, base.database, base.root_key, base.clock.now(), say)
+            _appoint_approver(base.database, base.clock.now())
             _demonstrate(base, admin, say)
         finally:
             base.audit.close()
@@ -163,7 +164,7 @@ def _install(settings: Settings, writer: Writer, root_key: RootKey, now: float) 
     principal, secret = directory.create_application(writer, "administrator")
     directory.machine_identity(writer)
     KeyRing(root_key).ensure(writer, now)
-    assign_role(writer, f"/subscriptions/{subscription_id}", OWNER, principal.object_id, "ServicePrincipal", now)
+    _appoint(writer, subscription_id, principal.object_id, now)
     state = {
         "name": "default",
         "tenantId": tenant_id,
@@ -171,6 +172,7 @@ def _install(settings: Settings, writer: Writer, root_key: RootKey, now: float) 
         "resourceGroup": settings.names.resource_group,
         "administrator": principal.object_id,
         "demonstration": "wanted",
+        "approver": principal.object_id,
         "simulation": (settings.data_dir / CLOCK_FILE).exists(),
     }
     proof = base64.b64encode(root_key.seal(Secret(PROOF), INSTALLATION)).decode()
@@ -181,6 +183,26 @@ def _install(settings: Settings, writer: Writer, root_key: RootKey, now: float) 
     )
 
 
+def _appoint(writer: Writer, subscription_id: str, principal_id: str, now: float) -> None:
+    """Make a principal both who owns the subscription and who decides on what has to be asked for: on one machine they are one."""
+    for role in (OWNER, ACCESS_APPROVER):
+        assign_role(writer, f"/subscriptions/{subscription_id}", role, principal_id, "ServicePrincipal", now)
+
+
+def _appoint_approver(database: Database, now: float) -> None:
+    """Give a platform of an older version somebody who decides, once: whom the operator dismisses later stays dismissed."""
+    with database.read() as reader:
+        installation = reader.get(INSTALLATION)
+    if installation is None or "approver" in installation.body:
+        return
+    with database.write() as writer:
+        current = writer.get(INSTALLATION)
+        assert current is not None
+        who, scope = current.body["administrator"], f"/subscriptions/{current.body['subscriptionId']}"
+        assign_role(writer, scope, ACCESS_APPROVER, who, "ServicePrincipal", now)
+        writer.put(INSTALLATION, INSTALLATION_TYPE, {**current.body, "approver": who})
+
+
 def _reissue(
     settings: Settings, writer: Writer, root_key: RootKey, state: Mapping[str, Any], now: float
 ) -> Administrator:
@@ -189,9 +211,7 @@ def _reissue(
     principal = directory.get(writer, state["administrator"])
     if principal is None or principal.app_id is None or not principal.enabled:
         principal, secret = directory.create_application(writer, "administrator")
-        assign_role(
-            writer, f"/subscriptions/{state['subscriptionId']}", OWNER, principal.object_id, "ServicePrincipal", now
-        )
+        _appoint(writer, state["subscriptionId"], principal.object_id, now)
         writer.put(INSTALLATION, INSTALLATION_TYPE, {**state, "administrator": principal.object_id})
     else:
         held = directory.secrets(writer, principal.object_id)

@@ -111,7 +111,7 @@ def test_a_first_start_killed_at_any_step_is_made_good_by_the_next(tmp_path: Pat
             "machines": 1,
             "account": True,
             "deployments": ["chat", "embed"],
-            "assignments": 2,
+            "assignments": 3,
             "leftovers": [],
         }, f"killed before step {run['step']}: {done.stderr}"
 

@@ -72,9 +72,9 @@ def create_resource_group(writer: Writer, subscription_id: str, name: str, locat
 class ControlPlane:
     """A tenant, two subscriptions, the group `Group1` in the first, and `owner`, who is Owner of the first subscription."""
 
-    def __init__(self, folder: Path, url: str = "") -> None:
+    def __init__(self, folder: Path, url: str = "", settings: Settings | None = None) -> None:
         self.clock = ManualClock()
-        self.settings = Settings(data_dir=folder, limits=Limits(body_timeout_s=5))
+        self.settings = settings or Settings(data_dir=folder, limits=Limits(body_timeout_s=5))
         self.audit = RecordingAudit()
         root_key = RootKey.create(folder / "root.key")
         cell = GenerationCell(folder / "run" / "generation")

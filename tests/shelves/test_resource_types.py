@@ -158,6 +158,10 @@ EXAMPLES: dict[str, Example] = {
         {"properties": {"basePolicyName": "Microsoft.Default", "mode": "Blocking", "contentFilters": []}},
         before=ACCOUNT_FIRST,
     ),
+    "Stockade.Access/skuRequests": Example(
+        f"{S}/providers/Stockade.Access/skuRequests/Request1",
+        {"properties": {"kind": "Face", "location": "local", "reason": "to rehearse", "contact": "ops@example.com"}},
+    ),
     "Microsoft.CognitiveServices/accounts/defenderForAISettings": Example(
         f"{ACCOUNT}/defenderForAISettings/Default",
         {"properties": {"state": "Disabled"}},

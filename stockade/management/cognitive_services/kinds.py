@@ -7,23 +7,28 @@ or AIServices has no limit of its own there either: its deployments have.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 PROVIDER = "Microsoft.CognitiveServices"
 ACCOUNTS = f"{PROVIDER}/accounts"
 
 CLOSED_SKU = "E0"
-"""The SKU for customer-managed keys of older kinds; each subscription needs an approved request for it."""
+"""The SKU for customer-managed keys; each subscription needs an approved request for it (`management/access/`).
+
+Azure has it for LUIS, Face, Content Moderator and Personalizer, which take a customer's key with no other SKU, and where it also means that
+nobody of the maker's reads the data. LUIS with E0 allows what F0 does.
+"""
 TOKEN_SERVICE = "Token Service API"  # noqa: S105 - a label
 """The endpoint name of the ten-minute token service, which every kind has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sku:
-    """One pricing tier. calls_per_minute: None is no limit on the account."""
+    """One pricing tier. calls_per_minute: None is no limit on the account. extension: Azure has no such SKU of the kind."""
 
     name: str
     calls_per_minute: int | None
+    extension: bool = False
 
     @property
     def tier(self) -> str:
@@ -51,6 +56,10 @@ class Kind:
     deployments: bool = False
     trusted: bool = False
     anywhere: bool = False
+
+    def offered(self, *, strict: bool) -> tuple[Sku, ...]:
+        """Return the SKUs that new accounts can have. strict: only those that Azure has too."""
+        return tuple(sku for sku in self.skus if not (strict and sku.extension))
 
     def sku(self, name: str) -> Sku | None:
         return next((sku for sku in self.skus if sku.name.lower() == name.lower()), None)
@@ -87,7 +96,15 @@ _KINDS = (
     Kind("TextTranslation", _skus(F0=600, S1=6000, S2=6000, S3=6000, S4=6000), anywhere=True),
 )
 
-KINDS: dict[str, Kind] = {kind.name.lower(): kind for kind in _KINDS}
+
+def _closed_too(kind: Kind) -> Kind:
+    """Return the kind with E0, which here every kind has: as much as the best of its other SKUs allows."""
+    if kind.sku(CLOSED_SKU) is not None:
+        return kind
+    return replace(kind, skus=(*kind.skus, Sku(CLOSED_SKU, kind.skus[-1].calls_per_minute, extension=True)))
+
+
+KINDS: dict[str, Kind] = {kind.name.lower(): _closed_too(kind) for kind in _KINDS}
 """By lower-case name."""
 
 SWITCHABLE = frozenset({"AIServices", "OpenAI"})

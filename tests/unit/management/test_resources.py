@@ -233,5 +233,7 @@ def test_every_types_ids_lead_back_to_it(plane: ControlPlane) -> None:
         if kind.type.startswith("Microsoft.Resources/"):
             continue
         namespace, *parts = kind.type.split("/")
-        path = f"{RG}/providers/{namespace}/" + "/".join(f"{part}/name" for part in parts)
+        path = f"{S if kind.in_subscription else RG}/providers/{namespace}/" + "/".join(
+            f"{part}/name" for part in parts
+        )
         assert plane.registry.of(ResourceId.parse(path.upper())) is kind

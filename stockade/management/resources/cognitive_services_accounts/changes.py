@@ -119,7 +119,7 @@ def _change(call: Call, before: Document | None, wanted: Json, reader: Reader, s
         **wanted,
         "kind": kind.name,
         "location": location,
-        "sku": offer.planned_sku(account, kind, before),
+        "sku": offer.planned_sku(call, account, kind, location, before, reader),
         "properties": properties,
     }
     body["tags"] = checked_tags(wanted.get("tags"))

@@ -10,11 +10,13 @@ from typing import Any
 
 from stockade.kernel.clock import iso
 from stockade.kernel.faults import Fault, FaultKind
+from stockade.management.access.grants import Access
 from stockade.management.cognitive_services.kinds import ACCOUNTS, CLOSED_SKU, KINDS, SWITCHABLE, Kind
 from stockade.management.locations import GLOBAL, accepted, normalised
 from stockade.management.resource_type import Call
 from stockade.management.resources.cognitive_services_accounts import shape
 from stockade.management.shape import whole_number
+from stockade.storage.database import Reader
 from stockade.storage.documents import Document, Json
 
 
@@ -64,7 +66,9 @@ def planned_location(call: Call, account: shape.Account, kind: Kind, before: Doc
     return location
 
 
-def planned_sku(account: shape.Account, kind: Kind, before: Document | None) -> Json:
+def planned_sku(
+    call: Call, account: shape.Account, kind: Kind, location: str, before: Document | None, reader: Reader
+) -> Json:
     """Return the SKU with its tier; Fault for one the kind is not offered in, or that cannot be had."""
     asked = account.sku
     if asked is None or not asked.name:
@@ -77,12 +81,15 @@ def planned_sku(account: shape.Account, kind: Kind, before: Document | None) -> 
             "Create a new account."
         )
         raise Fault(FaultKind.INVALID, message, code="InvalidSkuUpdate", target="sku.name")
-    if sku is None:
-        offered = ", ".join(other.name for other in kind.skus)
+    offers = kind.offered(strict=call.platform.settings.strict_parity)
+    if sku is None or (sku not in offers and old != sku.name):
+        offered = ", ".join(other.name for other in offers)
         message = f"The SKU '{asked.name[:40]}' is not available for kind '{kind.name}'; it is one of: {offered}."
         raise Fault(FaultKind.INVALID, message, code="SkuNotAvailable", target="sku.name")
     if sku.needs_approval and old != sku.name:
-        raise sku_not_approved(kind)
+        access = Access(reader, call.id.subscription or "")
+        if not access.left(kind.name, location):
+            raise access.refusal(kind.name, location)
     result: Json = {"name": sku.name, "tier": sku.tier}
     for member in ("size", "family"):
         if getattr(asked, member) is not None:
@@ -90,15 +97,6 @@ def planned_sku(account: shape.Account, kind: Kind, before: Document | None) -> 
     if asked.capacity is not None:
         result["capacity"] = whole_number(asked.capacity, "sku.capacity")
     return result
-
-
-def sku_not_approved(kind: Kind) -> Fault:
-    """Return the refusal of E0, which names the request to make."""
-    message = (
-        f"SKU '{CLOSED_SKU}' of kind '{kind.name}' needs an approved request of this subscription, and there is none. "
-        "This version of the platform cannot take or approve such requests; choose another SKU."
-    )
-    return Fault(FaultKind.AUTHORIZATION_FAILED, message, code="SkuNotApproved", target="sku.name")
 
 
 def planned_sku_change(call: Call, info: Mapping[str, Any] | None, kind: Kind, old: str, new: str) -> Json:

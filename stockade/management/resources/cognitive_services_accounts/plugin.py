@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 
 from stockade.kernel.control import Control
+from stockade.management.access import grants
 from stockade.management.cognitive_services import models
-from stockade.management.cognitive_services.kinds import ACCOUNTS, KINDS
+from stockade.management.cognitive_services.kinds import ACCOUNTS, CLOSED_SKU, KINDS
 from stockade.management.decisions import explaining, reporting, what_if
 from stockade.management.network.private_link import show_in_account
 from stockade.management.resource_type import Action, Call, Planned, Reply, ResourceType, bodies, display_id
@@ -71,6 +72,8 @@ class Accounts(ResourceType):
             else:
                 soft_delete.restore_children(writer, document.id)
                 document = show_in_account(writer, document.id) or document  # endpoints may have gone meanwhile
+        if previous is None and document.body["sku"]["name"] == CLOSED_SKU:
+            grants.spend(writer, document)
         if subdomain is not None:
             holder = subdomains.holder(writer, subdomain)
             if holder is not None and holder.id != document.id:
@@ -136,8 +139,9 @@ class Accounts(ResourceType):
 
 
 def _skus(call: Call, reader: Reader, document: Document) -> Json:
-    kind = KINDS[document.body["kind"].lower()]
-    offered = [sku for sku in kind.skus if not sku.needs_approval]
+    # What this account may change to: E0 is chosen when an account is made, and kept.
+    kind, closed = KINDS[document.body["kind"].lower()], document.body["sku"]["name"] == CLOSED_SKU
+    offered = [sku for sku in kind.skus if sku.needs_approval == closed]
     return bodies({"resourceType": "accounts", "sku": {"name": sku.name, "tier": sku.tier}} for sku in offered)
 
 

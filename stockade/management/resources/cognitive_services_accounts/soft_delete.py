@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from stockade.decisions.store import DecisionStore
 from stockade.kernel.clock import iso
-from stockade.management.cognitive_services.kinds import ACCOUNTS, PROVIDER
+from stockade.management.access import queue
+from stockade.management.cognitive_services.kinds import ACCOUNTS, CLOSED_SKU, PROVIDER
 from stockade.management.network import perimeters, private_link
 from stockade.management.resource_type import Call, Platform
 from stockade.management.resources.cognitive_services_accounts import identity, keys, subdomains
@@ -43,6 +44,8 @@ def purge(platform: Platform, writer: Writer, document: Document) -> None:
     """Remove a soft-deleted account for good: keys, children, role assignments at and below it, identity, subdomain."""
     clear_remains(platform, writer, document)
     writer.remove(document)
+    if document.body["sku"]["name"] == CLOSED_SKU:
+        queue.advance(platform.settings, writer, document.body["kind"], document.body["location"], platform.clock.now())
 
 
 def clear_remains(platform: Platform, writer: Writer, document: Document) -> None:

@@ -7,11 +7,11 @@ import math
 from msgspec import Struct
 
 from stockade.kernel.faults import Fault, FaultKind
+from stockade.management.access.grants import Access
 from stockade.management.cognitive_services import models
 from stockade.management.cognitive_services.kinds import ACCOUNTS, KINDS
 from stockade.management.resource_type import Call, bodies
 from stockade.management.resources.cognitive_services_accounts import subdomains
-from stockade.management.resources.cognitive_services_accounts.offer import sku_not_approved
 from stockade.management.resources.cognitive_services_accounts.soft_delete import is_expired
 from stockade.management.resources.cognitive_services_deployments import used_capacity
 from stockade.management.resources.cognitive_services_subscription.offers import location
@@ -64,13 +64,14 @@ class CapacityQuestion(Struct, rename="camel"):
 
 def of_skus(call: Call, reader: Reader) -> Json:
     """Answer `checkSkuAvailability`: one line per SKU asked for, with the reason when it cannot be had."""
-    location(call)
+    place = location(call)
     asked = typed(respelled(call.body, SkuQuestion), SkuQuestion)
     if not asked.skus or not asked.kind or not asked.type:
         raise Fault(FaultKind.INVALID, "The properties 'skus', 'kind' and 'type' are required.", target="skus")
     if len(asked.skus) > MAX_SKUS:
         raise Fault(FaultKind.INVALID, f"At most {MAX_SKUS} SKUs can be asked for at once.", target="skus")
-    return bodies(_sku_answer(asked.kind, asked.type, sku) for sku in asked.skus)
+    access = Access(reader, call.id.subscription or "")
+    return bodies(_sku_answer(call, access, place, asked.kind, asked.type, sku) for sku in asked.skus)
 
 
 def of_domain(call: Call, reader: Reader) -> Json:
@@ -123,16 +124,17 @@ def capacity(call: Call, reader: Reader) -> Json:
     }
 
 
-def _sku_answer(kind_name: str, resource_type: str, sku_name: str) -> Json:
+def _sku_answer(call: Call, access: Access, place: str, kind_name: str, resource_type: str, sku_name: str) -> Json:
     answer: Json = {"kind": kind_name, "type": resource_type, "skuName": sku_name, "skuAvailable": False}
     kind = KINDS.get(kind_name.lower())
     sku = kind.sku(sku_name) if kind is not None and resource_type.lower() in {ACCOUNTS.lower(), "accounts"} else None
-    if kind is None or sku is None:
+    if kind is None or sku not in kind.offered(strict=call.platform.settings.strict_parity):
         return {
             **answer,
             "reason": "NotAvailable",
             "message": f"The SKU '{sku_name[:40]}' is not offered for kind '{kind_name[:80]}'.",
         }
-    if sku.needs_approval:
-        return {**answer, "reason": "NotAvailableForSubscription", "message": sku_not_approved(kind).message}
+    reason = access.reason(kind.name, place) if sku.needs_approval else None
+    if reason is not None:
+        return {**answer, "reason": reason, "message": access.refusal(kind.name, place).message}
     return {**answer, "skuAvailable": True}

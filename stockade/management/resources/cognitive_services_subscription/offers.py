@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.resource_id import ResourceId
+from stockade.management.access.grants import Access
 from stockade.management.cognitive_services import models
 from stockade.management.cognitive_services.kinds import KINDS, PROVIDER, Kind, Sku
 from stockade.management.locations import GLOBAL, accepted, normalised
@@ -18,10 +19,10 @@ from stockade.storage.documents import Json
 
 
 def skus(call: Call, reader: Reader) -> Json:
-    """Answer `skus`: every SKU of every kind; E0 is restricted until a request for it is approved."""
-    places = [place.upper() for place in accepted(call.platform.settings)]
+    """Answer `skus`: every SKU of every kind; E0 is restricted wherever this subscription has no approval left for it."""
+    access, places = Access(reader, call.id.subscription or ""), accepted(call.platform.settings)
     return bodies(
-        _resource_sku(kind, sku, [*places, *([GLOBAL.upper()] if kind.anywhere else [])]) for kind, sku in _offers()
+        _resource_sku(access, kind, sku, [*places, *([GLOBAL] if kind.anywhere else [])]) for kind, sku in _offers(call)
     )
 
 
@@ -36,7 +37,7 @@ def models_of_location(call: Call, reader: Reader) -> Json:
             "skuName": sku.name,
             "description": models.description(model),
         }
-        for kind, sku in _offers()
+        for kind, sku in _offers(call)
         if kind.deployments
         for model in known
     )
@@ -108,27 +109,27 @@ def newest(known: tuple[Model, ...]) -> Iterable[Model]:
     return {(model.format, model.name): model for model in known}.values()
 
 
-def _offers() -> Iterable[tuple[Kind, Sku]]:
-    return ((kind, sku) for kind in KINDS.values() for sku in kind.skus)
+def _offers(call: Call) -> Iterable[tuple[Kind, Sku]]:
+    strict = call.platform.settings.strict_parity
+    return ((kind, sku) for kind in KINDS.values() for sku in kind.offered(strict=strict))
 
 
-def _resource_sku(kind: Kind, sku: Sku, places: list[str]) -> Json:
-    restrictions: list[Json] = []
-    if sku.needs_approval:
-        restrictions = [
-            {
-                "type": "Location",
-                "values": places,
-                "reasonCode": "NotAvailableForSubscription",
-                "restrictionInfo": {"locations": places},
-            }
-        ]
+def _resource_sku(access: Access, kind: Kind, sku: Sku, places: list[str]) -> Json:
+    closed: dict[str, list[str]] = {}
+    for place in places if sku.needs_approval else ():
+        reason = access.reason(kind.name, place)
+        if reason is not None:
+            closed.setdefault(reason, []).append(place.upper())
+    restrictions = [
+        {"type": "Location", "values": where, "reasonCode": reason, "restrictionInfo": {"locations": where}}
+        for reason, where in sorted(closed.items())
+    ]
     return {
         "resourceType": "accounts",
         "name": sku.name,
         "tier": sku.tier,
         "kind": kind.name,
-        "locations": places,
+        "locations": [place.upper() for place in places],
         "restrictions": restrictions,
     }
 

@@ -53,11 +53,12 @@ def _body(call: Call, namespace: str) -> Json:
 def _type_body(kind: ResourceType) -> Json:
     names = [f"{kind.permissions_prefix}/{verb}" for verb, methods in _VERBS if kind.methods.intersection(methods)]
     names += sorted({action.permission for action in kind.actions} - set(names))
+    data = {action.permission for action in kind.actions if action.data}
     return {
         "name": kind.type.partition("/")[2],
         "displayName": kind.type,
         "operations": [
-            {"name": name, "displayName": name, "origin": "user,system", "isDataAction": False} for name in names
+            {"name": name, "displayName": name, "origin": "user,system", "isDataAction": name in data} for name in names
         ],
     }
 

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.factories.arm import ACCOUNTS, BY_SUBSCRIPTION, Arm
+from stockade.settings import Settings
+from tests.factories.arm import ACCOUNTS, BY_SUBSCRIPTION, Arm, account_body
 
 TYPE = "Microsoft.CognitiveServices/accounts"
 LOCAL = f"{BY_SUBSCRIPTION}/locations/local"
@@ -11,11 +14,24 @@ LOCAL = f"{BY_SUBSCRIPTION}/locations/local"
 def test_skus_name_every_kind_and_restrict_e0(arm: Arm) -> None:
     skus = arm.ok("GET", f"{BY_SUBSCRIPTION}/skus")["value"]
     openai = [entry for entry in skus if entry["kind"] == "OpenAI"]
-    assert [(entry["name"], entry["tier"], entry["restrictions"]) for entry in openai] == [("S0", "Standard", [])]
+    assert [(entry["name"], entry["tier"]) for entry in openai] == [("S0", "Standard"), ("E0", "Standard")]
+    assert openai[0]["restrictions"] == []
     assert {"LOCAL", "EASTUS"} <= set(openai[0]["locations"])
     closed = [entry for entry in skus if entry["name"] == "E0"]
-    assert {entry["kind"] for entry in closed} == {"ContentModerator", "Face", "LUIS", "LUIS.Authoring", "Personalizer"}
-    assert all(entry["restrictions"][0]["reasonCode"] == "NotAvailableForSubscription" for entry in closed)
+    assert {entry["kind"] for entry in closed} == {entry["kind"] for entry in skus}
+    for entry in closed:
+        assert [restriction["reasonCode"] for restriction in entry["restrictions"]] == ["NotAvailableForSubscription"]
+        assert entry["restrictions"][0]["values"] == entry["locations"]
+
+
+def test_in_strict_parity_e0_is_where_azure_has_it(tmp_path: Path) -> None:
+    arm = Arm(tmp_path, Settings(data_dir=tmp_path, strict_parity=True))
+    skus = arm.ok("GET", f"{BY_SUBSCRIPTION}/skus")["value"]
+    closed = {entry["kind"] for entry in skus if entry["name"] == "E0"}
+    assert closed == {"ContentModerator", "Face", "LUIS", "LUIS.Authoring", "Personalizer"}
+    asked = {"skus": ["E0"], "kind": "OpenAI", "type": TYPE}
+    assert arm.ok("POST", f"{LOCAL}/checkSkuAvailability", asked)["value"][0]["reason"] == "NotAvailable"
+    arm.fails(400, "SkuNotAvailable", "PUT", f"{ACCOUNTS}/a1", account_body(sku={"name": "E0"}))
 
 
 def test_models_say_what_they_are(arm: Arm) -> None:
