@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Final
 
 import msgspec
@@ -179,10 +179,9 @@ class HttpRequests:
         """Send a reply of known length no faster than its client takes it. What breaks off is cut: so nobody takes a part for the whole."""
         exchange.longest_s = self._longest_s(length)
         idle_s, loop = self._limits.body_timeout_s, asyncio.get_running_loop()
-        paced = self._pace.enter(exchange.peer, self._port)
+        paced, chunks = self._pace.enter(exchange.peer, self._port), aiter(stream.chunks)
         try:
             # The first piece before the head: what cannot be opened at all is refused, not cut.
-            chunks = aiter(stream.chunks)
             chunk = await anext(chunks, None)
             head = self._heads.build(exchange.id, exchange.client_request_id, stream.content_type, stream.headers)
             send = exchange.proto.response_stream(stream.status, head).send_bytes
@@ -208,6 +207,10 @@ class HttpRequests:
             exchange.client_due = None
             paced.leave()
             stream.close()
+            if isinstance(
+                chunks, AsyncGenerator
+            ):  # it holds keys on loan, which are wiped now and not when somebody collects it
+                await chunks.aclose()
 
     def _limit(self, operation: Operation) -> int:
         if operation.body == "stream":

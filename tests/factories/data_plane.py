@@ -18,6 +18,7 @@ import msgspec
 
 from stockade import boot
 from stockade.gateway.app import Gateway
+from stockade.gateway.kept import KeptContent
 from stockade.identity.principals import Principal
 from stockade.keys.root import RootKey
 from stockade.management.resources.cognitive_services_accounts import keys as account_keys
@@ -25,6 +26,7 @@ from stockade.policy.builtin_roles import roles
 from stockade.settings import DATA_DIR_VARIABLE, Limits, Listen, Model, Settings, Upstream
 from stockade.storage.documents import Document, State
 from stockade.storage.generation import GENERATION_FILE, GenerationCell
+from tests.factories.content import KeptInMemory
 from tests.factories.identity import World
 
 SUB = "11111111-1111-4111-8111-111111111111"
@@ -80,6 +82,7 @@ class DataPlane:
         self.cell.publish(1)
         self.clock = self.world.clock
         self.root_key = RootKey.open(self.settings.root_key_file)
+        self.kept = KeptInMemory(self.clock.now)
 
     def account(
         self,
@@ -179,6 +182,7 @@ class DataPlane:
         finally:
             del os.environ[DATA_DIR_VARIABLE]
         gateway._clock = gateway.websockets._clock = self.clock
+        gateway._requests._kept = KeptContent(self.kept.of, self.settings.content.max_file_bytes)
         gateway._source.current()
         return gateway
 

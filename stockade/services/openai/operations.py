@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stockade.kernel.operation import MiB, Operation, UriField
+from stockade.kernel.operation import GiB, MiB, Operation, UriField
 
 _CHAT_URIS = (
     UriField("messages[*].content[*].image_url.url", inline=True),
@@ -93,6 +93,56 @@ _DEPLOYMENTS = (
     ),
 )
 
+_FILES = (
+    Operation(
+        name="Files_Create",
+        method="POST",
+        path="/openai/files",
+        data_action="OpenAI/files/write",
+        body="stream",
+        max_body_bytes=5 * GiB,
+        stores="customer-content",
+    ),
+    Operation(
+        name="Files_List",
+        method="GET",
+        path="/openai/files",
+        data_action="OpenAI/files/read",
+        stores="customer-content",
+    ),
+    Operation(
+        name="Files_Get",
+        method="GET",
+        path="/openai/files/{file_id}",
+        data_action="OpenAI/files/read",
+        stores="customer-content",
+    ),
+    Operation(
+        name="Files_Content",
+        method="GET",
+        path="/openai/files/{file_id}/content",
+        data_action="OpenAI/files/read",
+        headers=("range", "if-range"),
+        stores="customer-content",
+    ),
+    Operation(
+        name="Files_Delete",
+        method="DELETE",
+        path="/openai/files/{file_id}",
+        data_action="OpenAI/files/delete",
+        stores="customer-content",
+    ),
+)
+
+_KEPT = (*_FILES,)
+"""What accounts keep, on the dated path and on v1 alike."""
+
+
+def _v1(operation: Operation) -> Operation:
+    path = operation.path.replace("/openai/", "/openai/v1/", 1)
+    return replace(operation, path=path, bearer_key=True, versioned=False)
+
+
 OPERATIONS: tuple[Operation, ...] = (
     *_DEPLOYMENT_OPERATIONS,
     *(
@@ -100,11 +150,10 @@ OPERATIONS: tuple[Operation, ...] = (
         for operation in _DEPLOYMENT_OPERATIONS
     ),
     *_MODELS,
-    *(
-        replace(operation, path=operation.path.replace("/openai/", "/openai/v1/"), bearer_key=True, versioned=False)
-        for operation in _MODELS
-    ),
+    *(_v1(operation) for operation in _MODELS),
     *_DEPLOYMENTS,
+    *_KEPT,
+    *(_v1(operation) for operation in _KEPT),
     _REALTIME,
     replace(_REALTIME, path="/openai/v1/realtime", bearer_key=True, versioned=False),
 )

@@ -10,6 +10,7 @@ from stockade.policy.uris.found import FoundUri
 from stockade.services.dialect import STATUS, gateway_body
 from stockade.services.openai import realtime
 from stockade.services.openai.deployments import Deployments, Listings
+from stockade.services.openai.files import Files
 from stockade.services.openai.handler import Handler
 from stockade.services.openai.inference import Inference
 from stockade.services.openai.operations import OPERATIONS
@@ -33,6 +34,7 @@ class OpenAIService:
             Inference(self._deployments),
             self._sessions,
             Listings(self._deployments),
+            Files(settings.content),
         )
         self._handlers = {name: handler for handler in handlers for name in handler.answers}
 

@@ -140,7 +140,7 @@ class _Reader:
             self._data += data[start:end]
 
         def part_end() -> None:
-            self.parts.append(_part(self._headers, bytes(self._data)))
+            self.parts.append(read_part(self._headers, bytes(self._data)))
             self._data = bytearray()
 
         def end() -> None:
@@ -158,7 +158,8 @@ class _Reader:
         }
 
 
-def _part(headers: dict[bytes, bytes], data: bytes) -> Part:
+def read_part(headers: dict[bytes, bytes], data: bytes = b"") -> Part:
+    """Return a part from its headers; Fault(INVALID) for one without a name, and for headers that no part has."""
     disposition, options = parse_options_header(headers.pop(b"content-disposition", b""))
     if disposition != b"form-data" or b"name" not in options:
         raise Fault(FaultKind.INVALID, "A part of the form has no name.")

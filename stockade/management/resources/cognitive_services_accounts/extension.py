@@ -1,7 +1,7 @@
 """`properties.stockade`: what Stockade adds to an account. Azure's clients carry it along untouched.
 
     {"controls": {"network": "report", "rbac": "enforce", ...}, "dlp": {"deepScan": true, "inlineContent": true,
-     "refuseSecrets": true, "refuseEmails": true, "uriRules": [...]}}
+     "refuseSecrets": true, "refuseEmails": true, "uriRules": [...]}, "content": {"store": "off"}}
 
 It is read strictly, other than the rest of an account: a misspelled control that was kept as an unknown member would look accepted and not be
 in force. A PUT that does not name it keeps it, in strict parity too: Azure has no such property, so a client of Azure's cannot mean to remove it.
@@ -10,7 +10,7 @@ in force. A PUT that does not name it keeps it, in strict parity too: Azure has 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -46,11 +46,18 @@ class Dlp(msgspec.Struct, rename="camel", forbid_unknown_fields=True, omit_defau
     uri_rules: WrittenRules | None = None
 
 
+class Content(msgspec.Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
+    """What is kept of what callers send and models answer. store `off`: nothing; what has been kept stays until it is deleted or expires."""
+
+    store: Literal["on", "off"] | None = None
+
+
 class Extension(msgspec.Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
     """The whole of it."""
 
     controls: Controls | None = None
     dlp: Dlp | None = None
+    content: Content | None = None
 
 
 def planned_extension(call: Call, wanted: Mapping[str, Any], before: Mapping[str, Any] | None) -> Json:
@@ -87,6 +94,12 @@ def modes(properties: Mapping[str, Any]) -> dict[Control, Mode]:
 def dlp(properties: Mapping[str, Any]) -> Dlp:
     """Return how a stored account's loss prevention is set up."""
     return _read(properties.get(NAME) or {}).dlp or Dlp()
+
+
+def keeps_content(properties: Mapping[str, Any]) -> bool:
+    """Say whether a stored account keeps anything."""
+    content = _read(properties.get(NAME) or {}).content
+    return content is None or content.store != "off"
 
 
 def _mode(extension: Extension, control: Control) -> Mode:

@@ -131,6 +131,8 @@ class Accounts(ResourceType):
                 ),
                 output=allowed if modes.get(Control.OUTPUT) != "off" else None,
                 modes=modes,
+                keeps_content=extension.keeps_content(properties),
+                keeps_completions=properties.get("storedCompletionsDisabled") is not True,
             ),
         )
         if subdomain is not None:
