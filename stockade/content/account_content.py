@@ -144,12 +144,12 @@ class StoredContent:
         """Keep something new; when this returns it is there whole, and before that not at all."""
         new = NewItem(self._account, kind, item_id, status, secrets.token_hex(16), expires_at, this_process())
         now = self._now()
-        packed = pack_metadata(metadata)
         if body is None:
-            written = await self._seal(new, packed, Written(b"", ""), now)
+            written = await self._seal(new, pack_metadata(metadata), Written(b"", ""), now)
             await self._contents.query(self._rows.add, new, written, now, self._bounds.max_account_bytes)
         else:
-            written = await self._write(new, packed, body, now)
+            pack_metadata(metadata)  # refused here, nothing has been touched
+            written = await self._write(new, metadata, body, now)
         return Item(
             self._account, kind, item_id, new.version, written.data_key, status, written.size, now, now, expires_at, dict(metadata)
         )  # fmt: skip
@@ -249,7 +249,9 @@ class StoredContent:
 
     # Writing
 
-    async def _write(self, new: NewItem, packed: bytes, body: AsyncIterator[bytes], now: float) -> Written:
+    async def _write(
+        self, new: NewItem, metadata: Mapping[str, Any], body: AsyncIterator[bytes], now: float
+    ) -> Written:
         """Write row, body and row again, or leave nothing."""
         bound = body_bound_to(self._account, f"{new.kind}/{new.id}", new.version)
         lease = BodyLease(self._borrower, ObjectRef(f"{new.kind}/{new.id}", new.version), "write", bound, Head())
@@ -265,7 +267,7 @@ class StoredContent:
         try:
             await self._contents.bodies.put(location, self._sealed(body, lease, sealer, keeps))
             kept = Written(b"", "", sealer.size, new.version, lease.data_key)
-            written = await self._seal(new, packed, kept, now)
+            written = await self._seal(new, pack_metadata(metadata), kept, now)
             await query(self._rows.finish, ordinal, self._account, written, self._now(), self._bounds.max_account_bytes)
         except BaseException:
             # Whether the last statement was committed may be unknown; the caller hears of a failure, so it has to be gone.

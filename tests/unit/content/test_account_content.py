@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,18 @@ async def test_a_body_of_any_size_comes_back(kept: Kept, size: int) -> None:
     body = os.urandom(size)
     await kept.of().create("files", "file-1", {}, pieces(body))
     assert await whole(kept.of().read(await kept.of().get("files", "file-1"))) == body
+
+
+async def test_metadata_is_read_when_the_body_has_ended(kept: Kept) -> None:
+    metadata = {"filename": "a"}
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"body"
+        metadata["purpose"] = "batch"
+
+    made = await kept.of().create("files", "file-1", metadata, body())
+    assert made.metadata == {"filename": "a", "purpose": "batch"}
+    assert await kept.of().get("files", "file-1") == made
 
 
 async def test_names_and_bodies_are_in_no_file(kept: Kept) -> None:
