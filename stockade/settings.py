@@ -10,7 +10,8 @@ import hashlib
 import os
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import date
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -478,7 +479,34 @@ def load(
                 ip_network(text, strict=False)
             except ValueError as failure:
                 raise ValueError(f"{file}: {failure} - at `$.{name}`") from failure
+    for name, problem in (*_access_problems(found.access), *_notice_problems(found.notices)):
+        raise ValueError(f"{file}: {problem} - at `$.{name}`")
     return found
+
+
+def _access_problems(access: Access) -> Iterator[tuple[str, str]]:
+    if not 1 <= access.answer_days[0] <= access.answer_days[1] <= 366:
+        yield "access.answer_days", "two numbers of days, the smaller one first"
+    for day in access.holidays:
+        try:
+            date.fromisoformat(day)
+        except ValueError:
+            yield "access.holidays", f"'{day}' is no day like 2026-12-25"
+
+
+def _notice_problems(notices: Notices) -> Iterator[tuple[str, str]]:
+    webhook, mail = urlsplit(notices.webhook), notices.mail
+    if notices.webhook:
+        if webhook.scheme != "https" or not webhook.hostname or "@" in webhook.netloc or webhook.fragment:
+            yield "notices.webhook", "an https address, without a user name"
+        if not (notices.webhook_secret_env or notices.webhook_secret_file):
+            yield "notices.webhook", "name the secret to sign with: webhook_secret_env or webhook_secret_file"
+    if mail.host and "@" not in mail.sender:
+        yield "notices.mail.sender", "an address that mail comes from"
+    if mail.user and not (mail.credential_env or mail.credential_file):
+        yield "notices.mail.user", "name the password: credential_env or credential_file"
+    if mail.user and mail.tls == "none":
+        yield "notices.mail.tls", "no password is sent without TLS"
 
 
 def _decode(wanted: type, value: object) -> object:

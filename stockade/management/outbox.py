@@ -20,9 +20,9 @@ from stockade.storage.documents import Document, Json
 
 TYPE: Final = "stockade.access/notices"
 PREFIX: Final = "/providers/stockade.access/notices/"
-MAX_ATTEMPTS: Final = 10
+MAX_ATTEMPTS: Final = 12
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 10.0, 6 * 3600.0
-"""Ten attempts with pauses that grow threefold: a day and a quarter in all."""
+"""Twelve attempts with pauses that grow threefold: a day and three hours in all."""
 KEEP_DAYS: Final = 30
 """How long it is shown that a notice was delivered, or could not be."""
 MAX_TOLD: Final = 20

@@ -15,7 +15,8 @@ from tests.outside import ROOT
 PACKAGE = ROOT / "stockade"
 
 LIBRARIES = {
-    "aiohttp", "dns", "ftplib", "http.client", "httpcore", "httpcore2", "httpx", "httpx2", "imaplib", "nntplib", "obstore", "poplib", "requests",
+    "aiohttp", "aiosmtplib", "dns", "ftplib", "http.client", "httpcore", "httpcore2", "httpx", "httpx2", "imaplib", "nntplib", "obstore", "poplib",
+    "requests",
     "smtplib", "socket", "telnetlib", "urllib.request", "urllib3", "websockets", "xmlrpc", "_socket", "socketserver", "multiprocessing.connection",
 }  # fmt: skip
 """Modules through which a program can reach out."""
@@ -57,6 +58,7 @@ TABLE: dict[str, tuple[set[str], str]] = {
         {"socket", "connect", "open_unix_connection"},
         "asks the key broker, over its UNIX socket",
     ),
+    "jobs/notices/mail.py": ({"aiosmtplib", "connect"}, "hands notices to the mail server that the settings name"),
     # Programs that a person runs, and the supervisor.
     "cli/arm.py": ({"socket", "http.client", "create_connection"}, "the command line is a client of our own ARM"),
     "cli/diagnosis.py": ({"socket", "create_connection"}, "the doctor looks from where a caller stands"),

@@ -101,3 +101,23 @@ def test_settings_hold_no_secret_of_an_upstream() -> None:
     names = set(settings.Upstream.__struct_fields__)
     assert {"credential_env", "credential_file"} <= names
     assert not names & {"key", "credential", "password", "token", "api_key"}
+
+
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        ("[access]\nanswer_days = [5, 3]", "access.answer_days"),
+        ("[access]\nanswer_days = [0, 3]", "access.answer_days"),
+        ('[access]\nholidays = ["25.12.2026"]', "access.holidays"),
+        ('[notices]\nwebhook = "http://example.com/"\nwebhook_secret_env = "X"', "notices.webhook"),
+        ('[notices]\nwebhook = "https://u:p@example.com/"\nwebhook_secret_env = "X"', "notices.webhook"),
+        ('[notices]\nwebhook = "https://example.com/"', "notices.webhook"),
+        ('[notices.mail]\nhost = "mail.example.com"', "notices.mail.sender"),
+        ('[notices.mail]\nuser = "x"', "notices.mail.user"),
+        ('[notices.mail]\nuser = "x"\ncredential_env = "X"\ntls = "none"', "notices.mail.tls"),
+    ],
+)
+def test_who_is_told_and_by_when_is_checked_when_read(tmp_path: Path, content: str, where: str) -> None:
+    (tmp_path / "settings.toml").write_text(content)
+    with pytest.raises(ValueError, match=where):
+        load(tmp_path, environment={})
