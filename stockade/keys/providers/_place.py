@@ -20,7 +20,9 @@ from stockade.settings import Provider
 T = TypeVar("T")
 
 WORKERS: Final = 4
-"""Calls at a time to one provider; as many again wait for one of them, all others are told that it is busy when their time is up."""
+"""Calls at a time to one provider."""
+WAITING: Final = 16
+"""Calls that wait for one of those to end; all others are told that the provider cannot be used when their time is up."""
 
 
 def library(module: str, extra: str) -> ModuleType:
@@ -64,10 +66,11 @@ class Workers:
     A call that never returns takes its thread with it; when all are gone, the provider is unavailable until one comes back.
     """
 
-    def __init__(self, name: str, timeout_s: float) -> None:
+    def __init__(self, name: str, timeout_s: float, *, count: int = WORKERS) -> None:
         self._name = name
         self._timeout_s = timeout_s
-        self._waiting: queue.Queue[tuple[Callable[[], Any], Future[Any]] | None] = queue.Queue(WORKERS)
+        self._count = count
+        self._waiting: queue.Queue[tuple[Callable[[], Any], Future[Any]] | None] = queue.Queue(WAITING)
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._closed = False
@@ -95,14 +98,14 @@ class Workers:
                     waiting[1].cancel()
         except queue.Empty:
             pass
-        for _ in range(min(len(self._threads), WORKERS)):
+        for _ in range(len(self._threads)):
             self._waiting.put_nowait(None)
 
     def _start(self) -> None:
         with self._lock:
             if self._closed:
                 raise unavailable(self._name)
-            if len(self._threads) < WORKERS:
+            if len(self._threads) < self._count:
                 thread = threading.Thread(target=self._work, name=f"key provider {self._name}", daemon=True)
                 self._threads.append(thread)
                 thread.start()

@@ -1,7 +1,8 @@
-"""A PKCS#11 token as the provider of that name uses it: sessions, the login, and where its keys are.
+"""A PKCS#11 token as the provider of that name uses it: its session, the login, and where its keys are.
 
-Every session has a thread of its own, which is what bounds a call in time. A session that fails is left with all the others, and the call is
-made once more in a new one: tokens are pulled out, reset, and logged out by other programs.
+One thread makes the calls, so that whoever asks can stop waiting, and only one: python-pkcs11 initialises a module without locking, and then a
+module may be called by one thread at a time (SoftHSM2 crashes otherwise). A session that fails is left, and the call is made once more in a
+new one: tokens are pulled out, reset, and logged out by other programs.
 """
 
 from __future__ import annotations
@@ -24,9 +25,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 KEPT_FOUND: Final = 64
-"""Keys whose place on the token each session remembers."""
+"""Keys whose place on the token is remembered."""
 RENEW_S: Final = 10.0
-"""How often at most all sessions are renewed because a key was not found: without its login a token shows none."""
+"""How often at most the sessions are renewed because a key was not found: without its login a token shows none."""
+
+
+_MODULES: Final[dict[str, threading.RLock]] = {}
+"""Held while a module is called, whichever token of it is meant."""
 
 
 class Token:
@@ -36,34 +41,36 @@ class Token:
         self.lib = library("pkcs11", "pkcs11")
         self._place = place
         self._pin = credential(place)
-        self._workers = Workers(place.name, place.timeout_s)
-        self._own = threading.local()
-        self._lock = threading.Lock()
+        self._workers = Workers(place.name, place.timeout_s, count=1)
+        self._module = _MODULES.setdefault(place.url, threading.RLock())
         self._login: pkcs11.Session | None = None
-        self._epoch = 0
-        self._removed = 0
+        self._session: pkcs11.Session | None = None
+        self._found: OrderedDict[str, Any] = OrderedDict()
         self._may_renew_at = 0.0
 
     def run(self, call: Callable[[pkcs11.Session], T]) -> T:
         """Return what a call gives in a session. Fault(UNAVAILABLE) when it does so in no session, or not in time."""
 
         def attempt() -> T:
-            epoch = self._epoch
-            try:
-                return call(self._session())
-            except self.lib.PKCS11Error:
-                self._leave(epoch)
-            try:
-                return call(self._session())
-            except self.lib.PKCS11Error as failure:
-                self._leave(self._epoch)
-                raise unavailable(self._place.name) from failure
+            with self._module:
+                try:
+                    return call(self._opened())
+                except self.lib.PKCS11Error:
+                    self._leave()
+                try:
+                    return call(self._opened())
+                except self.lib.PKCS11Error as failure:
+                    self._leave()
+                    raise unavailable(self._place.name) from failure
 
         return self._workers.run(attempt)
 
     def close(self) -> None:
         self._workers.close()
-        self._leave(self._epoch)
+        # A call that hangs has the module for as long as it does.
+        if self._module.acquire(timeout=self._place.timeout_s):
+            self._leave()
+            self._module.release()
 
     def accepted(self, call: Callable[[], T], what: str) -> T:
         """Return what a call gives; Fault(UNSUPPORTED) where the token does not know its mechanism, or not with such parameters."""
@@ -94,15 +101,14 @@ class Token:
     def unsupported(self, what: str) -> Fault:
         return Fault(FaultKind.UNSUPPORTED, f"The token of the key provider {self._place.name} does not do {what}.")
 
-    def find(self, session: pkcs11.Session, identity: bytes) -> Any:
-        """Return a private or AES key by its CKA_ID, by its place where this session has used it before. Fault(UNAVAILABLE) for none."""
-        found: OrderedDict[bytes, Any] = self._own.found
-        key = found.get(identity) or self._look(session, {self.lib.Attribute.ID: identity})
+    def find(self, session: pkcs11.Session, identity: str) -> Any:
+        """Return a private or AES key by its CKA_ID in hex, by its place where it was used before. Fault(UNAVAILABLE) for none."""
+        key = self._found.get(identity) or self._look(session, {self.lib.Attribute.ID: bytes.fromhex(identity)})
         if key is None:
             raise Fault(FaultKind.UNAVAILABLE, f"The key is not on the token of the key provider {self._place.name}.")
-        found[identity] = key
-        if len(found) > KEPT_FOUND:
-            found.popitem(last=False)
+        self._found[identity] = key
+        if len(self._found) > KEPT_FOUND:
+            self._found.popitem(last=False)
         return key
 
     def labelled(self, session: pkcs11.Session, label: str) -> Any:
@@ -113,12 +119,13 @@ class Token:
             raise Fault(FaultKind.UNAVAILABLE, message)
         return key
 
-    def remove(self, session: pkcs11.Session, identity: bytes) -> None:
+    def remove(self, session: pkcs11.Session, identity: str) -> None:
         """Destroy a key, if it is there."""
-        key = self._look(session, {self.lib.Attribute.ID: identity})
+        key = self._look(session, {self.lib.Attribute.ID: bytes.fromhex(identity)})
+        # A place that is free again may become another key's.
+        self._found.clear()
         if key is not None:
             key.destroy()
-            self._removed += 1
 
     def _look(self, session: pkcs11.Session, attributes: dict[Any, Any]) -> Any:
         lib = self.lib
@@ -127,30 +134,20 @@ class Token:
             found = list(session.get_objects({lib.Attribute.CLASS: kind, **attributes}))
             if found:
                 return found[0]
-        with self._lock:
-            now = time.monotonic()
-            if now < self._may_renew_at:
-                return None
-            self._may_renew_at = now + RENEW_S
+        now = time.monotonic()
+        if now < self._may_renew_at:
+            return None
+        self._may_renew_at = now + RENEW_S
+        # Perhaps the login was lost, without which a token shows no such keys: looked for once more after a new one.
         raise lib.UserNotLoggedIn
 
-    def _session(self) -> pkcs11.Session:
-        """Return this thread's session, a new one where the old one is from before the last loss."""
-        own = self._own
-        if getattr(own, "epoch", None) != self._epoch:
-            with contextlib.suppress(AttributeError, self.lib.PKCS11Error):
-                own.session.close()
-            with self._lock:
-                token = self.lib.lib(self._place.url).get_token(token_label=self._place.place)
-                if self._login is None:
-                    self._login = self._log_in(token)
-                own.session, own.epoch = token.open(rw=True), self._epoch
-            own.removed = None
-        if own.removed != self._removed:
-            # A place that is free again may become another key's.
-            own.found, own.removed = OrderedDict(), self._removed
-        session: pkcs11.Session = own.session
-        return session
+    def _opened(self) -> pkcs11.Session:
+        if self._session is None:
+            token = self.lib.lib(self._place.url).get_token(token_label=self._place.place)
+            if self._login is None:
+                self._login = self._log_in(token)
+            self._session = token.open(rw=True)
+        return self._session
 
     def _log_in(self, token: pkcs11.Token) -> pkcs11.Session:
         """Return a session that is there for its login: PKCS#11 logs in all sessions of a program at once, and out with the one that did."""
@@ -165,13 +162,11 @@ class Token:
             message = f"The token of the key provider {self._place.name} does not take its PIN."
             raise Fault(FaultKind.UNAVAILABLE, message) from refusal
 
-    def _leave(self, epoch: int) -> None:
-        """Have all sessions left, the login's at once, unless somebody has since `epoch`."""
-        with self._lock:
-            if epoch != self._epoch:
-                return
-            self._epoch += 1
-            login, self._login = self._login, None
-            if login is not None:
+    def _leave(self) -> None:
+        """Close what is open, as far as that still can be done."""
+        for session in (self._session, self._login):
+            if session is not None:
                 with contextlib.suppress(self.lib.PKCS11Error):
-                    login.close()
+                    session.close()
+        self._session = self._login = None
+        self._found.clear()

@@ -11,18 +11,17 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from stockade.kernel.faults import Fault
 from stockade.kernel.secret import Secret
 from stockade.keys import algorithms
 from stockade.keys.algorithms import PrivateKey, PublicKey
-from stockade.keys.material import Curve, Jwk, KeyAnswer, KeyRequest, KeySpec, KeyType
+from stockade.keys.material import Curve, Jwk, KeyAnswer, KeyRequest, KeySpec
+from stockade.keys.providers._held import Handles, Held, spki
 from stockade.keys.providers._token import Token
 from stockade.keys.providers.provider import MAX_RANDOM_BYTES, KeyProvider, ProviderKey
-from stockade.keys.sealed_handle import HandleSeal
 from stockade.settings import Provider
 
 if TYPE_CHECKING:
@@ -44,15 +43,6 @@ _OIDS: Final[dict[Curve, str]] = {
 }
 
 
-class _Held(msgspec.Struct, frozen=True, array_like=True):
-    """What a handle says. public: SubjectPublicKeyInfo in DER; an AES key has none, but a size."""
-
-    id: bytes
-    type: KeyType
-    public: bytes = b""
-    bits: int = 0
-
-
 class Pkcs11Provider:
     """Keys on the token that the settings name."""
 
@@ -61,7 +51,7 @@ class Pkcs11Provider:
     def __init__(self, place: Provider, seal_key: Secret) -> None:
         self._token = Token(place)
         self._lib = self._token.lib
-        self._seal = HandleSeal(seal_key, place.name)
+        self._handles = Handles(seal_key, place.name)
 
     def supports(self, spec: KeySpec) -> bool:
         return algorithms.supported(spec)
@@ -70,40 +60,38 @@ class Pkcs11Provider:
         algorithms.check_spec(spec)
         if not algorithms.supported(spec):
             raise self._token.unsupported(f"RSA keys with the exponent {spec.public_exponent}")
-        identity = os.urandom(16)
+        identity = os.urandom(16).hex()
         make = self._make_symmetric if algorithms.family(spec.type) == "oct" else self._make_pair
-        return self._keep(self._token.run(lambda session: make(session, spec, identity)), bound_to)
+        return self._handles.keep(self._token.run(lambda session: make(session, spec, identity)), bound_to)
 
     def take(self, spec: KeySpec, private: Mapping[str, bytes], bound_to: str) -> ProviderKey:
-        lib, identity = self._lib, os.urandom(16)
+        lib, identity = self._lib, os.urandom(16).hex()
         if algorithms.family(spec.type) == "oct":
             value = algorithms.symmetric_key(spec, private)
-            held = _Held(identity, spec.type, bits=len(value) * 8)
+            held = Held(identity, spec.type, bits=len(value) * 8)
             template = {"CLASS": lib.ObjectClass.SECRET_KEY, "KEY_TYPE": lib.KeyType.AES, "VALUE": value}
             uses: tuple[str, ...] = ("ENCRYPT", "DECRYPT", "WRAP", "UNWRAP")
         else:
             key = algorithms.private_key(spec, private)
-            held = _Held(identity, spec.type, _der(key.public_key()))
+            held = Held(identity, spec.type, spki(key.public_key()))
             template = {"CLASS": lib.ObjectClass.PRIVATE_KEY, **self._numbers(key)}
             uses = ("SIGN", "DECRYPT") if isinstance(key, rsa.RSAPrivateKey) else ("SIGN",)
         template |= dict.fromkeys((*uses, "TOKEN", "PRIVATE", "SENSITIVE"), True) | {
             "EXTRACTABLE": False,
-            "ID": identity,
+            "ID": bytes.fromhex(identity),
         }
         attributes = {lib.Attribute[name]: value for name, value in template.items()}
         self._token.run(
             lambda session: self._token.accepted(lambda: session.create_object(attributes), "keys from outside")
         )
-        return self._keep(held, bound_to)
+        return self._handles.keep(held, bound_to)
 
     def use(self, handle: bytes, public: Jwk, request: KeyRequest, bound_to: str) -> KeyAnswer:
-        held = self._open(handle, bound_to)
+        held = self._handles.open(handle, bound_to)
+        held.check(request)
         if held.bits:
-            mode = algorithms.check_symmetric(held.type, held.bits, request).mode
-            return self._token.run(lambda session: self._symmetric(session, held, mode, request))
-        key = load_der_public_key(held.public)
-        assert isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey)
-        algorithms.check_request(algorithms.jwk_of(held.type, key), request)
+            return self._token.run(lambda session: self._symmetric(session, held, request))
+        key = held.key
         if request.use in {"sign", "decrypt", "unwrap"}:
             return self._token.run(lambda session: self._private(session, held, key, request))
         # What the public part does is done here, as long as the key is there.
@@ -117,7 +105,7 @@ class Pkcs11Provider:
         raise self._stays()
 
     def destroy(self, handle: bytes, bound_to: str) -> None:
-        held = self._open(handle, bound_to)
+        held = self._handles.open(handle, bound_to)
         self._token.run(lambda session: self._token.remove(session, held.id))
 
     def random(self, count: int) -> bytes:
@@ -159,37 +147,24 @@ class Pkcs11Provider:
 
         return self._token.run(unwrap)
 
-    # Handles.
-
-    def _keep(self, held: _Held, bound_to: str) -> ProviderKey:
-        handle = self._seal.seal(msgspec.msgpack.encode(held), bound_to)
-        if held.bits:
-            return ProviderKey(handle, Jwk(kty=held.type))
-        key = load_der_public_key(held.public)
-        assert isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey)
-        return ProviderKey(handle, algorithms.jwk_of(held.type, key))
-
-    def _open(self, handle: bytes, bound_to: str) -> _Held:
-        return msgspec.msgpack.decode(self._seal.open(handle, bound_to), type=_Held)
-
     def _stays(self) -> Fault:
         return self._token.unsupported("backups: its keys never leave it")
 
     # On the token.
 
-    def _make_symmetric(self, session: pkcs11.Session, spec: KeySpec, identity: bytes) -> _Held:
+    def _make_symmetric(self, session: pkcs11.Session, spec: KeySpec, identity: str) -> Held:
         flags, size = self._lib.MechanismFlag, spec.size or 0
         uses = flags.ENCRYPT | flags.DECRYPT | flags.WRAP | flags.UNWRAP
-        more = {"id": identity, "store": True, "capabilities": uses, "template": self._hidden()}
+        more = {"id": bytes.fromhex(identity), "store": True, "capabilities": uses, "template": self._hidden()}
         self._token.accepted(lambda: session.generate_key(self._lib.KeyType.AES, size, **more), "such keys")
-        return _Held(identity, spec.type, bits=size)
+        return Held(identity, spec.type, bits=size)
 
-    def _make_pair(self, session: pkcs11.Session, spec: KeySpec, identity: bytes) -> _Held:
+    def _make_pair(self, session: pkcs11.Session, spec: KeySpec, identity: str) -> Held:
         lib, flags = self._lib, self._lib.MechanismFlag
         uses = flags.SIGN | flags.VERIFY | (flags(0) if spec.curve else flags.DECRYPT | flags.ENCRYPT)
         # The public half is only asked what it is: it is in the handle, and not kept on the token.
         more = {
-            "id": identity,
+            "id": bytes.fromhex(identity),
             "store": True,
             "capabilities": uses,
             "private_template": self._hidden(),
@@ -208,9 +183,9 @@ class Pkcs11Provider:
             assert isinstance(loaded, ec.EllipticCurvePublicKey)
             found = loaded
         public.destroy()
-        return _Held(identity, spec.type, _der(found))
+        return Held(identity, spec.type, spki(found))
 
-    def _private(self, session: pkcs11.Session, held: _Held, public: PublicKey, request: KeyRequest) -> KeyAnswer:
+    def _private(self, session: pkcs11.Session, held: Held, public: PublicKey, request: KeyRequest) -> KeyAnswer:
         lib, key, value = self._lib, self._token.find(session, held.id), request.value
         if isinstance(public, ec.EllipticCurvePublicKey):
             return KeyAnswer(value=key.sign(value, mechanism=lib.Mechanism.ECDSA))
@@ -228,10 +203,10 @@ class Pkcs11Provider:
         how = self._oaep(request.algorithm)
         return KeyAnswer(value=self._token.opened(session, lambda: key.decrypt(value, **how), request.algorithm))
 
-    def _symmetric(self, session: pkcs11.Session, held: _Held, mode: str, request: KeyRequest) -> KeyAnswer:
+    def _symmetric(self, session: pkcs11.Session, held: Held, request: KeyRequest) -> KeyAnswer:
         lib, key, value = self._lib, self._token.find(session, held.id), request.value
         encrypts = request.use in {"encrypt", "wrap"}
-        match mode:
+        match mode := algorithms.AES_ALGORITHMS[request.algorithm].mode:
             case "KW":
                 return KeyAnswer(value=(self._wrap if encrypts else self._unwrap)(session, key, value))
             case "GCM" if encrypts:
@@ -334,7 +309,3 @@ class _Type:
 
 
 PLUGIN = _Type()
-
-
-def _der(key: PublicKey) -> bytes:
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

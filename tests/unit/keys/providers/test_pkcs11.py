@@ -96,7 +96,7 @@ def test_a_wrong_pin_is_tried_once(monkeypatch: pytest.MonkeyPatch, provider: Pk
     assert PIN not in caught.value.message
     assert len(tried) == 1
     other.close()
-    provider._token._leave(provider._token._epoch)
+    provider._token._leave()
     provider.check()
 
 
