@@ -49,11 +49,12 @@ class Reader:
         resource_group: str | None = None,
         under: str | None = None,
         state: State = State.LIVE,
+        after: str | None = None,
         limit: int | None = None,
     ) -> list[Document]:
         """Return documents of one type, in id order.
 
-        under: an id; only documents strictly below it (children of an account, assignments at a scope).
+        under: an id; only documents strictly below it (children of an account, assignments at a scope). after: an id; only later ones.
         """
         query = select(documents).where(documents.c.type == document_type.lower(), documents.c.state == state.value)
         if subscription is not None:
@@ -63,6 +64,8 @@ class Reader:
         if under is not None:
             prefix = under.lower().rstrip("/") + "/"
             query = query.where(documents.c.id >= prefix, documents.c.id < prefix[:-1] + "0")
+        if after is not None:
+            query = query.where(documents.c.id > after.lower())
         return [_document(row) for row in self.connection.execute(query.order_by(documents.c.id).limit(limit))]
 
     def below(self, prefix_id: str, state: State = State.LIVE) -> builtins.list[Document]:

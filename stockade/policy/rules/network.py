@@ -86,7 +86,7 @@ def _judge(
     if network.admit_by_default:
         return ""
     if network.trusted_services:
-        resource = _managed_resource(snapshot, credential)
+        resource = managed_resource(snapshot, credential)
         if resource is not None and resource.rpartition("/providers/")[2].partition("/")[0] in TRUSTED_PROVIDERS:
             return f"bypass AzureServices: {resource}"
     rule = network.addresses.rule_for(address)
@@ -114,7 +114,7 @@ def _by_perimeter(
     rule = addresses.rule_for(address)
     if rule is not None:
         return f"perimeter {association.perimeter_id}: {rule}"
-    resource = _managed_resource(snapshot, credential)
+    resource = managed_resource(snapshot, credential)
     if resource is None:
         return ""
     if resource.startswith("/subscriptions/") and resource.split("/", 3)[2] in subscriptions:
@@ -152,7 +152,7 @@ def _subnets(snapshot: Snapshot, account: AccountPolicy) -> tuple[AddressSet, Ad
     return cast("tuple[AddressSet, AddressSet]", snapshot.remembered(("account-subnets", account.id), compute))
 
 
-def _managed_resource(snapshot: Snapshot, credential: Credential | None) -> str | None:
+def managed_resource(snapshot: Snapshot, credential: Credential | None) -> str | None:
     """Return the resource whose managed identity a verified token speaks for; None for every other credential."""
     if not isinstance(credential, TokenCredential):
         return None
