@@ -84,7 +84,10 @@ from stockade.services.session_tokens.service import PURPOSE as SESSION_PURPOSE
 from stockade.settings import Settings
 from stockade.storage.database import Database
 from stockade.storage.generation import GENERATION_FILE, GenerationCell
-from stockade.vault import vaults
+from stockade.vault import destruction, vaults
+from stockade.vault.access import verifier
+from stockade.vault.app import VaultApp, VaultRoute
+from stockade.vault.asked import shop_of
 from stockade.vault.compile import compilers
 
 UPKEEP_S = 60.0
@@ -229,6 +232,7 @@ def control_plane(*further: Background) -> Starlette:
         base.cell.restart(reader.generation())
     services, platform = identity_services(base), management_platform(base)
     arm = ArmApp(management_pipeline(base, platform), base.settings, _client_address(base.settings))
+    key_vaults = vault_app(base)
 
     # Management answers within seconds, so here a connection that is still for long enough has nobody working for it.
     idle = IdleConnections(
@@ -248,7 +252,12 @@ def control_plane(*further: Background) -> Starlette:
             base.database.close()
 
     return Starlette(
-        routes=[Route("/healthz", _healthz(base.audit)), *identity_app.routes(services), Mount("", app=arm)],
+        routes=[
+            VaultRoute(key_vaults),
+            Route("/healthz", _healthz(base.audit)),
+            *identity_app.routes(services),
+            Mount("", app=arm),
+        ],
         middleware=[Middleware(_SaysTime, clock=base.clock)] if isinstance(base.clock, SimulatedClock) else [],
         lifespan=lifespan,
     )
@@ -280,6 +289,18 @@ def identity_services(base: Foundation) -> IdentityServices:
         clock=base.clock,
         snapshot=base.source.current,
         client_address=_client_address(base.settings),
+    )
+
+
+def vault_app(base: Foundation) -> VaultApp:
+    """Return what answers for key vaults."""
+    configured, wanted = base.settings, KeysWanted(base.settings.run_dir)
+    return VaultApp(
+        shop_of(configured, base.database, base.broker, base.clock),
+        base.audit,
+        base.source.current,
+        verifier(configured, wanted.note),
+        _client_address(configured),
     )
 
 
@@ -373,7 +394,7 @@ async def _upkeep(platform: Platform, base: Foundation) -> None:
     ring = KeyRing(base.root_key)
     while True:
         try:
-            await to_thread.run_sync(_keep_up, ring, platform, base.database)
+            await to_thread.run_sync(_keep_up, ring, platform, base.database, base.broker)
         except Exception:
             # The database may be away for a while; what is due stays due.
             log.exception("upkeep failed and will be tried again")
@@ -390,7 +411,7 @@ async def _pause(clock: Clock, seconds: float) -> None:
         await asyncio.sleep(LOOK_AT_CLOCK_S)
 
 
-def _keep_up(ring: KeyRing, platform: Platform, database: Database) -> None:
+def _keep_up(ring: KeyRing, platform: Platform, database: Database, broker: Broker) -> None:
     now = platform.clock.now()
     with database.read() as reader:
         keys_due, purge_due = ring.is_due(reader, now), bool(soft_delete.expired(reader, now))
@@ -401,6 +422,7 @@ def _keep_up(ring: KeyRing, platform: Platform, database: Database) -> None:
             soft_delete.purge_expired(platform, writer, now)
             vaults.purge_expired(writer, now)
             access.keep_up(platform.settings, writer, now)
+    destruction.destroy_due(database, broker)
 
 
 def _client_address(configured: Settings) -> Callable[[str, str], str]:

@@ -127,7 +127,7 @@ def _by_rbac(
     permission: str,
     item_id: str,
     decision_id: str,
-    details: dict[str, object],
+    details: dict[str, str],
 ) -> Fault:
     action = vault_access.PREFIX + vault_access.DATA_ACTIONS[permission]
     access = rbac.check(snapshot, who.object_id, who.groups, action, item_id, data=True)

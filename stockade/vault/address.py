@@ -15,7 +15,9 @@ from stockade.identity.audiences import DEFAULT_DOMAIN
 from stockade.settings import Settings
 from stockade.vault.wire import bad_parameter
 
-ROOTS: Final = frozenset({"keys", "secrets", "deletedkeys", "deletedsecrets", "rng", "certificates", "deletedcertificates"})
+ROOTS: Final = frozenset(
+    {"keys", "secrets", "deletedkeys", "deletedsecrets", "rng", "certificates", "deletedcertificates"}
+)
 """First segments that are Key Vault's wherever they stand."""
 NAME: Final = re.compile(r"[0-9a-zA-Z-]{1,127}")
 VERSION: Final = re.compile(r"[0-9a-fA-F]{32}")

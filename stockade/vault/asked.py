@@ -37,6 +37,12 @@ class Shop:
     secrets: Secrets
 
 
+def shop_of(settings: Settings, database: Database, broker: Broker, clock: Clock) -> Shop:
+    """Return what a process that answers for vaults, or works on them, has."""
+    keys, secrets = Keys(settings, database, broker, clock), Secrets(settings, database, broker, clock)
+    return Shop(settings, database, broker, clock, keys, secrets)
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A request of somebody who may do what is asked.

@@ -88,4 +88,6 @@ def _cipher(broker: Broker) -> AESGCM:
 
 
 def _unreadable(collection: str) -> Fault:
-    return bad_parameter(f"Backup blob contains invalid or corrupt data: it is no backup of {collection} of this platform.", "value")
+    return bad_parameter(
+        f"Backup blob contains invalid or corrupt data: it is no backup of {collection} of this platform.", "value"
+    )

@@ -28,6 +28,4 @@ def challenge(settings: Settings, tenant_id: str, *, own_host: bool) -> str:
 
 def unauthenticated(message: str, reason: str, header: str) -> Fault:
     """Return the refusal that carries a challenge. reason: a short code, for the record."""
-    return Fault(
-        FaultKind.UNAUTHENTICATED, message, details={"wwwAuthenticate": header, "reason": reason}
-    )
+    return Fault(FaultKind.UNAUTHENTICATED, message, details={"wwwAuthenticate": header, "reason": reason})

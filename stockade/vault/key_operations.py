@@ -14,7 +14,7 @@ from stockade.storage.documents import State
 from stockade.vault import lifecycle, rotation_policy
 from stockade.vault.asked import RESTORE_LIMIT, Asked, Operation, Shop, page_body, page_of
 from stockade.vault.destruction import SOFTWARE
-from stockade.vault.documents import key_version_of
+from stockade.vault.documents import item_of, key_version_of
 from stockade.vault.keys import CreateKey, ImportKey, UpdateKey
 from stockade.vault.lifecycle import Record
 from stockade.vault.wire import bad_parameter, decoded, encoded, forbidden, read_body
@@ -163,9 +163,7 @@ def _list_deleted(shop: Shop, asked: Asked) -> dict[str, Any]:
     after, size = page_of(asked)
     with shop.database.read() as reader:
         found, rest = lifecycle.items_page(reader, asked.vault.id, "keys", after, size, State.SOFT_DELETED, asked.now)
-    values = [
-        {**entry(one, asked.base), **lifecycle.shown_deletion(one.item, asked.base, "keys")} for one in found
-    ]
+    values = [{**entry(one, asked.base), **lifecycle.shown_deletion(one.item, asked.base, "keys")} for one in found]
     return page_body(asked, values, rest, "deletedkeys")
 
 
@@ -187,7 +185,7 @@ def _deleted(found: Record, base: str) -> dict[str, Any]:
 
 def _get_rotation(shop: Shop, asked: Asked) -> dict[str, Any]:
     with shop.database.read() as reader:
-        item = lifecycle.item_of(lifecycle.live_item(reader, asked.vault.id, "keys", asked.name))
+        item = item_of(lifecycle.live_item(reader, asked.vault.id, "keys", asked.name))
     return rotation_policy.shown(item.rotation, f"{asked.base}/keys/{asked.name}/rotationpolicy")
 
 
@@ -220,7 +218,7 @@ def _usable(asked: Asked, use: Use) -> VaultVersionPolicy:
     if asked.version:
         version = asked.snapshot.only("vault-version", f"{item_id}/versions/{asked.version}")
     else:
-        versions = asked.snapshot.all("vault-versions-of", item_id)
+        versions: tuple[VaultVersionPolicy, ...] = asked.snapshot.all("vault-versions-of", item_id)
         version = max(versions, key=lambda one: (one.created, one.version), default=None)
     if version is None:
         raise lifecycle.not_found("keys", asked.name, asked.version)

@@ -19,8 +19,8 @@ from stockade.keys.material import CURVES, RSA_SIZES, Curve, KeySpec, KeyType
 from stockade.keys.providers.provider import ProviderKey
 from stockade.keys.stored import KEY, StoredKey, key_of
 from stockade.settings import Settings
-from stockade.storage.database import Database, Reader, Writer
-from stockade.storage.documents import Document, State
+from stockade.storage.database import Database
+from stockade.storage.documents import Document
 from stockade.vault import backup, destruction, lifecycle, rotation_policy
 from stockade.vault.documents import (
     KEY_VERSIONS,
@@ -52,7 +52,7 @@ class CreateKey(msgspec.Struct):
     attributes: SentTimes | None = None
     tags: dict[str, str] | None = None
     crv: str | None = None
-    release_policy: msgspec.Raw | None = None
+    release_policy: object = None
 
 
 class SentJwk(msgspec.Struct):
@@ -85,7 +85,7 @@ class ImportKey(msgspec.Struct):
     Hsm: bool | None = None
     attributes: SentTimes | None = None
     tags: dict[str, str] | None = None
-    release_policy: msgspec.Raw | None = None
+    release_policy: object = None
 
 
 class UpdateKey(msgspec.Struct):
@@ -94,7 +94,7 @@ class UpdateKey(msgspec.Struct):
     key_ops: list[str] | None = None
     attributes: SentTimes | None = None
     tags: dict[str, str] | None = None
-    release_policy: msgspec.Raw | None = None
+    release_policy: object = None
 
 
 class Keys:
@@ -151,9 +151,7 @@ class Keys:
         spec = _spec_of(newest)
         provider = self._provider(vault_id, name, spec)
         times = SentTimes(exp=exp)
-        return self._add(
-            vault_id, name, spec, newest.operations, newest.tags, times, provider, only_after=only_after
-        )
+        return self._add(vault_id, name, spec, newest.operations, newest.tags, times, provider, only_after=only_after)
 
     def update(self, vault_id: str, name: str, version: str, sent: UpdateKey) -> Record:
         """Change what is not the key itself; what is not named stays."""
@@ -339,8 +337,8 @@ def _require_tier(vault: Document, kty: str) -> None:
         raise bad_parameter(f"Keys of type {kty} need a vault of the tier premium.", "kty")
 
 
-def _no_release(policy: msgspec.Raw | None) -> None:
-    if policy is not None and bytes(policy) != b"null":
+def _no_release(policy: object) -> None:
+    if policy is not None:
         message = "Keys are never released here, so a release_policy could not be in force."
         raise Fault(FaultKind.UNSUPPORTED, message, target="release_policy")
 

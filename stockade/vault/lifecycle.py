@@ -149,7 +149,7 @@ def purge(writer: Writer, found: Record, now: float) -> None:
     """Remove a deleted key or secret for good; Fault(PERMISSION_DENIED) under purge protection."""
     if purge_protected(found.vault):
         message = (
-            "Operation \"purge\" is not allowed because purge protection is enabled for this vault. It will be purged by itself "
+            'Operation "purge" is not allowed because purge protection is enabled for this vault. It will be purged by itself '
             f"at {iso(found.item.purge_at or now)}."
         )
         raise forbidden(message, "ForbiddenByPolicy")
@@ -211,7 +211,9 @@ def checked_tags(tags: Mapping[str, Any] | None) -> dict[str, str]:
     """Return tags as they are stored; Fault(INVALID). Source: contracts, control-plane section 6.2 (15 tags of 256 and 256 characters)."""
     found = dict(tags or {})
     if len(found) > MAX_TAGS or any(len(part) > MAX_TAG for pair in found.items() for part in pair):
-        raise bad_parameter(f"There are at most {MAX_TAGS} tags, with names and values of {MAX_TAG} characters.", "tags")
+        raise bad_parameter(
+            f"There are at most {MAX_TAGS} tags, with names and values of {MAX_TAG} characters.", "tags"
+        )
     return found
 
 
@@ -272,5 +274,3 @@ def _restate(
         state=state,
         purge_at=purge_at,
     )
-
-

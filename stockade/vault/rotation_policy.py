@@ -89,7 +89,9 @@ def planned(sent: SentPolicy, before: RotationPolicy | None, newest: Attributes,
         raise bad_parameter("A rotation policy has at most one action of each type.", "lifetimeActions")
     for action in actions:
         if action.action == "Rotate" and action.before_expiry and expiry is None:
-            message = "Rotation before expiry needs attributes.expiryTime, or the versions it makes would never be rotated."
+            message = (
+                "Rotation before expiry needs attributes.expiryTime, or the versions it makes would never be rotated."
+            )
             raise bad_parameter(message, "attributes.expiryTime")
         if action.action == "Rotate" and action.before_expiry and newest.exp is None:
             message = "Rotation before expiry needs a key whose newest version expires; set its exp, or rotate after creation."
@@ -170,7 +172,9 @@ def _days(duration: str, target: str) -> float:
     try:
         days = (later(_REFERENCE, duration) - _REFERENCE) / DAY_S
     except ValueError as failure:
-        raise bad_parameter(f"'{duration[:40]}' is no ISO 8601 duration in whole days, such as P90D.", target) from failure
+        raise bad_parameter(
+            f"'{duration[:40]}' is no ISO 8601 duration in whole days, such as P90D.", target
+        ) from failure
     if days > MAX_YEARS * 366:
         raise bad_parameter(f"Durations are at most {MAX_YEARS} years.", target)
     return days

@@ -1,0 +1,333 @@
+"""Key Vault over ASGI: one request in eight numbered steps.
+
+1. address: host and path name a vault; without a credential the answer is a challenge, before anything else is looked at
+2. body: bounded and within its time, only of somebody who shows a credential
+3. vault: it exists
+4. network and token (access.py)
+5. operation: api-version, path, names
+6. permission (policy/vault_access.py)
+7. record of what is about to be changed
+8. answer (key_operations.py, secret_operations.py), and its record
+
+All but 1 and 2 runs in a few threads, because it reads documents and asks the key broker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, NoMatchFound
+from starlette.types import Receive, Scope, Send
+
+from stockade.audit.log import AuditSink
+from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.ids import new_guid
+from stockade.kernel.threads import BoundedThreads
+from stockade.policy.snapshot import Snapshot, VaultPolicy
+from stockade.vault import key_operations, secret_operations
+from stockade.vault.access import Admitted, Verify, admit, require
+from stockade.vault.address import Addresses, Place, item_name, segments, version_name
+from stockade.vault.asked import Asked, Operation, Shop
+from stockade.vault.rate import Rates
+from stockade.vault.records import Records, Subject
+from stockade.vault.wire import STATUS, bad_parameter, error_body
+
+OPERATIONS: Final = (*key_operations.OPERATIONS, *secret_operations.OPERATIONS)
+THREADS: Final = 16
+MAX_UNDER_WAY: Final = 256
+"""Requests being answered; above it the answer is 503, so that a flood cannot fill memory."""
+MAX_BODIES: Final = 64
+"""Bodies being read at once."""
+MAX_QUERY: Final = 8192
+SERVICE_VERSION: Final = "1.9.2300.1"
+"""What Azure's vaults call their own version; some clients log it."""
+_API_VERSION: Final = re.compile(r"\d+\.\d+(-[A-Za-z]+[.\d]*)?|\d{4}-\d{2}-\d{2}(-[A-Za-z]+[.\d]*)?")
+
+log = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A request without its body."""
+
+    place: Place
+    method: str
+    path: bytes
+    query: bytes
+    headers: Mapping[str, str]
+    address: str
+    decision_id: str
+    started: float
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far a request has come, for its record."""
+
+    vault: VaultPolicy | None = None
+    who: Admitted | None = None
+    operation: Operation | None = None
+    permitted_by: str = ""
+
+
+class VaultApp:
+    """Answers for every vault.
+
+    snapshot: returns the policy in force. client_address: tells the caller's address from the peer's and `X-Forwarded-For`.
+    """
+
+    def __init__(
+        self,
+        shop: Shop,
+        audit: AuditSink,
+        snapshot: Callable[[], Snapshot],
+        verify: Verify,
+        client_address: Callable[[str, str], str] = lambda peer, _: peer,
+    ) -> None:
+        self._shop, self._snapshot, self._verify, self._client_address = shop, snapshot, verify, client_address
+        self._addresses = Addresses(shop.settings)
+        self._records = Records(audit, shop.clock)
+        self._rates = Rates(shop.settings.vault.transactions_per_10_s)
+        self._threads = BoundedThreads(THREADS, MAX_UNDER_WAY)
+        self._bodies = 0
+
+    def place(self, scope: Scope) -> Place | None:
+        """Return which vault a request is for; None when it is none's."""
+        host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
+        return self._addresses.place(host, _raw_path(scope))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        place = self.place(scope)
+        assert place is not None
+        decision_id, started = new_guid(), time.perf_counter()
+        headers: dict[str, str] = {}
+        for raw_name, raw_value in scope["headers"]:
+            headers.setdefault(raw_name.decode("latin-1").lower(), raw_value.decode("latin-1").strip())
+        peer = request.client.host if request.client is not None else ""
+        address = self._client_address(peer, headers.get("x-forwarded-for", ""))
+        head = Head(
+            place,
+            request.method,
+            _raw_path(scope),
+            scope.get("query_string", b""),
+            headers,
+            address,
+            decision_id,
+            started,
+        )
+        try:
+            content = await self._body(request, head) if headers.get("authorization") else b""
+            status, body, more = await self._threads.run(self._answer, head, content)
+        except ClientDisconnect:
+            return
+        except Fault as fault:
+            status, body, more = self._refuse(head, _Progress(), fault)
+        kind = "application/json; charset=utf-8" if body else None
+        response = Response(body, status, {**self._headers(head), **more}, kind)
+        await response(scope, receive, send)
+
+    async def _body(self, request: Request, head: Head) -> bytes:
+        """Read a body up to what any operation on the path takes."""
+        # 2. body
+        limit = max(
+            (operation.body_limit for operation in OPERATIONS if _could_be(operation, head)),
+            default=0,
+        )
+        announced = head.headers.get("content-length", "0")
+        if not announced.isdigit() or int(announced[:12]) > limit:
+            raise Fault(FaultKind.TOO_LARGE, f"The request body is larger than {limit} bytes.")
+        if self._bodies >= MAX_BODIES:
+            raise Fault(FaultKind.UNAVAILABLE, "Too many requests at once; try again.", retry_after_s=1)
+        self._bodies += 1
+        content = bytearray()
+        try:
+            async with asyncio.timeout(self._shop.settings.limits.body_timeout_s):
+                async for chunk in request.stream():
+                    content += chunk
+                    if len(content) > limit:
+                        raise Fault(FaultKind.TOO_LARGE, f"The request body is larger than {limit} bytes.")
+        except TimeoutError as failure:
+            raise Fault(FaultKind.TIMEOUT, "The request body did not arrive in time.") from failure
+        finally:
+            self._bodies -= 1
+        return bytes(content)
+
+    def _answer(self, head: Head, content: bytes) -> tuple[int, bytes, Mapping[str, str]]:
+        progress = _Progress()
+        try:
+            self._records.require_healthy()
+            found = self._dispatch(head, content, progress)
+        except Fault as fault:
+            return self._refuse(head, progress, fault)
+        except Exception:
+            log.exception("a request to a vault failed", extra={"decision": head.decision_id})
+            message = f"An internal error occurred. Decision: {head.decision_id}."
+            return self._refuse(head, progress, Fault(FaultKind.INTERNAL, message))
+        status = 204 if found is None else 200
+        self._records.outcome(_subject(head, progress), status, None)
+        return status, b"" if found is None else _encode(found), {}
+
+    def _dispatch(self, head: Head, content: bytes, progress: _Progress) -> Mapping[str, Any] | None:
+        snapshot, now, settings = self._snapshot(), self._shop.clock.now(), self._shop.settings
+        # 3. vault
+        vault_id = snapshot.only("vault-named", head.place.vault)
+        vault: VaultPolicy | None = snapshot.only("vault", vault_id) if vault_id is not None else None
+        if vault is None:
+            message = f"There is no key vault '{head.place.vault[:63]}' at this address."
+            raise Fault(FaultKind.NOT_FOUND, message, code="VaultNotFound")
+        progress.vault = vault
+        # 4. network and token
+        authorization = head.headers.get("authorization", "")
+        who = admit(snapshot, settings, head.place, vault, authorization, head.address, now, self._verify)
+        progress.who = who
+        self._rates.count(vault.id, self._shop.clock.monotonic())
+        # 5. operation
+        query = _query(head.query)
+        operation, captured = _operation(head)
+        progress.operation = operation
+        kind = "key" if operation.path[0] in ("keys", "deletedkeys") else "secret"
+        name = item_name(captured["name"], f"{kind}-name") if "name" in captured else ""
+        version = version_name(captured.get("version", ""), f"{kind}-version")
+        # 6. permission
+        item_id = f"{vault.id}/{kind}s/{name.lower()}" if name else vault.id
+        progress.permitted_by = require(
+            snapshot, vault, who.credential, operation.permission, item_id, head.decision_id
+        )
+        # 7. record
+        if operation.changes:
+            self._records.intent(_subject(head, progress))
+        # 8. answer
+        base = head.place.base
+        return operation.answer(
+            self._shop, Asked(operation, snapshot, vault, base, name, version, query, content, who.token, now)
+        )
+
+    def _refuse(self, head: Head, progress: _Progress, fault: Fault) -> tuple[int, bytes, Mapping[str, str]]:
+        status = STATUS[fault.kind][0]
+        self._records.outcome(_subject(head, progress), status, fault)
+        headers = {"x-stockade-decision": head.decision_id}
+        challenge = fault.details.get("wwwAuthenticate")
+        if challenge is not None:
+            headers["www-authenticate"] = str(challenge)
+        if fault.retry_after_s is not None:
+            headers["retry-after"] = str(max(1, round(fault.retry_after_s)))
+        return status, _encode(error_body(fault)), headers
+
+    def _headers(self, head: Head) -> dict[str, str]:
+        family = "Ipv6" if ":" in head.address else "Ipv4"
+        headers = {
+            "x-ms-keyvault-region": self._shop.settings.names.location,
+            "x-ms-keyvault-network-info": f"conn_type={family};addr={head.address};act_addr_fam=InterNetwork;",
+            "x-ms-keyvault-service-version": SERVICE_VERSION,
+            "x-ms-request-id": head.decision_id,
+            "strict-transport-security": "max-age=31536000; includeSubDomains",
+            "x-content-type-options": "nosniff",
+            "cache-control": "no-store",
+            "pragma": "no-cache",
+        }
+        client = head.headers.get("x-ms-client-request-id", "")
+        if client and len(client) <= 128 and client.isascii() and client.isprintable():
+            headers["x-ms-client-request-id"] = client
+        return headers
+
+
+class VaultRoute(BaseRoute):
+    """Takes what is for a vault out of the control plane's requests; stands before every other route."""
+
+    def __init__(self, app: VaultApp) -> None:
+        self._app = app
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Say whether a request is for a vault."""
+        if scope["type"] == "http" and self._app.place(scope) is not None:
+            return Match.FULL, {}
+        return Match.NONE, {}
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> Any:
+        """Vaults' addresses are no paths of this application's."""
+        raise NoMatchFound(name, path_params)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+def _raw_path(scope: Scope) -> bytes:
+    return scope.get("raw_path") or quote(scope["path"]).encode()
+
+
+def _could_be(operation: Operation, head: Head) -> bool:
+    return operation.method == head.method and operation.path[0].encode() == _first(head.path)
+
+
+def _first(path: bytes) -> bytes:
+    return path.lstrip(b"/").partition(b"/")[0].lower()
+
+
+def _operation(head: Head) -> tuple[Operation, Mapping[str, str]]:
+    """Return what is asked for; Fault(NOT_FOUND), Fault(METHOD_NOT_ALLOWED)."""
+    parts = segments(head.path)
+    if len(parts) == 2 and parts[1] == "":
+        parts = parts[:1]
+    if parts[0].lower() in ("certificates", "deletedcertificates"):
+        raise Fault(FaultKind.UNSUPPORTED, "Vaults of this platform keep keys and secrets, and no certificates.")
+    known = False
+    for operation in OPERATIONS:
+        captured = operation.match(parts)
+        if captured is not None:
+            if operation.method == head.method:
+                return operation, captured
+            known = True
+    if known:
+        raise Fault(
+            FaultKind.METHOD_NOT_ALLOWED, f"The HTTP method {head.method[:20]} is not allowed on this resource."
+        )
+    raise Fault(FaultKind.NOT_FOUND, "The request URI names nothing that a vault can be asked.", code="NotFound")
+
+
+def _query(raw: bytes) -> dict[str, str]:
+    """Return decoded parameters by lower-case name, the first of several; JavaScript clients send `api%2Dversion`."""
+    if len(raw) > MAX_QUERY:
+        raise Fault(FaultKind.TOO_LARGE, f"The query is longer than {MAX_QUERY} bytes.")
+    found: dict[str, str] = {}
+    try:
+        for name, value in parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=32):
+            found.setdefault(name.lower(), value)
+    except ValueError as failure:
+        raise bad_parameter("The query string is malformed.") from failure
+    version = found.get("api-version", "")
+    if not version:
+        raise bad_parameter("The query parameter api-version is required.", "api-version")
+    if _API_VERSION.fullmatch(version) is None:
+        raise bad_parameter(
+            "The query parameter api-version is not a version, such as 7.6 or 2025-07-01.", "api-version"
+        )
+    return found
+
+
+def _subject(head: Head, progress: _Progress) -> Subject:
+    return Subject(
+        decision_id=head.decision_id,
+        method=head.method[:20],
+        path=head.path[:2048].decode("latin-1"),
+        address=head.address,
+        client=head.headers.get("user-agent", "")[:120],
+        vault=progress.vault.arm_id if progress.vault is not None else head.place.vault,
+        operation=progress.operation.name if progress.operation is not None else "",
+        changes=progress.operation is not None and progress.operation.changes,
+        who=progress.who.credential if progress.who is not None else None,
+        network=progress.who.network if progress.who is not None else "",
+        permitted_by=progress.permitted_by,
+        started=head.started,
+    )
