@@ -87,6 +87,8 @@ class BrokerStatus(msgspec.Struct, frozen=True):
     shares_given: int = 0
     providers: dict[str, str] = {}
     """Per provider "ok", or why it cannot be used."""
+    platform_key: str = ""
+    """The version of the platform's key that wraps data keys now; "" while sealed."""
 
 
 class Broker(Protocol):

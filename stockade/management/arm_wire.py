@@ -178,6 +178,8 @@ def error_reply(fault: Fault) -> Reply:
     error: Json = {"code": fault.code or code, "message": fault.message}
     if fault.target is not None:
         error["target"] = fault.target
+    if fault.details.get("details"):
+        error["details"] = fault.details["details"]
     information = fault.details.get("additionalInfo")
     if information is not None:
         error["additionalInfo"] = [{"type": "Stockade", "info": information}]

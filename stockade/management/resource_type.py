@@ -18,6 +18,7 @@ from stockade.identity.directory import Directory
 from stockade.kernel.clock import Clock
 from stockade.kernel.principal import TokenCredential
 from stockade.kernel.resource_id import ResourceId
+from stockade.keys.broker import Broker
 from stockade.keys.root import RootKey
 from stockade.policy.compile import Compile
 from stockade.policy.snapshot import Entry, Snapshot
@@ -62,6 +63,7 @@ class Platform:
     tenant_id: str
     types: Types
     directory: Directory
+    broker: Broker
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ AZURE_SIZES: Final = (2048,)
 class Finding:
     """One thing that is wrong, in words for the account's owner."""
 
-    problem: Problem | Mismatch
+    problem: Problem | Mismatch | str
+    """A further word is what the key broker said of a vault elsewhere."""
     message: str
 
 

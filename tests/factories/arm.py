@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from stockade.identity.directory import Directory
 from stockade.identity.tenant import create_tenant
 from stockade.kernel.clock import ManualClock
 from stockade.kernel.ids import new_guid
 from stockade.kernel.principal import TokenCredential
+from stockade.keys.broker import Broker
 from stockade.keys.root import RootKey
 from stockade.management.pipeline import Head, Pipeline
 from stockade.management.resource_type import Platform, Reply
@@ -21,6 +22,7 @@ from stockade.settings import Settings
 from stockade.storage.database import Database
 from stockade.storage.generation import GenerationCell
 from stockade.storage.tables import key_callers
+from tests.factories.pretend_broker import PretendBroker
 from tests.factories.identity import RecordingAudit
 
 SUBSCRIPTION = "11111111-1111-4111-8111-111111111111"
@@ -60,6 +62,7 @@ class Arm:
             ):
                 envelope = {"id": document_id, "name": document_id.rsplit("/", 1)[-1], "type": kind}
                 writer.put(document_id, kind, {**envelope, **body}, subscription=SUBSCRIPTION, resource_group="rg1")
+        self.broker = PretendBroker(self.clock, self.source.current)
         platform = Platform(
             self.settings,
             self.root_key,
@@ -67,6 +70,7 @@ class Arm:
             self.tenant_id,
             self.registry,
             Directory(self.root_key, self.clock),
+            cast("Broker", self.broker),
         )
         self.platform = platform
         self._pipeline = Pipeline(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 from starlette.testclient import TestClient
@@ -18,6 +18,7 @@ from stockade.identity.principals import Principal
 from stockade.identity.tenant import create_tenant
 from stockade.kernel.clock import ManualClock
 from stockade.kernel.principal import RejectedCredential, TokenCredential
+from stockade.keys.broker import Broker
 from stockade.keys.root import RootKey
 from stockade.management.app import ArmApp
 from stockade.management.first_start import assign_role, create_subscription
@@ -32,6 +33,7 @@ from stockade.settings import Limits, Settings
 from stockade.storage.database import Database, Writer
 from stockade.storage.documents import Document
 from stockade.storage.generation import GenerationCell
+from tests.factories.pretend_broker import PretendBroker
 from tests.factories.identity import RecordingAudit
 
 SUB = "11111111-1111-4111-8111-111111111111"
@@ -91,7 +93,16 @@ class ControlPlane:
             create_subscription(writer, OTHER_SUB, self.tenant_id, "Second")
             create_resource_group(writer, SUB, "Group1", "local")
             assign_role(writer, S, OWNER, self.owner.object_id, "ServicePrincipal", self.clock.now())
-        self.platform = Platform(self.settings, root_key, self.clock, self.tenant_id, self.registry, self.directory)
+        self.broker = PretendBroker(self.clock, self.source.current)
+        self.platform = Platform(
+            self.settings,
+            root_key,
+            self.clock,
+            self.tenant_id,
+            self.registry,
+            self.directory,
+            cast("Broker", self.broker),
+        )
         self.pipeline = Pipeline(
             database=self.database,
             source=self.source,

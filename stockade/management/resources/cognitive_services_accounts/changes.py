@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from stockade.kernel.clock import iso
 from stockade.kernel.faults import Fault, FaultKind
@@ -22,6 +21,7 @@ from stockade.management.cognitive_services.kinds import KINDS, Kind
 from stockade.management.merge import merge_patch
 from stockade.management.resource_type import Call, Planned
 from stockade.management.resources.cognitive_services_accounts import (
+    encryption,
     extension,
     identity,
     keys,
@@ -140,14 +140,14 @@ def _change(call: Call, before: Document | None, wanted: Json, reader: Reader, s
         properties["publicNetworkAccess"] = one_of(asked.public_network_access, ("Enabled", "Disabled"), target)
     if asked.allowed_fqdn_list is not None:
         check_fqdn_list(asked.allowed_fqdn_list, strict=strict)
-    if asked.encryption is not None:
-        properties["encryption"] = _encryption(asked.encryption, properties["encryption"])
     if asked.stockade is not None:
         stored = before.body["properties"].get(extension.NAME) if before is not None else None
         properties[extension.NAME] = extension.planned_extension(call, asked.stockade, stored)
     current_identity = before.body.get("identity") if before is not None else None
     if account.identity is not None:
         body["identity"] = identity.planned_identity(call, account.identity, current_identity, reader)
+    if asked.encryption is not None:
+        properties["encryption"] = encryption.planned_encryption(call, asked.encryption, body, before)
     if asked.user_owned_storage is not None:
         _user_owned_storage(asked, properties, kind, body, before)
     private = dict(before.private) if before is not None else _new_private(call)
@@ -199,23 +199,6 @@ def _subdomain(call: Call, asked: shape.Properties, before: Document | None, rea
     if holder is not None and holder.id != call.id.key and not is_expired(holder, call.now):
         raise subdomains.in_use(name, holder)
     return name
-
-
-def _encryption(asked: shape.Encryption, raw: Mapping[str, Any]) -> Json:
-    source = one_of(
-        asked.key_source or "Microsoft.CognitiveServices",
-        ("Microsoft.CognitiveServices", "Microsoft.KeyVault"),
-        "properties.encryption.keySource",
-    )
-    if source == "Microsoft.KeyVault":
-        message = (
-            "Customer-managed keys are not available on this platform yet, so a key of yours would not be in force. "
-            "Leave encryption out."
-        )
-        raise Fault(
-            FaultKind.INVALID, message, code="CustomerManagedKeyNotAvailable", target="properties.encryption.keySource"
-        )
-    return {**raw, "keySource": source}
 
 
 def _user_owned_storage(

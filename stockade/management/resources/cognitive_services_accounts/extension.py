@@ -1,7 +1,8 @@
 """`properties.stockade`: what Stockade adds to an account. Azure's clients carry it along untouched.
 
     {"controls": {"network": "report", "rbac": "enforce", ...}, "dlp": {"deepScan": true, "inlineContent": true,
-     "refuseSecrets": true, "refuseEmails": true, "uriRules": [...]}, "content": {"store": "off"}}
+     "refuseSecrets": true, "refuseEmails": true, "uriRules": [...]}, "content": {"store": "off"},
+     "customerKey": {"statelessInference": "blocked"}}
 
 It is read strictly, other than the rest of an account: a misspelled control that was kept as an unknown member would look accepted and not be
 in force. A PUT that does not name it keeps it, in strict parity too: Azure has no such property, so a client of Azure's cannot mean to remove it.
@@ -52,12 +53,19 @@ class Content(msgspec.Struct, rename="camel", forbid_unknown_fields=True, omit_d
     store: Literal["on", "off"] | None = None
 
 
+class OfCustomerKey(msgspec.Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
+    """What is refused while the customer's key does not serve, beside what is stored: inference that keeps nothing, unless it is allowed."""
+
+    stateless_inference: Literal["blocked", "allowed"] | None = None
+
+
 class Extension(msgspec.Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
     """The whole of it."""
 
     controls: Controls | None = None
     dlp: Dlp | None = None
     content: Content | None = None
+    customer_key: OfCustomerKey | None = None
 
 
 def planned_extension(call: Call, wanted: Mapping[str, Any], before: Mapping[str, Any] | None) -> Json:
@@ -100,6 +108,12 @@ def keeps_content(properties: Mapping[str, Any]) -> bool:
     """Say whether a stored account keeps anything."""
     content = _read(properties.get(NAME) or {}).content
     return content is None or content.store != "off"
+
+
+def guards_stateless(properties: Mapping[str, Any]) -> bool:
+    """Say whether a stored account refuses inference that keeps nothing, too, while the customer's key does not serve."""
+    found = _read(properties.get(NAME) or {}).customer_key
+    return found is None or found.stateless_inference != "allowed"
 
 
 def _mode(extension: Extension, control: Control) -> Mode:

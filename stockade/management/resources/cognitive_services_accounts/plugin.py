@@ -8,12 +8,14 @@ from collections.abc import Iterable, Sequence
 from stockade.kernel.control import Control
 from stockade.management.access import grants
 from stockade.management.cognitive_services import models
+from stockade.management.cognitive_services.data_keys import compile_data_keys
 from stockade.management.cognitive_services.kinds import ACCOUNTS, CLOSED_SKU, KINDS
 from stockade.management.decisions import explaining, reporting, what_if
 from stockade.management.network.private_link import show_in_account
 from stockade.management.resource_type import Action, Call, Planned, Reply, ResourceType, bodies, display_id
 from stockade.management.resources.cognitive_services_accounts import (
     changes,
+    encryption,
     extension,
     identity,
     keys,
@@ -50,6 +52,9 @@ class Accounts(ResourceType):
             Action("controlReport", explaining.PERMISSION, reporting.control_report, method="GET"),
             Action("whatIf", explaining.PERMISSION, what_if.what_if),
             Action("testLossPrevention", f"{ACCOUNTS}/testLossPrevention/action", loss_prevention.try_request),
+            # Not Azure's either.
+            Action("checkEncryption", f"{ACCOUNTS}/checkEncryption/action", encryption.check_encryption),
+            Action("encryptionStatus", f"{ACCOUNTS}/read", encryption.encryption_status, method="GET"),
             Action("skus", f"{ACCOUNTS}/skus/read", _skus, method="GET"),
             Action("usages", f"{ACCOUNTS}/usages/read", _usages, method="GET"),
             Action("models", f"{ACCOUNTS}/models/read", _models, method="GET"),
@@ -79,7 +84,8 @@ class Accounts(ResourceType):
             if holder is not None and holder.id != document.id:
                 soft_delete.purge(call.platform, writer, holder)  # `plan` saw that its time is up
             subdomains.reserve(writer, subdomain, document)
-        return identity.settle(call, writer, document, previous)
+        document = identity.settle(call, writer, document, previous)
+        return encryption.settle(call, writer, document, previous)
 
     def remove(self, call: Call, writer: Writer, document: Document) -> Reply | None:
         soft_delete.soft_delete(call, writer, document)
@@ -133,8 +139,10 @@ class Accounts(ResourceType):
                 modes=modes,
                 keeps_content=extension.keeps_content(properties),
                 keeps_completions=properties.get("storedCompletionsDisabled") is not True,
+                customer_key=encryption.key_of(document),
             ),
         )
+        yield from compile_data_keys(document)
         if subdomain is not None:
             yield ("subdomain", subdomain.lower(), document.id)
         yield from keys.compile_keys(document)

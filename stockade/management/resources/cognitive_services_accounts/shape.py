@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from stockade.management.cognitive_services.encryption import Encryption
+
 
 class IpRule(Struct, rename="camel"):
     """One address or range."""
@@ -25,22 +27,6 @@ class NetworkRuleSet(Struct, rename="camel"):
     bypass: str | None = None
     ip_rules: list[IpRule] | None = None
     virtual_network_rules: list[VirtualNetworkRule] | None = None
-
-
-class KeyVaultProperties(Struct, rename="camel"):
-    """A customer's key."""
-
-    key_name: str | None = None
-    key_version: str | None = None
-    key_vault_uri: str | None = None
-    identity_client_id: str | None = None
-
-
-class Encryption(Struct, rename="camel"):
-    """Whose key customer content is encrypted with."""
-
-    key_source: str | None = None
-    key_vault_properties: KeyVaultProperties | None = None
 
 
 class UserOwnedStorage(Struct, rename="camel"):

@@ -1,0 +1,103 @@
+"""A key broker that keeps no secrets: it says what it would say, and lets a test look at and break what it does.
+
+Wrapping is written down, not done: `["inner", account, version]`, around it one `["outer", key id]` where a customer's key is bound. Whether a
+customer's key serves it decides as the real one does, by the policy.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from stockade.kernel.clock import Clock
+from stockade.kernel.faults import Fault, FaultKind
+from stockade.keys.broker import Binding, BrokerStatus, WrappedDataKey
+from stockade.policy.customer_key import Unavailable, serving_version, version_in
+from stockade.policy.snapshot import CustomerKey, Snapshot, VaultVersionPolicy
+
+
+class PretendBroker:
+    """snapshot: the policy in force; None: customers' keys never serve."""
+
+    def __init__(self, clock: Clock, snapshot: Callable[[], Snapshot] | None = None) -> None:
+        self.clock, self.snapshot = clock, snapshot
+        self.platform = "p1"
+        self.broken: Fault | None = None
+        """What every call raises."""
+        self.locks_only = False
+        """Customers' keys wrap and do not unwrap."""
+        self.elsewhere: dict[str, Unavailable | None] = {}
+        """Vaults that are not ours, by address, and what is wrong with them."""
+        self.calls: list[str] = []
+        self._signing = Ed25519PrivateKey.generate()
+
+    def new_data_key(self, account_id: str, binding: Binding | None) -> WrappedDataKey:
+        self._called("new_data_key")
+        version = secrets.token_hex(6)
+        return self._wrapped(account_id, version, self.clock.now(), binding)
+
+    def rewrap(
+        self, account_id: str, held: WrappedDataKey, before: Binding | None, after: Binding | None
+    ) -> WrappedDataKey:
+        self._called("rewrap")
+        layers = json.loads(held.wrapped)
+        if (len(layers) == 2) != (before is not None) or layers[0][:3] != ["inner", account_id, held.version]:
+            raise Fault(FaultKind.UNAVAILABLE, "A data key could not be opened.")
+        if before is not None:
+            if self.locks_only:
+                raise _unavailable(Unavailable("KeyOperationNotPermitted", "The key does not unwrap."))
+            self._serving(before, version_in(held.customer))
+        return self._wrapped(account_id, held.version, held.created_at, after)
+
+    def sign(self, statement: bytes) -> bytes:
+        self._called("sign")
+        return self._signing.sign(statement)
+
+    def receipt_key(self) -> bytes:
+        return self._signing.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+    def status(self) -> BrokerStatus:
+        return BrokerStatus(sealed=False, root_source="file", platform_key=self.platform)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"this broker does not do {name}")
+
+    def _called(self, name: str) -> None:
+        self.calls.append(name)
+        if self.broken is not None:
+            raise self.broken
+
+    def _wrapped(self, account_id: str, version: str, created_at: float, binding: Binding | None) -> WrappedDataKey:
+        layers = [["inner", account_id, version]]
+        customer = ""
+        if binding is not None:
+            customer = f"{binding.vault_uri}/keys/{binding.key_name}/{self._serving(binding)}"
+            layers.append(["outer", customer])
+        return WrappedDataKey(version, created_at, json.dumps(layers).encode(), self.platform, customer)
+
+    def _serving(self, binding: Binding, held: str = "") -> str:
+        """Return the version that serves. held: the one that has to be there, to open with."""
+        key = CustomerKey(binding.vault_uri, binding.key_name, binding.key_version, binding.principal_id)
+        if binding.vault_uri in self.elsewhere:
+            wrong = self.elsewhere[binding.vault_uri]
+            if wrong is not None:
+                raise _unavailable(wrong)
+            return binding.key_version or "e" * 32
+        assert self.snapshot is not None
+        snapshot = self.snapshot()
+        found = serving_version(snapshot, key, self.clock.now())
+        if isinstance(found, Unavailable):
+            raise _unavailable(found)
+        old: VaultVersionPolicy | None = snapshot.only("vault-version", f"{found.item_id}/versions/{held}")
+        if held and (old is None or not old.enabled):
+            raise _unavailable(Unavailable("KeyDisabled", "The version that was wrapped with is disabled."))
+        return found.version
+
+
+def _unavailable(found: Unavailable) -> Fault:
+    return Fault(FaultKind.CUSTOMER_KEY_UNAVAILABLE, found.message, details={"problem": found.problem})
