@@ -34,6 +34,7 @@ BY_OTHER_MEANS: Final = {
     "SpeechServices": "its data is kept in storage of your own (userOwnedStorage), which you encrypt with your key",
     "QnAMaker": "its data is in your own search service, which you encrypt with your key",
 }
+_NAMING: Final = ("keyVaultUri", "keyName", "keyVersion", "identityClientId")
 _VAULT_URI = re.compile(r"https://[a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?(:[0-9]{1,5})?/?", re.IGNORECASE)
 _KEY_NAME = re.compile(r"[0-9a-zA-Z-]{1,127}")
 _KEY_VERSION = re.compile(r"[0-9a-fA-F]{32}")
@@ -111,6 +112,14 @@ def customer_key(
         principal_id=_principal(identity or {}, str(named.get("identityClientId") or "")),
         guards_stateless=guards_stateless,
     )
+
+
+def named(encryption: Mapping[str, Any] | None) -> tuple[str, ...] | None:
+    """Return what names a customer's key, to be compared; None for the platform's."""
+    if encryption is None or encryption.get("keySource") != CUSTOMER:
+        return None
+    key = encryption["keyVaultProperties"]
+    return tuple(str(key.get(member) or "").lower().rstrip("/") for member in _NAMING)
 
 
 def binding(key: CustomerKey | None) -> Binding | None:

@@ -12,6 +12,7 @@ from stockade.management.cognitive_services.encryption import (
     Encryption,
     check_kind,
     customer_key,
+    named,
     planned,
 )
 from stockade.management.resource_type import Call, display_id
@@ -29,7 +30,7 @@ def planned_encryption(call: Call, asked: Encryption, body: Json, before: Docume
     """Return `encryption` as it is stored. body: the account as planned, identity included. A new key has to be fit to be bound."""
     properties = body["properties"]
     encryption = planned(asked, properties["encryption"], TARGET)
-    if encryption["keySource"] != CUSTOMER or _named(encryption) == _named_by(before):
+    if encryption["keySource"] != CUSTOMER or named(encryption) == _named_by(before):
         return encryption
     strict = call.platform.settings.strict_parity
     check_kind(body["kind"], body["sku"]["name"], body["location"], f"{TARGET}.keySource", strict=strict)
@@ -106,13 +107,4 @@ def _check_parity(encryption: Mapping[str, Any], kind: str, before: Document | N
 
 
 def _named_by(document: Document | None) -> tuple[str, ...] | None:
-    return _named(document.body["properties"].get("encryption")) if document is not None and document.body else None
-
-
-def _named(encryption: Mapping[str, Any] | None) -> tuple[str, ...] | None:
-    """Return what names a customer's key, to be compared; None for the platform's."""
-    if encryption is None or encryption.get("keySource") != CUSTOMER:
-        return None
-    key = encryption["keyVaultProperties"]
-    members = ("keyVaultUri", "keyName", "keyVersion", "identityClientId")
-    return tuple(str(key.get(member) or "").lower().rstrip("/") for member in members)
+    return named(document.body["properties"].get("encryption")) if document is not None and document.body else None

@@ -112,7 +112,7 @@ def test_members_are_read_in_any_case_so_that_no_control_is_kept_but_not_in_forc
         ({"properties": {"customSubDomainName": "under_score"}}, "InvalidCustomSubDomainName"),
         ({"properties": {"customSubDomainName": "x" * 65}}, "InvalidCustomSubDomainName"),
         ({"properties": {"customSubDomainName": "OpenAI"}}, "InvalidCustomSubDomainName"),
-        ({"properties": {"encryption": {"keySource": "Microsoft.KeyVault"}}}, "CustomerManagedKeyNotAvailable"),
+        ({"properties": {"encryption": {"keySource": "Microsoft.KeyVault"}}}, "InvalidRequestContent"),
         ({"properties": {"allowedFqdnList": ["https://x/y"]}}, "InvalidAllowedFqdn"),
         ({"properties": {"allowedFqdnList": ["a.example"] * 10_001}}, "InvalidAllowedFqdn"),
         ({"properties": {"userOwnedStorage": [{"resourceId": "/nonsense"}]}}, "InvalidResourceId"),
