@@ -103,6 +103,7 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel", 
     operation: str = ""
     template: str = ""
     data_action: str | None = None
+    stores: Literal["nothing", "on-request", "customer-content"] = "nothing"
     deployment: str = ""
     regional: bool = False
 
@@ -258,6 +259,7 @@ def decision(note: Noted) -> Decision:
         operation=record.operation,
         template=operation.path if operation is not None else "",
         data_action=operation.data_action if operation is not None else None,
+        stores=operation.stores if operation is not None else "nothing",
         deployment=deployment.name if deployment is not None else "",
         regional=note.regional,
         address=record.caller_address[:64],

@@ -11,7 +11,8 @@ from typing import Any, TypeAlias
 from stockade.decisions.record import Decision, Refusal
 from stockade.kernel.resource_id import ResourceId
 from stockade.policy import rbac
-from stockade.policy.rules import outbound
+from stockade.policy.key_remedies import remedy
+from stockade.policy.rules import customer_key, outbound
 from stockade.policy.snapshot import AccountPolicy, Snapshot
 
 Json: TypeAlias = dict[str, Any]
@@ -46,6 +47,8 @@ def helps(told: Refusal, made: Decision, snapshot: Snapshot) -> Iterator[Help]:
             yield from _role_help(told, made, snapshot)
         case "outbound":
             yield from _uri_help(told, made, snapshot)
+        case customer_key.NAME:
+            yield from _key_help(told, made, account, snapshot)
         case outbound.EGRESS:
             yield _egress_help(told)
         case "operation":
@@ -127,6 +130,20 @@ def _role_help(told: Refusal, made: Decision, snapshot: Snapshot) -> Iterator[He
         yield Help(
             f"The role '{role.name}' on the account, the smallest that gives the data action.",
             assign_command(made, snapshot, role.name),
+        )
+
+
+def _key_help(told: Refusal, made: Decision, account: AccountPolicy | None, snapshot: Snapshot) -> Iterator[Help]:
+    key = account.customer_key if account is not None else None
+    if key is None:
+        yield Help("Nothing any more: the account has the platform's key again.")
+        return
+    found = remedy(snapshot, key, told.because.get("problem", ""), made.account_id)
+    yield Help(found.what, found.command)
+    if made.stores != "customer-content":
+        yield Help(
+            "Or let what keeps nothing go on without the key.",
+            _update(made, "properties.stockade.customerKey.statelessInference=allowed"),
         )
 
 

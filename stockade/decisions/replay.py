@@ -110,7 +110,7 @@ def _rest(made: Decision, account: AccountPolicy | None) -> tuple[str, Deny | No
 def _facts(made: Decision, snapshot: Snapshot, account: AccountPolicy | None, keys_made: Mapping[str, float]) -> Facts:
     operation = None
     if made.operation and made.template:
-        operation = Operation(made.operation, made.method, made.template, made.data_action)
+        operation = Operation(made.operation, made.method, made.template, made.data_action, stores=made.stores)
     if account is not None and account.outbound is not None:
         # Judged by host alone, which is what is kept of a URI; `_rest` says what can be said of the rest.
         by_host = replace(account.outbound, refuse_secrets=False, refuse_emails=False, rules=())

@@ -22,8 +22,8 @@ from stockade.settings import Settings
 from stockade.storage.database import Database
 from stockade.storage.generation import GenerationCell
 from stockade.storage.tables import key_callers
-from tests.factories.pretend_broker import PretendBroker
 from tests.factories.identity import RecordingAudit
+from tests.factories.pretend_broker import PretendBroker
 
 SUBSCRIPTION = "11111111-1111-4111-8111-111111111111"
 GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg1"

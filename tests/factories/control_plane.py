@@ -33,8 +33,8 @@ from stockade.settings import Limits, Settings
 from stockade.storage.database import Database, Writer
 from stockade.storage.documents import Document
 from stockade.storage.generation import GenerationCell
-from tests.factories.pretend_broker import PretendBroker
 from tests.factories.identity import RecordingAudit
+from tests.factories.pretend_broker import PretendBroker
 
 SUB = "11111111-1111-4111-8111-111111111111"
 OTHER_SUB = "33333333-3333-4333-8333-333333333333"

@@ -32,6 +32,7 @@ def test_allowed_request_is_explained_by_every_check(plane: DecidedPlane) -> Non
             "local-auth",
             "operation",
             "role",
+            "customer-key",
             "outbound",
             "quota",
             "engine",
