@@ -308,9 +308,8 @@ def management_platform(base: Foundation) -> Platform:
     """Return what resource types may use."""
     with base.database.read() as reader:
         tenant_id = tenant.required_tenant(reader).id
-    return Platform(
-        base.settings, base.root_key, base.clock, tenant_id, base.registry, Directory(base.root_key, base.clock)
-    )
+    directory = Directory(base.root_key, base.clock)
+    return Platform(base.settings, base.root_key, base.clock, tenant_id, base.registry, directory, base.broker)
 
 
 def management_pipeline(base: Foundation, platform: Platform) -> Pipeline:

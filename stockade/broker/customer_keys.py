@@ -7,6 +7,7 @@ Source: contracts, control-plane section 6.6; RFC 3394 for A256KW.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping
 from typing import Final
 
@@ -35,14 +36,23 @@ class CustomerKeys:
         return snapshot.only("vault-at", vault_uri) is not None
 
     def wrap(self, snapshot: Snapshot, key: CustomerKey, inner: bytes, now: float) -> tuple[bytes, str]:
-        """Return the wrapped bytes and the id of the key version that did it; Fault(CUSTOMER_KEY_UNAVAILABLE) says why it cannot."""
+        """Return the wrapped bytes and the id of the key version that did it; Fault(CUSTOMER_KEY_UNAVAILABLE) says why it cannot.
+
+        It is unwrapped again before it is returned: what can be wrapped and not unwrapped would be lost.
+        """
         if not self.is_local(snapshot, key.vault_uri):
-            return self._wrap_remote(key, inner)
-        version = serving_version(snapshot, key, now)
-        if isinstance(version, Unavailable):
-            raise refusal(version)
-        wrapped = self._use(snapshot, version, "wrap", inner)
-        return wrapped, f"{key.vault_uri}/keys/{key.key_name}/{version.version}"
+            wrapped, used = self._wrap_remote(key, inner)
+            again = self._unwrap_remote(key.vault_uri, used, wrapped)
+        else:
+            version = serving_version(snapshot, key, now)
+            if isinstance(version, Unavailable):
+                raise refusal(version)
+            wrapped = self._use(snapshot, version, "wrap", inner)
+            used = f"{key.vault_uri}/keys/{key.key_name}/{version.version}"
+            again = self._use(snapshot, version, "unwrap", wrapped)
+        if not hmac.compare_digest(again, inner):
+            raise Fault(FaultKind.UNAVAILABLE, "The customer-managed key does not unwrap what it wraps.")
+        return wrapped, used
 
     def unwrap(
         self, snapshot: Snapshot, account_id: str, key: CustomerKey, customer: str, wrapped: bytes, now: float

@@ -258,8 +258,14 @@ class KeyBroker:
 
     def status(self) -> BrokerStatus:
         wanted, given = self._opening.shares
+        opened = self._unsealed
         return BrokerStatus(
-            self._unsealed is None, self._settings.keys.root, wanted, given, dict(self._provider_states)
+            sealed=opened is None,
+            root_source=self._settings.keys.root,
+            shares_wanted=wanted,
+            shares_given=given,
+            providers=dict(self._provider_states),
+            platform_key=opened.keyring.newest if opened is not None else "",
         )
 
     def seal(self) -> None:

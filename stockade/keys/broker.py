@@ -113,7 +113,8 @@ class Broker(Protocol):
         """Return what lets a job go on with what its starter may do. No wider than the evidence allows at this moment."""
         ...
 
-    # Data keys. Fault(CUSTOMER_KEY_UNAVAILABLE) with the reason when the customer's key does not serve.
+    # Data keys. Fault(CUSTOMER_KEY_UNAVAILABLE) with the reason when the customer's key does not serve. What a customer's key has wrapped is
+    # unwrapped with it again before it is returned.
 
     def new_data_key(self, account_id: str, binding: Binding | None) -> WrappedDataKey: ...
 

@@ -49,8 +49,6 @@ class PretendBroker:
         if (len(layers) == 2) != (before is not None) or layers[0][:3] != ["inner", account_id, held.version]:
             raise Fault(FaultKind.UNAVAILABLE, "A data key could not be opened.")
         if before is not None:
-            if self.locks_only:
-                raise _unavailable(Unavailable("KeyOperationNotPermitted", "The key does not unwrap."))
             self._serving(before, version_in(held.customer))
         return self._wrapped(account_id, held.version, held.created_at, after)
 
@@ -76,6 +74,8 @@ class PretendBroker:
         layers = [["inner", account_id, version]]
         customer = ""
         if binding is not None:
+            if self.locks_only:
+                raise _unavailable(Unavailable("KeyOperationNotPermitted", "The key does not unwrap."))
             customer = f"{binding.vault_uri}/keys/{binding.key_name}/{self._serving(binding)}"
             layers.append(["outer", customer])
         return WrappedDataKey(version, created_at, json.dumps(layers).encode(), self.platform, customer)

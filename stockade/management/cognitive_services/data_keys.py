@@ -1,7 +1,8 @@
 """The data keys of accounts and encryption scopes: made with them, and wrapped by the customer's key when one is bound.
 
 A key is bound in three steps, and stored only after the third: everything that is wrong is told at once (`policy/key_preflight.py`), the data
-keys are wrapped with it, and opened with it again. All in the transaction of the PUT or PATCH: whatever fails, nothing is changed.
+keys are wrapped with it, and unwrapped with it again, both by the broker. All in the transaction of the PUT or PATCH: whatever fails, nothing is
+changed.
 Source: contracts, control-plane section 6.6.
 """
 
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 from stockade.kernel.clock import iso
 from stockade.kernel.faults import Fault, FaultKind
-from stockade.keys.broker import Broker, WrappedDataKey
+from stockade.keys.broker import WrappedDataKey
 from stockade.keys.stored import DATA_KEYS, data_keys_form, data_keys_of
 from stockade.management.cognitive_services.encryption import binding
 from stockade.management.resource_type import Call
@@ -55,8 +56,7 @@ def findings(call: Call, key: CustomerKey, owner: Owner) -> tuple[Finding, ...]:
     if found:
         return found
     try:
-        made = call.platform.broker.new_data_key(owner.id, binding(key))
-        prove(call.platform.broker, owner.id, made, key)
+        call.platform.broker.new_data_key(owner.id, binding(key))
     except Fault as fault:
         if fault.kind is not FaultKind.CUSTOMER_KEY_UNAVAILABLE:
             raise
@@ -101,19 +101,11 @@ def settle(
             made = tuple(broker.rewrap(owner.id, one, binding(before), binding(after)) for one in held)
         else:
             made = (broker.new_data_key(owner.id, binding(after)),)
-        if after is not None:
-            for one in made:
-                prove(broker, owner.id, one, after)
     except Fault as fault:
         if fault.kind is not FaultKind.CUSTOMER_KEY_UNAVAILABLE or after is None:
             raise
         raise _refused(call.snapshot, after, owner, (_told(fault),), target) from fault
     return store(writer, document, made, call.now if held else None)
-
-
-def prove(broker: Broker, owner_id: str, key: WrappedDataKey, customer: CustomerKey) -> None:
-    """Open a data key as it was just wrapped: what can be wrapped and not unwrapped would be lost."""
-    broker.rewrap(owner_id, key, binding(customer), binding(customer))
 
 
 def store(
