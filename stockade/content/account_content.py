@@ -17,13 +17,12 @@ from anyio import CapacityLimiter, to_thread
 
 from stockade.content.format import (
     HEAD_BYTES,
-    METADATA_MAGIC,
     DamagedError,
     Head,
     Layout,
     Sealer,
     body_bound_to,
-    bound_to,
+    metadata_bound_to,
     open_metadata,
     pack_metadata,
     seal_metadata,
@@ -55,7 +54,9 @@ READ_BATCH: Final = 4
 """Segments, 2 MiB: fetched with one request, while the ones before are opened and given out."""
 WRITE_S: Final = 12 * 3600.0
 """The longest that one body may be written; the sweeper takes it for given up after a day."""
-MAX_PAGE: Final = 1000
+MAX_ASKED: Final = 500
+"""Keys in one question to the broker, which answers a thousand at most."""
+MAX_PAGE: Final = 10_000
 
 log = logging.getLogger(__name__)
 
@@ -97,26 +98,24 @@ class Contents:
 
     async def discard(self, row_ordinal: int, location: str) -> None:
         """Remove an item: from its readers first, then its body, then the row. What fails of it the sweeper does later."""
-        await self.query(self.rows.remove, row_ordinal, self.clock.now())
+        await self.query(self.rows.remove, [row_ordinal], self.clock.now())
         await self.erase(row_ordinal, location)
 
-    async def erase(self, row_ordinal: int, location: str) -> bool:
-        """Remove the body and then the row of an item that is being removed; False when the store does not answer now."""
+    async def erase(self, row_ordinal: int, location: str) -> None:
+        """Remove the body and then the row of an item that is being removed; what does not answer now is left to the sweeper."""
         try:
             if location:
                 await self.bodies.delete(location)
-            await self.query(self.rows.forget, row_ordinal)
+            await self.query(self.rows.forget, [row_ordinal])
         except Fault as fault:
             log.warning("content that was deleted is still in the store and will be removed later: %s", fault)
-            return False
-        return True
 
     async def purge_account(self, account_id: str) -> Purged:
         """Remove all that an account keeps, when it is gone for good; needs no keys. What the store does not remove now is swept later."""
         account = account_id.lower()
         purged: Purged = await self.query(self.rows.remove_account, account, self.clock.now())
         after = 0
-        while rows := await self.query(self.rows.removing, MAX_PAGE, account=account, after=after):
+        while rows := await self.query(self.rows.removing, account, after, MAX_ASKED):
             for row in rows:
                 await self.erase(row.ordinal, row.location)
             after = rows[-1].ordinal
@@ -145,7 +144,7 @@ class StoredContent:
         new = NewItem(self._account, kind, item_id, status, secrets.token_hex(16), expires_at, this_process())
         now = self._now()
         if body is None:
-            written = await self._seal(new, pack_metadata(metadata), Written(b"", ""), now)
+            written = await self._seal(new, metadata, Written(b"", ""), now)
             await self._contents.query(self._rows.add, new, written, now, self._bounds.max_account_bytes)
         else:
             pack_metadata(metadata)  # refused here, nothing has been touched
@@ -203,7 +202,7 @@ class StoredContent:
             "",
         )
         kept = Written(b"", "", row.size, row.body_version, row.body_data_key)
-        written = await self._seal(new, pack_metadata(metadata), kept, row.created_at)
+        written = await self._seal(new, metadata, kept, row.created_at)
         now = self._now()
         await self._contents.query(
             self._rows.change,
@@ -267,7 +266,7 @@ class StoredContent:
         try:
             await self._contents.bodies.put(location, self._sealed(body, lease, sealer, keeps))
             kept = Written(b"", "", sealer.size, new.version, lease.data_key)
-            written = await self._seal(new, pack_metadata(metadata), kept, now)
+            written = await self._seal(new, metadata, kept, now)
             await query(self._rows.finish, ordinal, self._account, written, self._now(), self._bounds.max_account_bytes)
         except BaseException:
             # Whether the last statement was committed may be unknown; the caller hears of a failure, so it has to be gone.
@@ -303,10 +302,20 @@ class StoredContent:
             yield segment
         yield sealer.finish(await lease.cipher())
 
-    async def _seal(self, new: NewItem, packed: bytes, kept: Written, created_at: float) -> Written:
-        """Seal the metadata, bound to all that stands in clear beside it."""
+    async def _seal(self, new: NewItem, metadata: Mapping[str, Any], kept: Written, created_at: float) -> Written:
+        """Seal the metadata, bound to all that stands in clear beside it. Read only now: a body may have said some of it."""
+        packed = pack_metadata(metadata)
         lent = await self._borrower.keys([ObjectRef(f"{new.kind}/{new.id}", new.version, part="metadata")], "write")
-        bound = _facts(new, created_at, kept.size, kept.body_version)
+        bound = metadata_bound_to(
+            self._account,
+            f"{new.kind}/{new.id}",
+            new.version,
+            new.status,
+            created_at,
+            new.expires_at,
+            kept.size,
+            kept.body_version,
+        )
         return kept._replace(sealed=seal_metadata(lent.keys[0], bound, packed), data_key=lent.data_key)
 
     # Reading
@@ -318,11 +327,13 @@ class StoredContent:
         return row
 
     async def _opened(self, rows: Sequence[ItemRow]) -> list[Item]:
-        if not rows:
-            return []
-        refs = [ObjectRef(row.path, row.version, row.data_key, "metadata") for row in rows]
-        lent = await self._borrower.keys(refs, "read")
-        return [_item(row, key) for row, key in zip(rows, lent.keys, strict=True)]
+        found: list[Item] = []
+        for start in range(0, len(rows), MAX_ASKED):
+            some = rows[start : start + MAX_ASKED]
+            refs = [ObjectRef(row.path, row.version, row.data_key, "metadata") for row in some]
+            lent = await self._borrower.keys(refs, "read")
+            found += [_item(row, key) for row, key in zip(some, lent.keys, strict=True)]
+        return found
 
     async def _open_range(self, row: ItemRow, lease: BodyLease, start: int, end: int) -> AsyncIterator[bytes]:
         layout = Layout(row.size)
@@ -344,7 +355,8 @@ class StoredContent:
                 if lease.head is None:
                     lease.head = Head.decode(stored if head is None else head)
                 stored = stored[HEAD_BYTES:] if number == 0 else stored
-                opened = await self._in_thread(len(stored), layout.open, await lease.cipher(), number, stored)
+                until = min(following - 1, final)
+                opened = await self._in_thread(len(stored), layout.open, await lease.cipher(), number, until, stored)
                 for piece in opened:
                     at = layout.starts_at(number)
                     yield piece if start <= at and at + len(piece) <= end else piece[max(0, start - at) : end - at]
@@ -360,18 +372,12 @@ class StoredContent:
         return await to_thread.run_sync(call, *arguments, limiter=self._contents.ciphers)
 
 
-def _facts(new: NewItem, created_at: float, size: int, body_version: str) -> bytes:
-    """Return what metadata is bound to: the item, and what stands in clear of it, so that neither is changed without the key."""
-    times = f"{created_at!r} {new.expires_at!r}"
-    return bound_to(
-        METADATA_MAGIC, new.account, f"{new.kind}/{new.id}", new.version, new.status, times, str(size), body_version
-    )
-
-
 def _item(row: ItemRow, key: Secret) -> Item:
-    known = NewItem(row.account, row.kind, row.id, row.status, row.version, row.expires_at, "")
+    bound = metadata_bound_to(
+        row.account, row.path, row.version, row.status, row.created_at, row.expires_at, row.size, row.body_version
+    )
     try:
-        metadata = open_metadata(key, _facts(known, row.created_at, row.size, row.body_version), row.sealed)
+        metadata = open_metadata(key, bound, row.sealed)
     except DamagedError as failure:
         raise _damaged(row, str(failure)) from None
     return Item(

@@ -174,14 +174,15 @@ class Layout:
         start = len(BODY_MAGIC) + number * SEGMENT_BYTES if number else HEAD_BYTES
         return start, min(len(BODY_MAGIC) + (number + 1) * SEGMENT_BYTES, self.stored)
 
-    def open(self, cipher: SegmentCipher, first: int, stored: memoryview) -> list[bytes]:
-        """Open consecutive segments, given what the store has from where the first one begins."""
+    def open(self, cipher: SegmentCipher, first: int, final: int, stored: memoryview) -> list[bytes]:
+        """Open segments first to final, given what the store has of exactly these."""
+        start = self.stored_at(first)[0]
+        if len(stored) != self.stored_at(final)[1] - start:
+            raise DamagedError("there is more or less of it than was written")
         opened: list[bytes] = []
-        place, number = 0, first
-        while place < len(stored):
-            start, end = self.stored_at(number)
-            opened.append(cipher.open(number, stored[place : place + end - start], last=number == self.last))
-            place, number = place + end - start, number + 1
+        for number in range(first, final + 1):
+            begin, end = self.stored_at(number)
+            opened.append(cipher.open(number, stored[begin - start : end - start], last=number == self.last))
         return opened
 
 
@@ -194,6 +195,21 @@ def bound_to(magic: bytes, *names: str) -> bytes:
 def body_bound_to(account_id: str, path: str, version: str) -> bytes:
     """Return what a body is bound to."""
     return bound_to(BODY_MAGIC, account_id, path, version)
+
+
+def metadata_bound_to(
+    account_id: str,
+    path: str,
+    version: str,
+    status: str,
+    created_at: float,
+    expires_at: float | None,
+    size: int,
+    body_version: str,
+) -> bytes:
+    """Return what metadata is bound to: the item, and all that stands in clear of it, so that none of it is changed without the key."""
+    times = f"{float(created_at)!r} {None if expires_at is None else float(expires_at)!r}"
+    return bound_to(METADATA_MAGIC, account_id, path, version, status, times, str(size), body_version)
 
 
 def pack_metadata(metadata: Mapping[str, Any]) -> bytes:

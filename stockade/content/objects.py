@@ -90,22 +90,33 @@ class RemoteBodies:
     async def put(self, location: str, pieces: AsyncIterator[bytes]) -> None:
         begun, whole = await _begin(pieces)
         source = _Source(b"".join(begun), pieces)
-        limit_s = 2 * self._timeout_s
+        putting = asyncio.create_task(self._put(location, source, whole=whole))
         try:
-            with _told():
-                async with asyncio.timeout(limit_s) as watch:
-                    await obstore.put_async(
-                        self._store,
-                        location,
-                        source.begun if whole else source.watched(watch, limit_s),
-                        use_multipart=not whole,
-                        chunk_size=PART_BYTES,
-                        max_concurrency=PARTS_AT_ONCE,
-                    )
+            await asyncio.shield(putting)
+        except asyncio.CancelledError:
+            # Not broken off in the middle of a rename or a last request: then it might come to be there after it was cleaned up.
+            source.stop()
+            await asyncio.wait([putting])
+            if not putting.cancelled():
+                putting.exception()
+            raise
         except Fault:
             if source.failure is not None:
                 raise source.failure from None
             raise
+
+    async def _put(self, location: str, source: _Source, *, whole: bool) -> None:
+        limit_s = 2 * self._timeout_s
+        with _told():
+            async with asyncio.timeout(limit_s) as watch:
+                await obstore.put_async(
+                    self._store,
+                    location,
+                    source.begun if whole else source.watched(watch, limit_s),
+                    use_multipart=not whole,
+                    chunk_size=PART_BYTES,
+                    max_concurrency=PARTS_AT_ONCE,
+                )
 
     async def get(self, location: str, start: int, end: int, size: int) -> memoryview:
         with _told():
@@ -172,7 +183,15 @@ class _Source:
 
     def __init__(self, begun: bytes, pieces: AsyncIterator[bytes]) -> None:
         self.begun, self._pieces = begun, pieces
-        self.failure: BaseException | None = None
+        self.failure: Exception | None = None
+        self._pulling: asyncio.Future[bytes | None] | None = None
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Make the next piece a failure, also the one that is waited for."""
+        self._stopped = True
+        if self._pulling is not None:
+            self._pulling.cancel()
 
     async def watched(self, watch: asyncio.Timeout, limit_s: float) -> AsyncIterator[bytes]:
         """Yield everything, and set `watch` by who is being waited for."""
@@ -180,13 +199,20 @@ class _Source:
         yield self.begun
         self.begun = b""
         try:
-            while not watch.expired():
+            while True:
                 watch.reschedule(None)
-                piece = await anext(self._pieces, None)
+                self._pulling = asyncio.ensure_future(anext(self._pieces, None))
+                piece = await self._pulling
                 watch.reschedule(now() + limit_s)
+                if self._stopped:
+                    raise ConnectionAbortedError
                 if piece is None:
                     return
                 yield piece
+        except asyncio.CancelledError:
+            if self._stopped:
+                raise ConnectionAbortedError from None
+            raise
         except Exception as failure:
             self.failure = failure
             raise

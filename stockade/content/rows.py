@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, delete, false, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from stockade.content.item import Kind, Order
+from stockade.content.writer import has_ended, here
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.storage.database import Database
 from stockade.storage.tables import content_items as items
@@ -27,7 +28,8 @@ from stockade.storage.tables import content_usage as usage
 State: TypeAlias = Literal["pending", "live", "removing"]
 ROW_BYTES: Final = 1024
 """What a row counts of its account's share, beside body and metadata; so their number is bounded too."""
-_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,256}")
+_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,200}")
+_LAST: Final = 2**62
 PENDING_S: Final = 24 * 3600.0
 """After so long nobody is still writing it: a writing process gives up long before (`account_content.WRITE_S`)."""
 
@@ -157,29 +159,32 @@ class ContentRows:
                 raise changed_meanwhile()
             self._charge(connection, row.account, written.charged - row.charged, 0, share)
 
-    def remove(self, ordinal: int, now: float) -> bool:
-        """Take an item from its readers; False when that had happened already."""
+    def remove(self, ordinals: Sequence[int], now: float) -> None:
+        """Take items from their readers; those that are removed already stay so."""
+        taken: dict[str, list[int]] = {}
         with self._database.bookkeeping() as connection:
-            found = connection.execute(
-                select(items.c.account, items.c.state, items.c.charged)
-                .where(items.c.ordinal == ordinal, items.c.state != "removing")
-                .with_for_update()
-            ).first()
-            if found is None:
-                return False
-            connection.execute(
-                update(items)
-                .where(items.c.ordinal == ordinal)
-                .values(state="removing", sealed=b"", updated_at=now, charged=0)
-            )
-            if found.state == "live":
-                self._charge(connection, found.account, -found.charged, -1, 0)
-            return True
+            for ordinal in sorted(ordinals):  # one order, here and of accounts, so that no two wait for each other
+                found = connection.execute(
+                    select(items.c.account, items.c.state, items.c.charged)
+                    .where(items.c.ordinal == ordinal, items.c.state != "removing")
+                    .with_for_update()
+                ).first()
+                if found is None:
+                    continue
+                connection.execute(
+                    update(items)
+                    .where(items.c.ordinal == ordinal)
+                    .values(state="removing", sealed=b"", updated_at=now, charged=0)
+                )
+                if found.state == "live":
+                    taken.setdefault(found.account, []).append(found.charged)
+            for account in sorted(taken):
+                self._charge(connection, account, -sum(taken[account]), -len(taken[account]), 0)
 
-    def forget(self, ordinal: int) -> None:
-        """Drop the row of an item whose body is gone."""
+    def forget(self, ordinals: Sequence[int]) -> None:
+        """Drop the rows of items whose bodies are gone."""
         with self._database.bookkeeping() as connection:
-            connection.execute(delete(items).where(items.c.ordinal == ordinal, items.c.state == "removing"))
+            connection.execute(delete(items).where(items.c.ordinal.in_(ordinals), items.c.state == "removing"))
 
     def remove_account(self, account: str, now: float) -> Purged:
         """Take everything from an account; see `remove_account` below."""
@@ -190,7 +195,7 @@ class ContentRows:
         self, connection: Connection, new: NewItem, state: State, location: str, written: Written, now: float
     ) -> int:
         if not _ID.fullmatch(new.id):
-            raise Fault(FaultKind.INVALID, "An id has letters, digits, '.', '_' and '-' alone, at most 256.")
+            raise Fault(FaultKind.INVALID, "An id has letters, digits, '.', '_' and '-' alone, at most 200.")
         values = {**new._asdict(), "state": state, "location": location, "created_at": now, "updated_at": now}
         try:
             return int(
@@ -264,28 +269,28 @@ class ContentRows:
             ).first()
         return Usage(int(row[0]), int(row[1])) if row is not None else Usage(0, 0)
 
-    # What the sweeper looks for. Each answers a bounded piece.
+    def over(self, now: float, limit: int, *, first: int = 0, last: int = _LAST) -> list[ItemRow]:
+        """Return the first few items that are over, by ordinal: expired, deleted and not gone yet, or given up while they were written."""
+        mine = items.c.state == "pending", items.c.writer.startswith(here(), autoescape=True)
+        kinds = {
+            "expired": (items.c.state == "live", items.c.expires_at <= now),
+            "removing": (items.c.state == "removing",),
+            # By the clock alone only after a day: it may have jumped.
+            "old": (items.c.state == "pending", items.c.updated_at < now - PENDING_S),
+            "ended": mine if here() else (false(),),
+        }
+        found: dict[int, ItemRow] = {}
+        with self._database.read() as reader:
+            for kind, conditions in kinds.items():
+                query = select(items).where(*conditions, items.c.ordinal.between(first, last))
+                for row in reader.connection.execute(query.order_by(items.c.ordinal).limit(limit)):
+                    if kind != "ended" or has_ended(row.writer):
+                        found[row.ordinal] = _row(row)
+        return [found[ordinal] for ordinal in sorted(found)[:limit]]
 
-    def expired(self, now: float, limit: int) -> list[ItemRow]:
-        """Return live items whose time is over."""
-        return self._some(select(items).where(items.c.state == "live", items.c.expires_at <= now), limit)
-
-    def left_behind(self, now: float, limit: int) -> list[ItemRow]:
-        """Return pending items that nobody can still be writing, by their age."""
-        return self._some(select(items).where(items.c.state == "pending", items.c.updated_at < now - PENDING_S), limit)
-
-    def pending_of(self, writers: str, limit: int) -> list[ItemRow]:
-        """Return pending items of writers whose name begins like this."""
-        return self._some(
-            select(items).where(items.c.state == "pending", items.c.writer.startswith(writers, autoescape=True)), limit
-        )
-
-    def removing(self, limit: int, *, account: str | None = None, after: int = 0) -> list[ItemRow]:
-        """Return items whose body is still to be removed. after: only those with a greater ordinal."""
-        query = select(items).where(items.c.state == "removing", items.c.ordinal > after)
-        return self._some(query.where(items.c.account == account) if account is not None else query, limit)
-
-    def _some(self, query: Select[Any], limit: int) -> list[ItemRow]:
+    def removing(self, account: str, after: int, limit: int) -> list[ItemRow]:
+        """Return items of an account whose body is still to be removed, by ordinal."""
+        query = select(items).where(items.c.account == account, items.c.state == "removing", items.c.ordinal > after)
         with self._database.read() as reader:
             return [_row(row) for row in reader.connection.execute(query.order_by(items.c.ordinal).limit(limit))]
 

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from stockade.content.account_content import Contents, StoredContent
 from stockade.content.objects import Bodies
 from stockade.kernel.clock import Clock, ManualClock
@@ -91,8 +89,3 @@ async def pieces(data: bytes, size: int = 65_536) -> AsyncIterator[bytes]:
 
 async def whole(stream: AsyncIterator[bytes]) -> bytes:
     return b"".join([piece async for piece in stream])
-
-
-@pytest.fixture
-def kept(tmp_path: Path, database: Database) -> Kept:
-    return Kept(tmp_path, database)

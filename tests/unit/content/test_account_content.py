@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,27 @@ from stockade.kernel.clock import ManualClock
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.storage.database import Database
 from stockade.storage.tables import content_items
-from tests.factories.contents import ACCOUNT, Kept, kept, pieces, whole
-
-__all__ = ["kept"]
+from tests.factories.contents import ACCOUNT, Kept, pieces, whole
 
 MIB = 1024 * 1024
 
 
-async def test_what_was_kept_is_read_in_whole_and_in_part(kept: Kept) -> None:
+@pytest.fixture
+def database(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Database]:
+    shutil.copy(migrated_sqlite, tmp_path / "stockade.db")
+    database = Database(f"sqlite:///{tmp_path / 'stockade.db'}")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def kept(tmp_path: Path, database: Database) -> Kept:
+    return Kept(tmp_path, database)
+
+
+async def test_what_was_kept_is_read_in_whole_and_in_part(tmp_path: Path, database_url: str) -> None:
+    database = Database(database_url)
+    kept = Kept(tmp_path, database)
     body = os.urandom(5 * MIB + 17)
     made = await kept.of().create("files", "file-1", {"filename": "q.jsonl"}, pieces(body), status="processed")
     assert (made.size, made.status, made.path) == (len(body), "processed", "files/file-1")
@@ -34,6 +48,10 @@ async def test_what_was_kept_is_read_in_whole_and_in_part(kept: Kept) -> None:
         (7, 7),
     ]:
         assert await whole(kept.of().read(found, start, end)) == body[start:end], (start, end)
+    assert [item.id for item in await kept.of().find("files")] == ["file-1"]
+    await kept.of().delete(await kept.of().update(found, status="s", metadata={}))
+    assert kept.stored() == []
+    database.close()
 
 
 @pytest.mark.parametrize("size", [0, 1, FIRST_BYTES, FIRST_BYTES + 1, FIRST_BYTES + REST_BYTES])
@@ -73,7 +91,9 @@ async def test_an_id_is_given_once(kept: Kept) -> None:
 
 
 async def test_an_update_keeps_the_body_and_wants_the_version_that_was_read(kept: Kept) -> None:
-    made = await kept.of().create("files", "file-1", {"n": 1}, pieces(b"body"), status="pending", expires_at=9e9)
+    made = await kept.of().create(
+        "files", "file-1", {"n": 1}, pieces(b"body"), status="pending", expires_at=9_000_000_000
+    )
     kept.lender.newest = "d00000000002"
     changed = await kept.of().update(made, status="processed")
     assert (changed.metadata, changed.status, changed.expires_at) == ({"n": 1}, "processed", 9e9)
