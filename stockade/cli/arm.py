@@ -10,7 +10,7 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -68,6 +68,10 @@ class Arm:
         self.settings, self.administrator = settings, administrator
         self._context = _trust(settings)
         self._token: Secret | None = None
+
+    def speaking_for(self, client_id: str, client_secret: Secret) -> Arm:
+        """Return ARM as another application of this platform."""
+        return Arm(self.settings, replace(self.administrator, client_id=client_id, client_secret=client_secret))
 
     @property
     def subscription(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import uuid
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -14,6 +15,7 @@ from stockade.cli.account import OutputFormat
 from stockade.cli.arm import Arm, connect
 from stockade.cli.context import DataDir, out, print_columns, running_settings
 from stockade.identity.external_ids import object_id_of
+from stockade.kernel.faults import Fault, FaultKind
 
 app = typer.Typer(help="Applications and groups that roles can be assigned to.", no_args_is_help=True)
 groups = typer.Typer(help="Groups and their members.", no_args_is_help=True)
@@ -175,6 +177,39 @@ def delete(reference: Reference, data_dir: DataDir = None) -> None:
     """Delete a principal. Its tokens are refused from the next request on."""
     arm = connect(running_settings())
     arm.call("DELETE", _path(arm, "principals", reference))
+
+
+@app.command("assign")
+def assign(
+    reference: Reference,
+    role: Annotated[str, typer.Argument(help="A role's name or GUID.", show_default=False)],
+    scope: Annotated[
+        str, typer.Option("--scope", help="An ARM id. [default: the subscription]", show_default=False)
+    ] = "",
+    remove: Annotated[bool, typer.Option("--remove", help="Take the role away instead.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Give a principal a role; what is there already stays."""
+    arm = connect(running_settings())
+    place = scope.rstrip("/") or arm.subscription
+    principal = arm.call("GET", _path(arm, "principals", reference))["objectId"]
+    authorization = f"{place}/providers/Microsoft.Authorization"
+    filtered = quote(f"roleName eq '{role.replace(chr(39), chr(39) * 2)}'")
+    found = arm.call("GET", f"{authorization}/roleDefinitions?$filter={filtered}")["value"]
+    found = found or [one for one in arm.pages(f"{authorization}/roleDefinitions") if one["name"] == role.lower()]
+    if not found:
+        raise Fault(FaultKind.NOT_FOUND, f"There is no role '{role}' that can be assigned at {place}.")
+    # A name that follows from what it says, so that doing it twice is doing it once, and undoing it needs no look-up.
+    name = uuid.uuid5(uuid.UUID(principal), f"{place} {found[0]['name']}".lower())
+    path = f"{authorization}/roleAssignments/{name}"
+    if remove:
+        arm.call("DELETE", path)
+        return
+    try:
+        arm.call("PUT", path, {"properties": {"roleDefinitionId": found[0]["id"], "principalId": principal}})
+    except Fault as fault:
+        if fault.code != "RoleAssignmentExists":  # somebody has given it under another name
+            raise
 
 
 @groups.command("create")

@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from stockade import __version__
-from stockade.cli import account, audit, clock, decisions, dlp, doctor, environment, identity, keys, outcome, server
+from stockade.cli import (
+    account,
+    approvals,
+    audit,
+    clock,
+    decisions,
+    dlp,
+    doctor,
+    environment,
+    identity,
+    keys,
+    outcome,
+    server,
+)
 from stockade.cli.arm import NOT_RUNNING, NotRunning
 from stockade.cli.context import DataDir, err, out
 from stockade.kernel.faults import Fault
@@ -43,6 +56,7 @@ app.command("explain", rich_help_panel="Policy")(decisions.explain)
 app.command("what-if", rich_help_panel="Policy")(decisions.what_if)
 app.command("report", rich_help_panel="Policy")(decisions.report)
 app.add_typer(account.app, name="account", rich_help_panel="Resources")
+app.add_typer(approvals.app, name="approvals", rich_help_panel="Resources")
 app.add_typer(keys.app, name="keys", rich_help_panel="Resources")
 app.add_typer(dlp.app, name="dlp", rich_help_panel="Resources")
 app.add_typer(identity.app, name="identity", rich_help_panel="Resources")

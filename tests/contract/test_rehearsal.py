@@ -1,0 +1,210 @@
+"""A rehearsal on a platform whose time can be moved: asking for E0, the queue, what ends, what is overdue, what is purged.
+
+With Azure's own clients and the command line, over TLS.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+import pytest
+import requests
+from azure.core.exceptions import HttpResponseError
+from azure.mgmt.cognitiveservices import CognitiveServicesManagementClient
+from azure.mgmt.cognitiveservices.models import Account, Sku
+from azure.mgmt.resource.resources import ResourceManagementClient
+from azure.mgmt.resource.resources.models import GenericResource
+
+from stockade.cli import outcome
+from tests.live import Live, finish, start, wait_for
+
+TYPE = "Microsoft.CognitiveServices/accounts"
+VERSION = "2025-04-01"
+DAY = 86_400
+SETTINGS = "[access]\ne0_capacity = 1\nholidays = []\n"
+
+
+@pytest.fixture(scope="module")
+def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    server = start(tmp_path_factory.mktemp("rehearsal") / "data", "--workers", "1", "--simulation", settings=SETTINGS)
+    yield server
+    finish(server)
+
+
+@pytest.fixture(scope="module")
+def approver(rehearsal: Live) -> Mapping[str, str]:
+    """The environment in which `stockade approvals` decides as somebody else."""
+    made = rehearsal.identity("approver")
+    rehearsal.stockade("identity", "assign", "approver", "Stockade Access Approver")
+    rehearsal.stockade("identity", "assign", "approver", "Stockade Access Approver")
+    return {"STOCKADE_APPROVER_ID": made["clientId"], "STOCKADE_APPROVER_SECRET": made["clientSecret"]}
+
+
+@pytest.fixture
+def clients(
+    rehearsal: Live, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[CognitiveServicesManagementClient, ResourceManagementClient]]:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(rehearsal.bundle))
+    common: Any = {"base_url": rehearsal.arm, "retry_total": 0}
+    with (
+        rehearsal.credential() as credential,
+        CognitiveServicesManagementClient(credential, rehearsal.subscription, **common) as cognitive,
+        ResourceManagementClient(credential, rehearsal.subscription, **common) as resources,
+    ):
+        yield cognitive, resources
+
+
+def request_id(live: Live, name: str) -> str:
+    return f"/subscriptions/{live.subscription}/providers/Stockade.Access/skuRequests/{name}"
+
+
+def shown(live: Live, name: str) -> Any:
+    return live.request("GET", request_id(live, name)).json()["properties"]
+
+
+def ask(live: Live, name: str, kind: str = "Face") -> None:
+    asked = {"kind": kind, "location": live.location, "reason": "r", "contact": "ops@example.com"}
+    assert live.request("PUT", request_id(live, name), {"properties": asked}).status_code == 201
+
+
+def advance(live: Live, period: str) -> None:
+    """Move time; the administrator's token has ended by then."""
+    live.stockade("clock", "advance", period)
+    live._token = ("", 0.0)
+
+
+def decider(live: Live, approver: Mapping[str, str]) -> str:
+    """Return a token of somebody who decides."""
+    with live.credential(approver["STOCKADE_APPROVER_ID"], approver["STOCKADE_APPROVER_SECRET"]) as credential:
+        return str(credential.get_token("https://management.azure.com/.default").token)
+
+
+def now(live: Live) -> float:
+    """Return what time it is there, as every reply says."""
+    reply = requests.get(f"{live.arm}/healthz", verify=str(live.bundle), timeout=10)
+    return datetime.fromisoformat(reply.headers["x-stockade-simulated-time"]).timestamp()
+
+
+def test_everything_says_that_time_is_simulated(rehearsal: Live) -> None:
+    for origin in (rehearsal.arm, rehearsal.data):
+        reply = requests.get(f"{origin}/healthz", verify=str(rehearsal.bundle), timeout=10)
+        assert "x-stockade-simulated-time" in reply.headers
+    reply = requests.get(f"{rehearsal.data}/demo-openai/openai/models", verify=str(rehearsal.bundle), timeout=10)
+    assert reply.status_code >= 400 and "x-stockade-simulated-time" in reply.headers
+    assert json.loads(rehearsal.stockade("status", "--format", "json"))["aheadSeconds"] == 0
+    assert "simulated" in rehearsal.stockade("doctor")
+
+
+def test_e0_is_asked_for_decided_and_used(
+    rehearsal: Live,
+    approver: Mapping[str, str],
+    clients: tuple[CognitiveServicesManagementClient, ResourceManagementClient],
+) -> None:
+    cognitive, resources = clients
+
+    def available() -> tuple[bool | None, str | None, list[Any]]:
+        answers = cognitive.check_sku_availability(rehearsal.location, skus=["E0"], kind="Face", type=TYPE).value
+        assert answers is not None
+        (sku,) = (one for one in cognitive.resource_skus.list() if (one.kind, one.name) == ("Face", "E0"))
+        restricted = [
+            one.reason_code for one in sku.restrictions or () if rehearsal.location.upper() in (one.values or ())
+        ]
+        return answers[0].sku_available, answers[0].reason, restricted
+
+    def create(name: str) -> Any:
+        account = Account(kind="Face", location=rehearsal.location, sku=Sku(name="E0"), properties={})
+        return cognitive.accounts.begin_create(rehearsal.resource_group, name, account).result()
+
+    assert available() == (False, "NotAvailableForSubscription", ["NotAvailableForSubscription"])
+    with pytest.raises(HttpResponseError, match="stockade approvals request") as refused:
+        create("face-e0")
+    assert (refused.value.status_code, refused.value.error.code) == (403, "SkuNotApproved")
+
+    asked = GenericResource(
+        properties={
+            "kind": "Face",
+            "sku": "E0",
+            "location": rehearsal.location,
+            "reason": "faces under our own key",
+            "contact": "ops@example.com",
+        }
+    )
+    made = resources.resources.begin_create_or_update_by_id(
+        request_id(rehearsal, "faces"), asked, api_version=VERSION
+    ).result()
+    assert made.properties["state"] == "Submitted"
+    own = rehearsal.cli("approvals", "approve", "faces", check=False)
+    assert own.returncode == outcome.REFUSED
+    assert "nobody decides on a request of their own" in own.stderr
+    assert "stockade identity create approver" in own.stderr
+    assert "Submitted" in rehearsal.stockade("approvals", "list")
+    rehearsal.cli("approvals", "review", "faces", **approver)
+    rehearsal.cli("approvals", "approve", "faces", "--comment", "welcome", **approver)
+    found = resources.resources.get_by_id(request_id(rehearsal, "faces"), api_version=VERSION)
+    assert [entry["state"] for entry in found.properties["history"]] == ["Submitted", "UnderReview", "Approved"]
+    assert available() == (True, None, [])
+    assert create("face-e0").sku.name == "E0"
+    assert available() == (False, "QuotaId", ["QuotaId"])
+    assert [one.sku.name for one in cognitive.accounts.list_skus(rehearsal.resource_group, "face-e0").value] == ["E0"]
+    with pytest.raises(HttpResponseError) as refused:
+        cognitive.accounts.begin_update(rehearsal.resource_group, "face-e0", Account(sku=Sku(name="S0"))).result()
+    assert (refused.value.status_code, refused.value.error.code) == (400, "InvalidSkuUpdate")
+
+    # Who waits moves up when a deleted account is purged, which happens in the rehearsal's future.
+    token = decider(rehearsal, approver)
+    for name in ("second", "third"):
+        ask(rehearsal, name)
+        rehearsal.request("POST", f"{request_id(rehearsal, name)}/approve", {}, token=token)
+    assert [shown(rehearsal, name).get("queuePosition") for name in ("second", "third")] == [1, 2]
+    assert rehearsal.request("DELETE", rehearsal.account_id("face-e0")).status_code in (200, 202, 204)
+    assert shown(rehearsal, "second")["state"] == "Queued"
+    advance(rehearsal, "49h")
+    wait_for(lambda: shown(rehearsal, "second")["state"] == "Approved", "the queue moves up")
+    assert shown(rehearsal, "third")["queuePosition"] == 1
+    deleted = f"/subscriptions/{rehearsal.subscription}/providers/Microsoft.CognitiveServices/deletedAccounts"
+    assert rehearsal.request("GET", deleted).json()["value"] == []
+
+
+def test_of_two_deciders_at_once_one_decides(rehearsal: Live, approver: Mapping[str, str]) -> None:
+    ask(rehearsal, "race", "LUIS")
+    token = decider(rehearsal, approver)
+
+    def decide(action: str) -> int:
+        path = f"{request_id(rehearsal, 'race')}/{action}"
+        return int(rehearsal.request("POST", path, {"comment": "x"}, token=token).status_code)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(decide, ("approve", "deny", "approve", "deny"))) == [200, 409, 409, 409]
+    assert len(shown(rehearsal, "race")["history"]) == 2
+
+
+def test_after_a_jump_tokens_have_ended_and_what_nobody_answered_is_overdue_until_time_is_set_back(
+    rehearsal: Live,
+) -> None:
+    ask(rehearsal, "slow")
+    token, before = rehearsal.token(), now(rehearsal)
+    path = request_id(rehearsal, "slow")
+    assert rehearsal.request("GET", path, token=token).json()["properties"]["overdue"] is False
+    advance(rehearsal, "10d")
+    assert 10 * DAY - 60 < now(rehearsal) - before < 10 * DAY + 600
+    assert rehearsal.request("GET", path, token=token).status_code == 401
+    assert shown(rehearsal, "slow")["overdue"] is True
+    assert "OVERDUE" in rehearsal.stockade("approvals", "list")
+    rehearsal.stockade("clock", "reset")
+    assert abs(now(rehearsal) - time.time()) < 60
+    rehearsal._token = ("", 0.0)
+    assert shown(rehearsal, "slow")["overdue"] is False
+
+
+def test_elsewhere_time_cannot_be_moved(live: Live) -> None:
+    refused = live.cli("clock", "advance", "4d", check=False)
+    assert refused.returncode == outcome.CONFLICT
+    assert "was not made for rehearsals" in refused.stderr
+    assert "cannot be moved" in live.stockade("clock", "show")
+    reply = requests.get(f"{live.arm}/healthz", verify=str(live.bundle), timeout=10)
+    assert "x-stockade-simulated-time" not in reply.headers
