@@ -32,7 +32,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stockade import settings
 from stockade.audit.log import AuditLog
-from stockade.broker.opening import FileOpening
+from stockade.broker.opening import Opening
 from stockade.broker.providers import Providers
 from stockade.broker.service import KeyBroker
 from stockade.decisions.ring import DecisionRing
@@ -134,7 +134,7 @@ def foundation(configured: Settings, *, own_broker: bool = False) -> Foundation:
     if named and not own_broker:
         broker = BrokerClient(Path(named))
     else:
-        opening, providers = FileOpening(configured), Providers(configured.keys)
+        opening, providers = Opening(configured), Providers(configured.keys)
         broker = KeyBroker(configured, clock, database, source.current, audit, opening, providers)
     return Foundation(
         settings=configured,

@@ -151,6 +151,7 @@ _METHODS: Final[dict[type, Callable[[Broker, Any], object]]] = {
     wire.PurposeKeyCall: lambda broker, call: broker.purpose_key(call.purpose),
     wire.SignCall: lambda broker, call: broker.sign(call.statement),
     wire.ReceiptKeyCall: lambda broker, _: broker.receipt_key(),
+    wire.RotatePlatformCall: lambda broker, _: broker.rotate_platform(),
     wire.StatusCall: lambda broker, _: broker.status(),
     wire.SealCall: lambda broker, _: broker.seal(),
     wire.UnsealCall: lambda broker, call: broker.unseal(call.share),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Final
 
@@ -81,6 +81,7 @@ class KeyBroker:
     """Implements `Broker`. Safe to call from several threads.
 
     snapshot: the policy in force; Fault(UNAVAILABLE) when it cannot be read. opening: gives the keyring, now or once it is unsealed.
+    providers: makes those that the settings name, once it is open.
     """
 
     def __init__(
@@ -98,6 +99,8 @@ class KeyBroker:
         self._open_keys = OpenDataKeys(clock, settings.keys.lease_s)
         self._wrapped: OrderedDict[str, tuple[int, tuple[WrappedDataKey, ...]]] = OrderedDict()
         self._lock = Lock()
+        self._turn = Lock()
+        """Of whoever seals, unseals or rotates."""
         self._provider_states: dict[str, str] = {}
         self._unsealed: _Unsealed | None = None
         keyring = opening.begin()
@@ -256,6 +259,14 @@ class KeyBroker:
     def receipt_key(self) -> bytes:
         return self._state().signing.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
+    def rotate_platform(self) -> str:
+        with self._turn:
+            opened = self._state()
+            keyring = self._opening.rotate_platform()
+            self._unsealed = replace(opened, keyring=keyring, platform=PlatformWrapping(keyring))
+            self._note("platformKeys/rotate")
+        return keyring.newest
+
     def status(self) -> BrokerStatus:
         wanted, given = self._opening.shares
         opened = self._unsealed
@@ -269,16 +280,18 @@ class KeyBroker:
         )
 
     def seal(self) -> None:
-        with self._lock:
+        with self._turn:
             self._opening.seal()
             self._close()
+            self._note("seal")
 
     def unseal(self, share: Secret) -> BrokerStatus:
-        with self._lock:
+        with self._turn:
             if self._unsealed is None:
                 keyring = self._opening.unseal(share)
                 if keyring is not None:
                     self._unsealed = self._with(keyring)
+                    self._note("unseal")
         return self.status()
 
     # For whoever runs it.
@@ -322,8 +335,22 @@ class KeyBroker:
 
     def close(self) -> None:
         """Wipe everything and let go of the providers."""
-        with self._lock:
+        with self._turn:
             self._close()
+
+    def _note(self, what: str) -> None:
+        """Record what somebody with the right to this process's socket has done to all of the platform."""
+        record = AuditRecord(
+            time=self._clock.now(),
+            id=new_guid(),
+            category="Audit",
+            phase="outcome",
+            operation=f"Stockade.Keys/{what}",
+            resource="/providers/stockade.platform/installations/default",
+            decision="allow",
+            outcome="success",
+        )
+        self._audit.record(record)
 
     def _close(self) -> None:
         opened, self._unsealed = self._unsealed, None

@@ -17,7 +17,7 @@ from stockade.cli.arm import Account, Arm, connect
 from stockade.cli.context import DataDir, err, moment, out, print_columns, running_settings
 from stockade.kernel.faults import Fault, FaultKind
 
-app = typer.Typer(help="Subscription keys.", no_args_is_help=True)
+app = typer.Typer(help="Subscription keys, and the platform's own.", no_args_is_help=True)
 
 Slot = Literal["Key1", "Key2"]
 AccountArgument = Annotated[str, typer.Argument(help="An AI account: its name or ARM id.", show_default=False)]

@@ -20,6 +20,7 @@ from stockade.cli import (
     identity,
     keys,
     outcome,
+    root_key,
     server,
 )
 from stockade.cli.arm import NOT_RUNNING, NotRunning
@@ -45,6 +46,12 @@ app.command(rich_help_panel="Server")(server.serve)
 app.command(rich_help_panel="Server")(server.status)
 app.command(rich_help_panel="Server")(server.ca)
 app.command(rich_help_panel="Server")(doctor.doctor)
+app.command(rich_help_panel="Server")(root_key.seal)
+app.command(rich_help_panel="Server")(root_key.unseal)
+app.command(rich_help_panel="Server")(server.broker)
+keys.app.add_typer(root_key.recovery, name="recovery")
+keys.app.command("rotate-root")(root_key.rotate_root)
+keys.app.command("rotate-platform")(root_key.rotate_platform)
 app.add_typer(clock.app, name="clock", rich_help_panel="Server")
 app.command("env", rich_help_panel="Clients")(environment.env)
 app.command(

@@ -130,6 +130,14 @@ def serve(
     raise typer.Exit(_serve(settings, overrides, log_level, lambda _: None, lambda: None, simulation=simulation))
 
 
+def broker(log_level: Level = "info", data_dir: DataDir = None) -> None:
+    """Run the key broker alone, for a service manager: as a user of its own, on the socket that keys.broker_socket names."""
+    from stockade.serve import broker as process
+
+    os.environ[DATA_DIR_VARIABLE] = str(read_settings().data_dir)
+    process.run_alone(log_level)
+
+
 def status(form: OutputFormat = "table", data_dir: DataDir = None) -> None:
     """Say whether the server runs, where it listens, and what it is running on."""
     from stockade.serve import private_states, supervisor
@@ -138,6 +146,8 @@ def status(form: OutputFormat = "table", data_dir: DataDir = None) -> None:
     state = supervisor.status(settings)
     facts: dict[str, Any] = {"running": state is not None, "version": __version__, "dataDir": str(settings.data_dir)}
     if state is not None:
+        if state.get("sealed"):
+            facts["sealed"] = True
         facts |= {"pid": state["pid"], "serverVersion": state["version"], "arm": settings.arm_endpoint}
         facts |= {"data": settings.account_endpoint(None).rstrip("/"), "metadata": settings.metadata_endpoint}
         if settings.listen.websocket_port:

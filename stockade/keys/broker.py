@@ -162,6 +162,10 @@ class Broker(Protocol):
         """Return the public key (32 bytes) that receipts verify with."""
         ...
 
+    def rotate_platform(self) -> str:
+        """Make a new version of the platform's key, which wraps from now on, and return it. What is wrapped still opens, until it is wrapped anew."""
+        ...
+
     def status(self) -> BrokerStatus: ...
 
     def seal(self) -> None:

@@ -77,6 +77,7 @@ class AsyncBroker(Protocol):
     async def purpose_key(self, purpose: str) -> Secret: ...
     async def sign(self, statement: bytes) -> bytes: ...
     async def receipt_key(self) -> bytes: ...
+    async def rotate_platform(self) -> str: ...
     async def status(self) -> BrokerStatus: ...
     async def seal(self) -> None: ...
     async def unseal(self, share: Secret) -> BrokerStatus: ...
@@ -148,6 +149,9 @@ class BrokerClient:
 
     def receipt_key(self) -> bytes:
         return self._ask(wire.ReceiptKeyCall(), bytes)  # type: ignore[no-any-return]
+
+    def rotate_platform(self) -> str:
+        return self._ask(wire.RotatePlatformCall(), str)  # type: ignore[no-any-return]
 
     def status(self) -> BrokerStatus:
         return self._ask(wire.StatusCall(), BrokerStatus)  # type: ignore[no-any-return]
@@ -279,6 +283,9 @@ class AsyncBrokerClient:
     async def receipt_key(self) -> bytes:
         return await self._ask(wire.ReceiptKeyCall(), bytes)  # type: ignore[no-any-return]
 
+    async def rotate_platform(self) -> str:
+        return await self._ask(wire.RotatePlatformCall(), str)  # type: ignore[no-any-return]
+
     async def status(self) -> BrokerStatus:
         return await self._ask(wire.StatusCall(), BrokerStatus)  # type: ignore[no-any-return]
 
@@ -391,6 +398,9 @@ class BrokerInThreads:
 
     async def receipt_key(self) -> bytes:
         return await asyncio.to_thread(self._broker.receipt_key)
+
+    async def rotate_platform(self) -> str:
+        return await asyncio.to_thread(self._broker.rotate_platform)
 
     async def status(self) -> BrokerStatus:
         return await asyncio.to_thread(self._broker.status)

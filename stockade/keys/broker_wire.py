@@ -181,6 +181,10 @@ class ReceiptKeyCall(_Call, frozen=True, tag="receipt_key"):
     """`Broker.receipt_key`."""
 
 
+class RotatePlatformCall(_Call, frozen=True, tag="rotate_platform"):
+    """`Broker.rotate_platform`."""
+
+
 class StatusCall(_Call, frozen=True, tag="status"):
     """`Broker.status`."""
 
@@ -212,6 +216,7 @@ Call: TypeAlias = (
     | PurposeKeyCall
     | SignCall
     | ReceiptKeyCall
+    | RotatePlatformCall
     | StatusCall
     | SealCall
     | UnsealCall

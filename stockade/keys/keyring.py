@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
+from stockade.keys.durable import write_durably
 from stockade.keys.root import ROOT_KEY_BYTES, RootKey
 
 FILE_NAME: Final = "platform.keys"
@@ -56,27 +55,29 @@ class Keyring:
         return cls(_Content(value, {version: os.urandom(KEK_BYTES)}, version))
 
     @classmethod
-    def open(cls, path: Path, root: RootKey) -> Keyring:
-        """Open the file with a root key; Fault(UNAVAILABLE) when it is missing, damaged or sealed with another."""
+    def open(cls, path: Path, sealing: Secret) -> Keyring:
+        """Open the file with what a root key derives (`sealing_key`).
+
+        Fault(UNAVAILABLE) when it is missing, damaged or sealed with another.
+        """
+        cipher = AESGCM(sealing.reveal())
         for sealed in read_slots(path):
             try:
-                cipher = AESGCM(root.derive(_SEALING).reveal())
                 return cls(msgspec.msgpack.decode(cipher.decrypt(sealed[:12], sealed[12:], _MAGIC), type=_Content))
             except InvalidTag:
                 continue
             except (ValueError, msgspec.MsgspecError) as failure:
                 raise Fault(FaultKind.UNAVAILABLE, f"The platform keyring {path} is damaged.") from failure
-        raise Fault(
-            FaultKind.UNAVAILABLE, f"The root key is not the one that the platform keyring {path} is sealed with."
-        )
+        message = f"The root key is not the one that the platform keyring {path} is sealed with."
+        raise Fault(FaultKind.UNAVAILABLE, message)
 
-    def sealed(self, *roots: RootKey) -> bytes:
+    def sealed(self, *sealings: Secret) -> bytes:
         """Return the file's content, to be opened by each of the root keys."""
         plain = msgspec.msgpack.encode(self._content)
         slots = []
-        for root in roots:
+        for sealing in sealings:
             nonce = os.urandom(12)
-            slots.append(nonce + AESGCM(root.derive(_SEALING).reveal()).encrypt(nonce, plain, _MAGIC))
+            slots.append(nonce + AESGCM(sealing.reveal()).encrypt(nonce, plain, _MAGIC))
         return _MAGIC + msgspec.msgpack.encode(slots)
 
     @property
@@ -102,12 +103,10 @@ class Keyring:
         keks = {**self._content.keks, version: os.urandom(KEK_BYTES)}
         return Keyring(_Content(self._content.seed, keks, version))
 
-    def without(self, retired: Sequence[str]) -> Keyring:
-        """Return the keyring without versions of the platform's key that nothing is wrapped with any more."""
-        if self.newest in retired:
-            raise ValueError("the newest version cannot be retired")
-        keks = {version: value for version, value in self._content.keks.items() if version not in retired}
-        return Keyring(_Content(self._content.seed, keks, self._content.newest))
+
+def sealing_key(root: RootKey) -> Secret:
+    """Return what a root key seals the keyring with: all that whoever keeps the keyring needs of it."""
+    return root.derive(_SEALING)
 
 
 def read_slots(path: Path) -> list[bytes]:
@@ -127,39 +126,14 @@ def read_slots(path: Path) -> list[bytes]:
         raise damaged from failure
 
 
-def write_keyring(path: Path, data: bytes, *, replace: bool) -> None:
-    """Put the file (0600) in place, whole and durable or not at all. Without `replace` FileExistsError when there is one."""
-    descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if replace:
-            Path(draft).replace(path)
-        else:
-            os.link(draft, path)
-        _sync_folder(path.parent)
-    finally:
-        Path(draft).unlink(missing_ok=True)
-
-
 def open_or_make(path: Path, root: RootKey) -> Keyring:
     """Open the keyring, making it first for an installation that has a root key alone."""
+    sealing = sealing_key(root)
     if not path.exists():
-        made = Keyring.new(root.value)
         try:
-            write_keyring(path, made.sealed(root), replace=False)
+            write_durably(path, Keyring.new(root.value).sealed(sealing), replace=False)
         except FileExistsError:
             pass  # somebody else was faster
         except OSError as failure:
             raise Fault(FaultKind.UNAVAILABLE, f"The platform keyring {path} cannot be written.") from failure
-    return Keyring.open(path, root)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return Keyring.open(path, sealing)

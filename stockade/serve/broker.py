@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import ctypes
 import logging
+import logging.config
 import os
 import platform
 import resource
@@ -19,7 +20,7 @@ from typing import Final
 from stockade import boot, settings
 from stockade.broker.server import BrokerServer
 from stockade.broker.service import KeyBroker
-from stockade.serve import child
+from stockade.serve import child, logs
 from stockade.serve.files import private_folder
 
 PROVIDERS_EVERY_S: Final = 10.0
@@ -83,14 +84,9 @@ async def _look(broker: KeyBroker) -> None:
         await asyncio.sleep(PROVIDERS_EVERY_S)
 
 
-def main() -> None:
-    """Run the key broker until SIGTERM."""
-    parser = argparse.ArgumentParser(prog="python -m stockade.serve.broker")
-    parser.add_argument("--parent", type=int, required=True)
-    arguments = parser.parse_args()
-    child.become("broker", arguments.parent)
+def run(configured: settings.Settings) -> None:
+    """Be the key broker until SIGTERM."""
     harden()
-    configured = settings.load()
     base, broker = boot.key_broker(configured)
     base.audit.start()
     try:
@@ -99,6 +95,22 @@ def main() -> None:
         broker.close()
         base.audit.close()
         base.database.close()
+
+
+def run_alone(log_level: str) -> None:
+    """Be a key broker that no supervisor of the platform has started."""
+    os.umask(0o077)
+    logging.config.dictConfig(logs.configuration("broker", log_level))
+    run(settings.load())
+
+
+def main() -> None:
+    """Run the key broker for a supervisor."""
+    parser = argparse.ArgumentParser(prog="python -m stockade.serve.broker")
+    parser.add_argument("--parent", type=int, required=True)
+    arguments = parser.parse_args()
+    child.become("broker", arguments.parent)
+    run(settings.load())
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from stockade import boot
+from stockade.broker.opening import Opening
 from stockade.identity import tenant
 from stockade.identity.directory import Directory
 from stockade.identity.signing_keys import KeyRing
@@ -24,9 +25,12 @@ from stockade.kernel.clock import CLOCK_FILE, SimulatedClock
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
 from stockade.kernel.secret import Secret
+from stockade.keys.broker_client import BrokerClient
+from stockade.keys.durable import write_durably
 from stockade.keys.keyring import FILE_NAME as KEYRING
-from stockade.keys.keyring import Keyring, write_keyring
+from stockade.keys.keyring import Keyring, sealing_key
 from stockade.keys.root import ROOT_KEY_BYTES, RootKey
+from stockade.keys.root_sources import FileSource, SharesSource, source_of
 from stockade.management.first_start import assign_role, create_subscription
 from stockade.management.pipeline import Head, Pipeline
 from stockade.policy.builtin_roles import ACCESS_APPROVER, OWNER
@@ -69,7 +73,12 @@ def ensure(settings: Settings, say: Say = lambda _: None, *, simulation: bool = 
         database = Database(settings.database)
         try:
             database.migrate()
-            _root_key(settings, database, say)
+            if _is_sealed(settings, database):
+                # Nothing is made, and nothing looked at, until it has been unsealed.
+                tls.prepare(settings)
+                return Administrator.open(settings)
+            if not settings.keys.broker_socket:
+                _root_key(settings, database, say)
             _clock(settings, database, wanted=simulation)
         finally:
             database.close()
@@ -85,30 +94,48 @@ def ensure(settings: Settings, say: Say = lambda _: None, *, simulation: bool = 
         return admin
 
 
+def _is_sealed(settings: Settings, database: Database) -> bool:
+    with database.read() as reader:
+        made = reader.get(INSTALLATION) is not None
+    if settings.keys.broker_socket:
+        return BrokerClient(settings.broker_socket).status().sealed
+    return made and Opening(settings).starts_sealed
+
+
 def _root_key(settings: Settings, database: Database, say: Say) -> None:
     """Make root key and platform keyring for documents that have none yet; refuse those that are not these documents' own."""
     with database.read() as reader:
         installation = reader.get(INSTALLATION)
-    file, keyring = settings.root_key_file, settings.data_dir / KEYRING
-    if not file.exists():
-        if installation is not None:
-            message = (
-                f"The root key {file} is missing, and the database is sealed with it. Put it back from your backup."
-            )
-            raise Fault(FaultKind.UNAVAILABLE, message)
+    source, keyring = source_of(settings), settings.data_dir / KEYRING
+    if installation is None and not keyring.exists() and isinstance(source, SharesSource):
+        message = (
+            'Make the platform with another root key (keys.root = "file") and hand that over to people afterwards: '
+            "stockade keys recovery create, then stockade keys recovery verify --remove-file. docs/keys.md has the steps."
+        )
+        raise Fault(FaultKind.CONFLICT, message)
+    if not source.exists() and installation is not None:
+        message = (
+            f"The root key {source.place} is missing, and the database is sealed with it. Put it back from your backup."
+        )
+        raise Fault(FaultKind.UNAVAILABLE, message)
+    if not source.exists() and source.kept_here:
         say("making the root key")
         # The keyring first: a start that dies in between finds one that nothing opens and nothing depends on, and makes both again.
-        value = os.urandom(ROOT_KEY_BYTES)
-        write_keyring(keyring, Keyring.new().sealed(RootKey(Secret(value))), replace=True)
-        write_private(file, value)
-    root_key = RootKey.open(file)
+        made = RootKey(Secret(os.urandom(ROOT_KEY_BYTES)))
+        write_durably(keyring, Keyring.new().sealed(sealing_key(made)), replace=True)
+        source.put(made)
+    root_key = source.read()
+    if root_key is None:
+        raise Fault(FaultKind.UNAVAILABLE, "The platform is sealed.")
     if installation is None:
+        if not keyring.exists() and not isinstance(source, FileSource):
+            write_durably(keyring, Keyring.new().sealed(sealing_key(root_key)), replace=False)
         return
     proof = base64.b64decode(installation.private["proof"])
     if keyring.exists():
-        _prove(Keyring.open(keyring, root_key).keys, proof, f"The platform keyring {keyring}")
+        _prove(Keyring.open(keyring, sealing_key(root_key)).keys, proof, f"The platform keyring {keyring}")
     else:  # from before there was one, or lost: only the first has documents that the root key itself opens
-        _prove(root_key, proof, f"There is no platform keyring at {keyring}, and the root key {file}")
+        _prove(root_key, proof, f"There is no platform keyring at {keyring}, and the root key {source.place}")
 
 
 def _prove(keys: RootKey, proof: bytes, what: str) -> None:
@@ -354,6 +381,8 @@ def _sweep_temporary(settings: Settings) -> None:
 _WRITTEN: Final = (
     "root.key",
     "platform.keys",
+    "root.sealed",
+    "recovery.json",
     "admin.json",
     "settings.toml",
     "ca.key",

@@ -21,6 +21,7 @@ from typing import Any, Final
 from stockade import __version__
 from stockade.kernel.faults import Fault
 from stockade.keys.broker_client import SOCKET_VARIABLE, BrokerClient
+from stockade.keys.root_sources import CREDENTIALS_VARIABLE
 from stockade.serve import engines, probe, tls
 from stockade.serve.engines import Engines
 from stockade.serve.files import is_locked, locked, private_folder, write_private
@@ -36,6 +37,7 @@ STEADY_AFTER_S = 60.0
 """A listener that ran this long starts again without a pause."""
 STOP_MARGIN_S = 5.0
 BROKER_ANSWER_S = 5.0
+SEAL_CHECK_S = 1.0
 LOCK_ATTEMPTS = 10
 EXPIRY_WARNING = timedelta(days=14)
 STATUS_FILE: Final = "serve.json"
@@ -74,8 +76,10 @@ class Supervisor:
             "PYTHONUNBUFFERED": "1",
         }
         stop_timeout_s = settings.limits.drain_timeout_s + STOP_MARGIN_S
-        # A broker that something else runs is neither started nor ended here.
         self._broker = BrokerProcess(settings, environment)
+        # Where the root key is in the environment, it is for the broker alone.
+        for name in (CREDENTIALS_VARIABLE, settings.keys.root_name if settings.keys.root == "environment" else ""):
+            environment.pop(name, None)
         environment[SOCKET_VARIABLE] = str(settings.broker_socket)
         self._planes = [
             Plane(name, ("stockade.serve.listener", name), environment, stop_timeout_s) for name in ("data", "control")
@@ -105,11 +109,14 @@ class Supervisor:
                 self._engines.open()
                 await self._questions.open()
                 await self._broker.start(self._stop)
-                await self._start(pair.leaf)
-                if not self._stop.is_set():
-                    self._publish()
-                    ready()
-                    await self._watch()
+                while not self._stop.is_set():
+                    await self._wait_until_unsealed()
+                    await self._start(pair.leaf)
+                    if not self._stop.is_set():
+                        self._publish()
+                        ready()
+                        await self._watch()
+                        ready = _said_already
             finally:
                 (self._settings.run_dir / STATUS_FILE).unlink(missing_ok=True)
                 log.info("stopping")
@@ -163,19 +170,36 @@ class Supervisor:
                     raise CannotServe(f"The {plane.name} plane did not answer within {START_TIMEOUT_S:.0f} seconds.")
                 await asyncio.sleep(PROBE_INTERVAL_S)
 
+    async def _wait_until_unsealed(self) -> None:
+        """Wait, if the platform is sealed, until people have unsealed it. Nobody answers callers meanwhile."""
+        if not await self._broker.sealed():
+            return
+        log.warning("the platform is sealed, and answers nothing until it is unsealed: stockade unseal")
+        self._publish(sealed=True)
+        while not self._stop.is_set() and await self._broker.sealed():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), SEAL_CHECK_S)
+        log.info("the platform has been unsealed")
+
     async def _watch(self) -> None:
+        """Keep everything running until the end is asked for, or the platform is sealed: then nobody is left who answers callers."""
         watching = [asyncio.create_task(plane.keep()) for plane in (*self._planes, self._private)]
-        watching.append(asyncio.create_task(self._broker.keep()))
         watching.append(asyncio.create_task(self._certificates.watch(self._reload)))
+        watching.append(self._broker.keeping())
         stopping = asyncio.create_task(self._stop.wait())
+        sealing = asyncio.create_task(self._broker.wait_until_sealed())
         try:
-            done, _ = await asyncio.wait([stopping, *watching], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([stopping, sealing, *watching], return_when=asyncio.FIRST_COMPLETED)
             for task in done - {stopping}:
                 task.result()  # a watcher never ends by itself: this raises what ended it
         finally:
-            for task in (stopping, *watching):
+            ended = [task for task in (stopping, sealing, *watching) if task is not self._broker.keeping()]
+            for task in ended:
                 task.cancel()
-            await asyncio.gather(stopping, *watching, return_exceptions=True)
+            await asyncio.gather(*ended, return_exceptions=True)
+        if not self._stop.is_set():
+            log.warning("the platform has been sealed; whoever answers callers ends")
+            await asyncio.gather(*(plane.stop() for plane in (*self._planes, self._private)))
 
     def _reload(self) -> None:
         for plane in (*self._planes, self._private):
@@ -188,7 +212,7 @@ class Supervisor:
             await self._private.start()
         return name
 
-    def _publish(self) -> None:
+    def _publish(self, *, sealed: bool = False) -> None:
         listen = self._settings.listen
         state = {
             "pid": os.getpid(),
@@ -202,6 +226,7 @@ class Supervisor:
                 "websocket_port": listen.websocket_port,
             },
             "overrides": self._overrides,
+            "sealed": sealed,
         }
         write_private(self._settings.run_dir / STATUS_FILE, json.dumps(state, indent=1).encode() + b"\n")
 
@@ -288,6 +313,8 @@ class BrokerProcess:
         own = not settings.keys.broker_socket
         self._plane = Plane("broker", ("stockade.serve.broker",), dict(environment), STOP_MARGIN_S) if own else None
         self._client = BrokerClient(settings.broker_socket, BROKER_ANSWER_S)
+        self._sealed = False
+        self._keeping: asyncio.Task[None] | None = None
 
     async def start(self, stop: asyncio.Event) -> None:
         """Return once it answers, or `stop` is set; CannotServe when it does not."""
@@ -300,6 +327,7 @@ class BrokerProcess:
             except Fault as fault:
                 said = fault.message
             else:
+                self.keeping()
                 return
             if self._plane is not None and self._plane.ended:
                 raise CannotServe("The key broker ended while it was starting; the log above says why.")
@@ -307,13 +335,26 @@ class BrokerProcess:
                 raise CannotServe(f"The key broker did not answer within {START_TIMEOUT_S:.0f} seconds: {said}")
             await asyncio.sleep(PROBE_INTERVAL_S)
 
-    async def keep(self) -> None:
-        """See to it that it runs."""
-        if self._plane is not None:
-            await self._plane.keep()
-        await asyncio.Event().wait()
+    async def sealed(self) -> bool:
+        """Say whether the platform is sealed; a broker that does not answer, or just starts again, says nothing and counts as before."""
+        with contextlib.suppress(Fault):
+            self._sealed = (await asyncio.to_thread(self._client.status)).sealed
+        return self._sealed
+
+    async def wait_until_sealed(self) -> None:
+        while not await self.sealed():  # noqa: ASYNC110 - another process is asked
+            await asyncio.sleep(SEAL_CHECK_S)
+
+    def keeping(self) -> asyncio.Task[None]:
+        """Return what sees to it that it runs, from its start to `stop`, also while the platform is sealed. Raises what ended it."""
+        if self._keeping is None:
+            self._keeping = asyncio.create_task(self._plane.keep() if self._plane is not None else _nothing())
+        return self._keeping
 
     async def stop(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
         self._client.close()
         if self._plane is not None:
             await self._plane.stop()
@@ -389,6 +430,14 @@ class Certificates:
         if self._pair.not_after - now < EXPIRY_WARNING and now - self._warned > timedelta(days=1):
             self._warned = now
             log.warning("the TLS certificate ends soon", extra={"not_after": self._pair.not_after.isoformat()})
+
+
+async def _nothing() -> None:
+    await asyncio.Event().wait()
+
+
+def _said_already() -> None:
+    """Stands for `ready` when the platform starts once more, after it was sealed."""
 
 
 def _state(path: Path) -> object:

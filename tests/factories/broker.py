@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stockade import boot
-from stockade.broker.opening import FileOpening
+from stockade.broker.opening import Opening
 from stockade.broker.providers import Providers
 from stockade.broker.service import KeyBroker
 from stockade.identity.principals import Principal
@@ -50,7 +50,7 @@ class Brokered:
             self.plane.world.database,
             self.snapshot,
             self.audit,
-            FileOpening(settings),
+            Opening(settings),
             Providers(settings.keys),
         )
 
