@@ -38,6 +38,8 @@ GCM_TAG_BYTES: Final = 16
 BLOCK_BYTES: Final = 16
 RSA_EXPONENT: Final = 65537
 MAX_EXPONENT_BYTES: Final = 4
+PKCS1_BYTES: Final = 11
+"""What the padding of a PKCS #1 v1.5 signature takes at least."""
 
 EC_CURVES: Final[dict[Curve, ec.EllipticCurve]] = {
     "P-256": ec.SECP256R1(),
@@ -179,6 +181,24 @@ def private_key(spec: KeySpec, private: Mapping[str, bytes]) -> PrivateKey:
     if isinstance(key, rsa.RSAPrivateKey) and key.key_size != spec.size:
         raise invalid(f"The key has {key.key_size} bits and not {spec.size}.", "key")
     return key
+
+
+def private_members(key: PrivateKey) -> dict[str, bytes]:
+    """Return all members of a private JWK, its public ones too."""
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        size = (key.key_size + 7) // 8
+        numbers, point = key.private_numbers(), key.public_key().public_numbers()
+        return {
+            name: number.to_bytes(size)
+            for name, number in (("d", numbers.private_value), ("x", point.x), ("y", point.y))
+        }
+    rsa_numbers = key.private_numbers()
+    public = rsa_numbers.public_numbers
+    members = {
+        "n": public.n, "e": public.e, "d": rsa_numbers.d, "p": rsa_numbers.p, "q": rsa_numbers.q,
+        "dp": rsa_numbers.dmp1, "dq": rsa_numbers.dmq1, "qi": rsa_numbers.iqmp,
+    }  # fmt: skip
+    return {name: _octets(number) for name, number in members.items()}
 
 
 def symmetric_key(spec: KeySpec, private: Mapping[str, bytes]) -> bytes:

@@ -33,8 +33,10 @@ DIGEST_INFOS: Final = {
     "RS512": bytes.fromhex("3051300d060960864801650304020305000440"),
     "RSNULL": b"",
 }
-PKCS1_BYTES: Final = 11
-"""What the padding of a PKCS #1 signature takes at least."""
+_RSA_MEMBERS: Final = {
+    "MODULUS": "n", "PUBLIC_EXPONENT": "e", "PRIVATE_EXPONENT": "d", "PRIME_1": "p", "PRIME_2": "q",
+    "EXPONENT_1": "dp", "EXPONENT_2": "dq", "COEFFICIENT": "qi",
+}  # fmt: skip
 _OIDS: Final[dict[Curve, str]] = {
     "P-256": "secp256r1",
     "P-384": "secp384r1",
@@ -195,7 +197,7 @@ class Pkcs11Provider:
                 how = self._pss(request.algorithm[2:], len(value))
             else:
                 how, value = {"mechanism": lib.Mechanism.RSA_PKCS}, DIGEST_INFOS[request.algorithm] + value
-                if len(value) > public.key_size // 8 - PKCS1_BYTES:
+                if len(value) > public.key_size // 8 - algorithms.PKCS1_BYTES:
                     raise algorithms.invalid("The value is too long for this key.", "value")
             return KeyAnswer(value=self._token.accepted(lambda: key.sign(value, **how), request.algorithm))
         if len(value) != public.key_size // 8:
@@ -288,17 +290,11 @@ class Pkcs11Provider:
         return rsa.RSAPublicNumbers(int.from_bytes(e), int.from_bytes(n)).public_key()
 
     def _numbers(self, key: PrivateKey) -> dict[str, Any]:
+        members = algorithms.private_members(key)
         if isinstance(key, ec.EllipticCurvePrivateKey):
-            value = key.private_numbers().private_value.to_bytes((key.key_size + 7) // 8)
             curve = self._lib.util.ec.encode_named_curve_parameters(key.curve.name)
-            return {"KEY_TYPE": self._lib.KeyType.EC, "EC_PARAMS": curve, "VALUE": value}
-        numbers = key.private_numbers()
-        members = {
-            "MODULUS": numbers.public_numbers.n, "PUBLIC_EXPONENT": numbers.public_numbers.e, "PRIVATE_EXPONENT": numbers.d,
-            "PRIME_1": numbers.p, "PRIME_2": numbers.q, "EXPONENT_1": numbers.dmp1, "EXPONENT_2": numbers.dmq1, "COEFFICIENT": numbers.iqmp,
-        }  # fmt: skip
-        octets = {name: number.to_bytes((number.bit_length() + 7) // 8) for name, number in members.items()}
-        return {"KEY_TYPE": self._lib.KeyType.RSA, **octets}
+            return {"KEY_TYPE": self._lib.KeyType.EC, "EC_PARAMS": curve, "VALUE": members["d"]}
+        return {"KEY_TYPE": self._lib.KeyType.RSA, **{name: members[member] for name, member in _RSA_MEMBERS.items()}}
 
 
 class _Type:
