@@ -15,8 +15,8 @@ from tests.outside import ROOT
 PACKAGE = ROOT / "stockade"
 
 LIBRARIES = {
-    "aiohttp", "aiosmtplib", "dns", "ftplib", "http.client", "httpcore", "httpcore2", "httpx", "httpx2", "imaplib", "nntplib", "obstore", "poplib",
-    "requests",
+    "aiohttp", "aiosmtplib", "azure", "boto3", "botocore", "dns", "ftplib", "http.client", "httpcore", "httpcore2", "httpx", "httpx2", "hvac", "imaplib",
+    "nntplib", "obstore", "pkcs11", "poplib", "requests",
     "smtplib", "socket", "telnetlib", "urllib.request", "urllib3", "websockets", "xmlrpc", "_socket", "socketserver", "multiprocessing.connection",
 }  # fmt: skip
 """Modules through which a program can reach out."""
@@ -57,6 +57,14 @@ TABLE: dict[str, tuple[set[str], str]] = {
     "keys/broker_client.py": (
         {"socket", "connect", "open_unix_connection"},
         "asks the key broker, over its UNIX socket",
+    ),
+    "keys/providers/aws_kms.py": ({"boto3", "botocore"}, "AWS KMS, where the settings name it as a place of keys"),
+    "keys/providers/azure_key_vault.py": ({"azure"}, "a key vault elsewhere, where the settings name it"),
+    "keys/providers/transit.py": ({"hvac", "requests"}, "HashiCorp Vault or OpenBao, where the settings name it"),
+    "keys/providers/pkcs11.py": ({"pkcs11"}, "words of the module that _token.py loads"),
+    "keys/providers/_token.py": (
+        {"pkcs11"},
+        "a PKCS#11 module that the settings name, which may reach its device by network",
     ),
     "jobs/notices/mail.py": ({"aiosmtplib", "connect"}, "hands notices to the mail server that the settings name"),
     # Programs that a person runs, and the supervisor.
@@ -105,6 +113,14 @@ def found_in(path: Path) -> set[str]:
                 args=[*_, ast.Constant(value=str(text))],
             ):
                 found |= ({text} & (CALLS | LIBRARIES)) | ({name} if name in {"exec", "eval", "__import__"} else set())
+            # What is imported by its name: of libraries that are only needed where the settings say so.
+            case ast.Call(
+                func=ast.Name(id="library" | "import_module") | ast.Attribute(attr="import_module"),
+                args=[ast.Constant(value=str(text)), *_],
+            ):
+                found |= {
+                    whole for whole in itertools.accumulate(text.split("."), "{}.{}".format) if whole in LIBRARIES
+                }
     # A word for many things, and a connection's only where there are sockets.
     return found if found & LIBRARIES else found - {"connect"}
 
@@ -125,6 +141,8 @@ def test_the_look_finds_what_it_looks_for(tmp_path: Path) -> None:
         "open_it = asyncio.open_connection": {"open_connection"},
         "getattr(loop, 'create_connection')": {"create_connection"},
         "__import__('socket')": {"__import__", "socket"},
+        "importlib.import_module('http.client')": {"http.client"},
+        "library('azure.identity', 'azure')": {"azure"},
         "from urllib.parse import urlsplit": set(),
         "engine.connect()": set(),
         "import socket\nsocket.socket().connect(a)": {"socket", "connect"},
