@@ -15,8 +15,8 @@ from tests.outside import ROOT
 PACKAGE = ROOT / "stockade"
 
 LIBRARIES = {
-    "aiohttp", "aiosmtplib", "azure", "boto3", "botocore", "dns", "ftplib", "http.client", "httpcore", "httpcore2", "httpx", "httpx2", "hvac", "imaplib",
-    "nntplib", "obstore", "pkcs11", "poplib", "requests",
+    "aiohttp", "aiosmtplib", "azure", "boto3", "botocore", "dns", "ftplib", "http.client", "httpcore", "httpcore2", "httpx", "httpx2", "hvac",
+    "imaplib", "nntplib", "obstore", "pkcs11", "poplib", "requests",
     "smtplib", "socket", "telnetlib", "urllib.request", "urllib3", "websockets", "xmlrpc", "_socket", "socketserver", "multiprocessing.connection",
 }  # fmt: skip
 """Modules through which a program can reach out."""
