@@ -10,7 +10,7 @@ from pathlib import Path
 from stockade import __version__
 from stockade.cli.context import out
 from stockade.kernel.clock import SimulatedClock, clock_of, iso
-from stockade.serve.first_start import DEMO_ACCOUNT, DEMO_DEPLOYMENTS
+from stockade.serve.first_start import DEMO_ACCOUNT, DEMO_DEPLOYMENTS, DEMO_VAULT
 from stockade.services.openai.catalogue import BUILT_IN, label
 from stockade.settings import DATA_DIR_VARIABLE, Settings, default_data_dir
 
@@ -45,6 +45,7 @@ def banner(settings: Settings) -> str:
         f"  AI accounts   {endpoint}   (the demo account)",
         f"  Management    {settings.arm_endpoint}",
         f"  Identity      {settings.authority}",
+        f"  Key vault     {settings.vault_uri(DEMO_VAULT)}   (also {settings.arm_endpoint}/keys/...)",
         f"  Metadata      {settings.metadata_endpoint}   (managed identities, this machine only)",
         f"  Data          {settings.data_dir}",
         f"  CA to trust   {settings.ca_file}",

@@ -47,6 +47,7 @@ def platform_variables(settings: Settings, administrator: Administrator) -> dict
         "STOCKADE_CLIENT_SECRET": secret,
         "STOCKADE_CA": str(settings.ca_file),
         "STOCKADE_METADATA": settings.metadata_endpoint,
+        "STOCKADE_VAULT": settings.vault_uri(settings.vault.default),
         "AZURE_TENANT_ID": administrator.tenant_id,
         "AZURE_CLIENT_ID": administrator.client_id,
         "AZURE_CLIENT_SECRET": secret,

@@ -44,8 +44,11 @@ from stockade.storage.database import Database, Reader, Writer
 DEMO_ACCOUNT: Final = "demo-openai"
 DEMO_DEPLOYMENTS: Final[Mapping[str, str]] = {"chat": "smollm2-135m-instruct", "embed": "all-minilm-l6-v2"}
 DEMO_CAPACITY: Final = 1000
+DEMO_VAULT: Final = "demo-vault"
 OPENAI_USER: Final = "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd"
 """The built-in role Cognitive Services OpenAI User."""
+VAULT_ADMINISTRATOR: Final = "00482a5a-887f-4fb3-b363-3b7fe8e74483"
+"""The built-in role Key Vault Administrator."""
 INSTALLATION: Final = "/providers/stockade.platform/installations/default"
 INSTALLATION_TYPE: Final = "stockade.platform/installations"
 ROLE_ASSIGNMENTS: Final = "Microsoft.Authorization/roleAssignments"
@@ -88,6 +91,7 @@ def ensure(settings: Settings, say: Say = lambda _: None, *, simulation: bool = 
             admin = _administrator(settings, base.database, base.root_key, base.clock.now(), say)
             _appoint_approver(base.database, base.clock.now())
             _demonstrate(base, admin, say)
+            _demonstrate_vault(base, admin, say)
         finally:
             base.audit.close()
             base.database.close()
@@ -305,24 +309,56 @@ def _demonstrate(base: boot.Foundation, admin: Administrator, say: Say) -> None:
                 "properties": {"model": {"format": "OpenAI", "name": model, "version": "1"}},
             },
         )
-    role = f"/subscriptions/{admin.subscription_id}/providers/Microsoft.Authorization/roleDefinitions/{OPENAI_USER}"
-    principal = made["identity"]["principalId"]
-    # A name that follows from what it says, so that doing it twice is doing it once.
-    assignment = uuid.uuid5(uuid.UUID(admin.subscription_id), f"{account} {OPENAI_USER}".lower())
-    arm.ensure(
-        f"{account}/providers/{ROLE_ASSIGNMENTS}/{assignment}",
-        {"properties": {"roleDefinitionId": role, "principalId": principal, "principalType": "ServicePrincipal"}},
-    )
-    with base.database.write() as writer:
+    arm.assign(account, OPENAI_USER, made["identity"]["principalId"])
+    _note(base.database, demonstration="made", vault="wanted")
+
+
+def _demonstrate_vault(base: boot.Foundation, admin: Administrator, say: Say) -> None:
+    """Make the demonstration vault, once. Installations from before there were vaults get it with their next start.
+
+    There it is not insisted on: what the operator has since made of the group, the name or the administrator's rights must not keep the platform from
+    starting.
+    """
+    with base.database.read() as reader:
+        installation = reader.get(INSTALLATION)
+    assert installation is not None
+    state = installation.body.get("vault", "unknown")
+    if state == "made":
+        return
+    arm = _InProcess(base, admin)
+    location = base.settings.names.location
+    group = f"/subscriptions/{admin.subscription_id}/resourceGroups/{admin.resource_group}"
+    vault = f"{group}/providers/Microsoft.KeyVault/vaults/{DEMO_VAULT}"
+    if arm.exists(group):
+        say(f"making the key vault {DEMO_VAULT}")
+        properties = {
+            "tenantId": admin.tenant_id,
+            "sku": {"family": "A", "name": "standard"},
+            "enableRbacAuthorization": True,
+            "enablePurgeProtection": True,
+        }
+        try:
+            arm.ensure(vault, {"location": location, "properties": properties})
+            arm.assign(vault, VAULT_ADMINISTRATOR, admin.object_id)
+        except Fault as fault:
+            if state == "wanted":
+                raise
+            log.warning("there is no demonstration vault: %s", fault.message)
+    _note(base.database, vault="made")
+
+
+def _note(database: Database, **state: str) -> None:
+    with database.write() as writer:
         current = writer.get(INSTALLATION)
         assert current is not None
-        writer.put(INSTALLATION, INSTALLATION_TYPE, {**current.body, "demonstration": "made"})
+        writer.put(INSTALLATION, INSTALLATION_TYPE, {**current.body, **state})
 
 
 class _InProcess:
     """Management requests without a network in between: the same token, the same checks, the same audit records."""
 
     def __init__(self, base: boot.Foundation, admin: Administrator) -> None:
+        self._subscription = admin.subscription_id
         self._pipeline: Pipeline = boot.management_pipeline(base, boot.management_platform(base))
         issued = TokenService(boot.identity_services(base)).issue_to_client(
             ClientCredentials(
@@ -343,6 +379,22 @@ class _InProcess:
                 FaultKind.INTERNAL, f"The first start could not make {resource}: {error.get('message', status)}"
             )
         return found
+
+    def exists(self, resource: str) -> bool:
+        """Say whether a resource is there."""
+        return self._send("GET", resource, {})[0] < 400
+
+    def assign(self, scope: str, role: str, principal_id: str) -> None:
+        """Assign a built-in role to a service principal."""
+        definition = f"/subscriptions/{self._subscription}/providers/Microsoft.Authorization/roleDefinitions/{role}"
+        # A name that follows from what it says, so that doing it twice is doing it once.
+        name = uuid.uuid5(uuid.UUID(self._subscription), f"{scope} {role}".lower())
+        properties = {
+            "roleDefinitionId": definition,
+            "principalId": principal_id,
+            "principalType": "ServicePrincipal",
+        }
+        self.ensure(f"{scope}/providers/{ROLE_ASSIGNMENTS}/{name}", {"properties": properties})
 
     def _send(self, method: str, path: str, body: Mapping[str, Any]) -> tuple[int, Any]:
         headers = {"authorization": f"Bearer {self._token.reveal_text()}", "user-agent": _AGENT}

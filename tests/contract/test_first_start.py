@@ -67,6 +67,16 @@ def test_it_makes_what_the_demonstration_needs(live: Live) -> None:
     assert given == [], "the identity of this machine has no roles until someone gives it some"
 
 
+def test_it_makes_a_vault_that_the_administrator_may_use(live: Live) -> None:
+    vault = live.request("GET", f"{live.group_id}/providers/Microsoft.KeyVault/vaults/demo-vault").json()
+    properties = vault["properties"]
+    assert properties["enableRbacAuthorization"]
+    assert properties["enablePurgeProtection"]
+    assert properties["vaultUri"] == f"https://demo-vault.vault.stockade.localhost:{live.ports[1]}/"
+    answer = live.request("GET", "/keys", token=live.token("https://vault.azure.net"))
+    assert answer.status_code == 200, answer.text
+
+
 def test_a_second_start_reuses_everything(live_server: StartServer) -> None:
     server = live_server("--workers", "1")
     kept = [
@@ -111,7 +121,7 @@ def test_a_first_start_killed_at_any_step_is_made_good_by_the_next(tmp_path: Pat
             "machines": 1,
             "account": True,
             "deployments": ["chat", "embed"],
-            "assignments": 3,
+            "assignments": 4,
             "leftovers": [],
         }, f"killed before step {run['step']}: {done.stderr}"
 
