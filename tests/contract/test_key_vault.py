@@ -34,7 +34,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.live import Live
 
-
 RSA_ENCRYPTION = ["RSA1_5", "RSA-OAEP", "RSA-OAEP-256"]
 
 
