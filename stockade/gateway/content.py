@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from stockade.egress.fetch import Budget, Content, Fetcher, Trail
-from stockade.gateway.exchange import Exchange
 from stockade.kernel.control import Control
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.record import FetchedContent
@@ -36,6 +35,14 @@ class _Failed:
     denied: Deny | None
 
 
+class Noted(Protocol):
+    """What is known of a request while it runs; what becomes of its contents is noted there. A caller's `Exchange`, or a job's own."""
+
+    denied: Deny | None
+    reported: tuple[Deny, ...]
+    fetched: tuple[FetchedContent, ...]
+
+
 class Holder(Protocol):
     """What contents are given to: a service, for the body of a call, or a session, for one message of it."""
 
@@ -50,7 +57,7 @@ class InlineContent:
     def __init__(self, fetcher: Fetcher, max_per_request: int) -> None:
         self._fetcher, self._max_per_request = fetcher, max_per_request
 
-    async def hand_over(self, exchange: Exchange, facts: Facts, call: Call, holder: Holder, limit: int) -> None:
+    async def hand_over(self, exchange: Noted, facts: Facts, call: Call, holder: Holder, limit: int) -> None:
         """Fetch every content that may stand inline and give it to whoever holds the request.
 
         limit: bytes of a whole body; contents that would make the body larger raise Fault(TOO_LARGE). Fault(OUTBOUND_DENIED) and others as
@@ -76,7 +83,7 @@ class _Fetching:
     """The contents of one request."""
 
     def __init__(
-        self, fetcher: Fetcher, exchange: Exchange, facts: Facts, call: Call, outbound: LossPrevention, budget: Budget
+        self, fetcher: Fetcher, exchange: Noted, facts: Facts, call: Call, outbound: LossPrevention, budget: Budget
     ) -> None:
         self._fetcher, self._exchange, self._facts, self._call = fetcher, exchange, facts, call
         self._outbound, self._budget = outbound, budget

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 from stockade.audit.log import AuditLog
+from stockade.content.item import AccountContent
+from stockade.content.job_grants import JobGrants
 from stockade.kernel.clock import Clock
+from stockade.kernel.evidence import Evidence
 from stockade.keys.broker import Broker
 from stockade.policy.snapshot import Snapshot
 from stockade.settings import Settings
@@ -22,7 +25,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """What work may use. snapshot: returns the policy in force; Fault(UNAVAILABLE) when it cannot be read."""
+    """What work may use.
+
+    snapshot:     returns the policy in force; Fault(UNAVAILABLE) when it cannot be read.
+    open_content: opens what an account keeps, from account id, evidence, data action and who asks.
+    grants:       what jobs that callers have started go on with.
+    """
 
     settings: Settings
     clock: Clock
@@ -30,6 +38,8 @@ class Workplace:
     snapshot: Callable[[], Snapshot]
     broker: Broker
     audit: AuditLog
+    open_content: Callable[[str, Evidence, str, str], AccountContent]
+    grants: JobGrants
 
 
 class Run(Protocol):

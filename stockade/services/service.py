@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from stockade.content.item import AccountContent
+from stockade.content.job_grants import JobStarter
 from stockade.kernel.evidence import Evidence
 from stockade.kernel.faults import Fault
 from stockade.kernel.operation import Operation
@@ -46,6 +47,8 @@ class Call:
     """What the caller presented, for the key broker. Only for operations that keep content; a Secret inside, never logged."""
     content: AccountContent | None = None
     """What the account keeps, opened with that evidence. Only for operations that keep content."""
+    jobs: JobStarter | None = None
+    """Starts what goes on once the call has been answered, with what its caller may do. Only for operations that keep content."""
     upload: AsyncIterator[bytes] | None = None
     """The body of an operation that reads `stream`, within its limit. Fault(TOO_LARGE) and Fault(TIMEOUT) come out of it."""
 

@@ -107,3 +107,15 @@ content_usage = Table(
     Column("kept_bytes", BigInteger, nullable=False),
     Column("kept_items", BigInteger, nullable=False),
 )
+
+job_grants = Table(
+    "job_grants",
+    metadata,
+    Column("kind", String(32), primary_key=True),
+    Column("piece", String(128), primary_key=True),
+    Column("account", _id, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Index("job_grants_by_account", "kind", "account"),
+)

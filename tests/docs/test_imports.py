@@ -42,10 +42,11 @@ ARROWS: dict[str, set[str]] = {
         "kernel", "settings", "storage", "keys", "content", "audit", "policy", "decisions", "services", "identity", "vault",
     },
     "console": {"kernel", "settings", "storage", "keys", "audit", "policy", "services", "identity"},
-    # What goes on without a caller, in a process of its own.
+    # What goes on without a caller, in a process of its own. A batch's line is a request like any other: the gateway's own pieces count,
+    # fetch and look for it.
     "jobs": {
         "kernel", "settings", "storage", "keys", "content", "audit", "policy", "decisions", "egress", "upstream", "services", "identity",
-        "vault", "management",
+        "vault", "gateway", "management",
     },
     # The one place that knows how everything is joined.
     "boot": {
