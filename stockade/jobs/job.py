@@ -8,19 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import ClassVar, Final, Protocol, TypeVar, runtime_checkable
 
 from stockade.audit.log import AuditLog
 from stockade.content.item import AccountContent
 from stockade.content.job_grants import JobGrants
 from stockade.kernel.clock import Clock
 from stockade.kernel.evidence import Evidence
+from stockade.kernel.faults import FaultKind
 from stockade.keys.broker import Broker
 from stockade.policy.snapshot import Snapshot
 from stockade.settings import Settings
 from stockade.storage.database import Database
 
 T = TypeVar("T")
+
+AGAIN: Final = frozenset(
+    {FaultKind.UNAVAILABLE, FaultKind.LIMIT, FaultKind.UPSTREAM_FAILED, FaultKind.UPSTREAM_TIMEOUT}
+)
+"""Kinds of Fault that may pass, so that what raised them is done again later; everything else ends a piece as failed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ clock that jumps makes anything wait for longer than its pause. Work that is `on
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 from collections import OrderedDict
@@ -15,18 +16,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeVar
 
 from stockade.jobs.durable import Durable, Memory, Superseded, workflow_id
-from stockade.jobs.job import Work, Workplace
+from stockade.jobs.job import AGAIN, Work, Workplace
 from stockade.jobs.nodes import Nodes
-from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.faults import Fault
 from stockade.kernel.shelf import Shelf
 
 T = TypeVar("T")
 
 SHELF: Final = "stockade.jobs.work"
-AGAIN: Final = frozenset(
-    {FaultKind.UNAVAILABLE, FaultKind.LIMIT, FaultKind.UPSTREAM_FAILED, FaultKind.UPSTREAM_TIMEOUT}
-)
-"""What may be gone by itself; everything else ends a piece as failed."""
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 300.0
 LOOK_S: Final = 0.5
@@ -95,7 +92,8 @@ class Runner:
                 task.cancel()
             await asyncio.gather(stopped, *tasks, return_exceptions=True)
         try:
-            await asyncio.wait_for(self._idle.wait(), self._place.settings.limits.drain_timeout_s)
+            async with asyncio.timeout(self._place.settings.limits.drain_timeout_s):
+                await self._idle.wait()
         except TimeoutError:
             return False
         return True
@@ -113,11 +111,9 @@ class Runner:
                 log.exception("what is due cannot be found out", extra={"work": kind.name})
             else:
                 self._offer(kind.name, due)
-            try:
-                waiting = changed.wait() if kind.on_change else asyncio.Event().wait()
-                await asyncio.wait_for(waiting, kind.every_s)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(kind.every_s):
+                    await (changed if kind.on_change else asyncio.Event()).wait()
 
     def _offer(self, name: str, pieces: list[str]) -> None:
         waiting, in_hand = self._waiting[name], self._in_hand[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -9,12 +10,17 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from stockade.audit.log import AuditLog
+from stockade.content.item import AccountContent
+from stockade.content.job_grants import Grantor, JobGrants
 from stockade.jobs.job import Workplace
 from stockade.kernel.clock import Clock, ManualClock
-from stockade.keys.broker import Broker
+from stockade.kernel.evidence import Evidence
+from stockade.kernel.secret import Secret
+from stockade.keys.broker import Broker, JobScope
 from stockade.policy.snapshot import Snapshot
 from stockade.settings import Settings
 from stockade.storage.database import Database
+from tests.factories.content import KeptInMemory
 
 T = TypeVar("T")
 
@@ -57,8 +63,26 @@ def workplace(
     clock: Clock | None = None,
     broker: Broker | None = None,
     settings: Settings | None = None,
+    open_content: Callable[[str, Evidence, str, str], AccountContent] | None = None,
+    grantor: Grantor | None = None,
 ) -> Workplace:
-    """Return a place to work in. broker: leave it out for work that asks it nothing."""
-    configured = settings or Settings(data_dir=tmp_path)
+    """Return a place to work in. broker: leave it out for work that asks it nothing. open_content: `KeptInMemory.of`, for example."""
+    configured, time = settings or Settings(data_dir=tmp_path), clock or ManualClock()
     audit = AuditLog(tmp_path / "audit", rotate_bytes=1 << 20, keep_files=2)
-    return Workplace(configured, clock or ManualClock(), database, snapshot, cast("Broker", broker), audit)
+    grants = JobGrants(database, grantor or GrantsEverything(), time)
+    opened = open_content or KeptInMemory(time.now).of
+    return Workplace(configured, time, database, snapshot, cast("Broker", broker), audit, opened, grants)
+
+
+class GrantsEverything:
+    """A key broker that grants whatever is asked, and remembers it."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, JobScope, str, Evidence]] = []
+
+    def job_grant(self, account_id: str, job: str, scope: JobScope, data_action: str, evidence: Evidence) -> Secret:
+        self.asked.append((account_id, job, scope, data_action, evidence))
+        return Secret(f"grant of {job}".encode())
+
+    def purpose_key(self, purpose: str) -> Secret:
+        return Secret(hashlib.sha256(purpose.encode()).digest())

@@ -20,7 +20,7 @@ from stockade.content.job_grants import HeldGrant
 from stockade.jobs.batch_answers import Answered, Parts, expired_row, row_of, unanswered_row
 from stockade.jobs.batch_lines import LineError, check, lines, read_line
 from stockade.jobs.batch_requests import AccountGoneError, LineRequests, WaitError
-from stockade.jobs.job import Run, Workplace
+from stockade.jobs.job import AGAIN, Run, Workplace
 from stockade.kernel.evidence import JobGrant
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.operation import Operation
@@ -68,12 +68,15 @@ class Batches:
             return
         if self._requests is None:
             self._requests = LineRequests(place)
+        batch = _Batch(place, self._requests, held, run)
         try:
-            await _Batch(place, self._requests, held, run).do()
+            await batch.do()
         except AccountGoneError:
             log.info("a batch ends with its account", extra={"batch": run.piece})
         except Fault as fault:
             match fault.kind:
+                case kind if kind in AGAIN:
+                    raise
                 case FaultKind.CUSTOMER_KEY_UNAVAILABLE:
                     raise Fault(FaultKind.UNAVAILABLE, fault.message) from fault
                 case FaultKind.UNAUTHENTICATED | FaultKind.PERMISSION_DENIED:
@@ -83,8 +86,18 @@ class Batches:
                         raise Fault(FaultKind.UNAVAILABLE, "The batch is not there yet.") from fault
                     log.info("a batch is not there any more", extra={"batch": run.piece})
                 case _:
+                    await self._give_up(place, batch)
                     raise
+        except Exception:
+            await self._give_up(place, batch)
+            raise
         await asyncio.to_thread(place.grants.drop, KIND, run.piece)
+
+    async def _give_up(self, place: Workplace, batch: _Batch) -> None:
+        """Say so where that can be said, and do not come back."""
+        with contextlib.suppress(Exception):
+            await batch.fail("InternalServerError", "The batch could not be done.")
+        await asyncio.to_thread(place.grants.drop, KIND, batch.id)
 
 
 class _Batch:
@@ -92,12 +105,12 @@ class _Batch:
 
     def __init__(self, place: Workplace, requests: LineRequests, held: HeldGrant, run: Run) -> None:
         self._place, self._requests, self._run = place, requests, run
-        self._id, self._account = run.piece, held.account_id
+        self.id, self._account = run.piece, held.account_id
         self._content: AccountContent = place.open_content(
             held.account_id, JobGrant(held.grant), DATA_ACTION, f"jobs {KIND}"
         )
         self._now = place.clock.now
-        self._parts = Parts(self._content, self._id, expires_at=held.expires_at)
+        self._parts = Parts(self._content, self.id, expires_at=held.expires_at)
         self._stop, self._full = asyncio.Event(), asyncio.Event()
         self._reason = ""
         """Why no more lines are begun: `cancelled` or `expired`."""
@@ -106,14 +119,14 @@ class _Batch:
 
     async def do(self) -> None:
         _, account = self._requests.account(self._account)
-        item = await self._content.get(KIND, self._id)
+        item = await self._content.get(KIND, self.id)
         if item.status not in ENDED:
             if not account.keeps_content:
-                item = await self._fail("ContentStorageDisabled", "The resource keeps no content any more.")
+                item = await self.fail("ContentStorageDisabled", "The resource keeps no content any more.")
             else:
                 item = await self._go_on(item)
         await self._parts.remove()
-        log.info("a batch has ended", extra={"batch": self._id, "status": item.status})
+        log.info("a batch has ended", extra={"batch": self.id, "status": item.status})
 
     async def _go_on(self, item: Item) -> Item:
         try:
@@ -122,7 +135,7 @@ class _Batch:
         except Fault as fault:
             if fault.kind not in (FaultKind.NOT_FOUND, FaultKind.UNSUPPORTED):
                 raise
-            return await self._fail("invalid_request", fault.message)
+            return await self.fail("invalid_request", fault.message)
         if "total" not in item.metadata.get("counts", {}):
             item = await self._check(item, file, operation)
             if item.status in ENDED:
@@ -179,11 +192,12 @@ class _Batch:
                     task.add_done_callback(under_way.discard)
             if under_way:
                 ends = asyncio.create_task(self._stop.wait())
-                everything = asyncio.gather(*under_way)
-                await asyncio.wait([ends, everything], return_when=asyncio.FIRST_COMPLETED)
+                last = asyncio.create_task(_all(under_way))
+                await asyncio.wait([ends, last], return_when=asyncio.FIRST_COMPLETED)
                 ends.cancel()
-                if not everything.done() and self._failure is None:
-                    await asyncio.wait([everything], timeout=GRACE_S)
+                if not last.done() and self._failure is None:
+                    await asyncio.wait([last], timeout=GRACE_S)
+                last.cancel()
         finally:
             for task in (*beside, *under_way):
                 task.cancel()
@@ -193,6 +207,8 @@ class _Batch:
                 await self._keep(total)
             raise self._failure
         await self._keep(total)
+        if not self._reason and self._parts.done < total:
+            raise RuntimeError("a line was lost")
 
     async def _line(self, number: int, data: bytes, operation: Operation, room: asyncio.Semaphore) -> None:
         try:
@@ -201,7 +217,7 @@ class _Batch:
                 self._parts.add(answered)
                 if self._parts.waiting_lines >= KEEP_LINES or self._parts.waiting_bytes >= KEEP_BYTES:
                     self._full.set()
-        except (Fault, AccountGoneError) as failure:
+        except Exception as failure:  # noqa: BLE001 - raised where the lines are
             self._failure = self._failure or failure
             self._stop.set()
         finally:
@@ -213,7 +229,7 @@ class _Batch:
         body, tries = bytes(line.body), 0
         while True:
             try:
-                answer = await self._requests.answer(self._account, self._id, operation, body)
+                answer = await self._requests.answer(self._account, self.id, operation, body)
                 return row_of(number, line.custom_id, answer)
             except WaitError as wait:
                 seconds = wait.seconds
@@ -224,8 +240,7 @@ class _Batch:
                             return unanswered_row(number, line.custom_id, wait.fault)
                         return row_of(number, line.custom_id, wait.reply)
                     seconds = min(max(seconds, 2.0 ** (tries - 1)), LONGEST_PAUSE_S)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), seconds)
+            await _until(self._stop, seconds)
             if self._stop.is_set():
                 return None
 
@@ -244,13 +259,13 @@ class _Batch:
             while not self._stop.is_set():
                 await asyncio.sleep(LOOK_S)
                 await self._look(expires_at)
-        except (Fault, AccountGoneError) as failure:
+        except Exception as failure:  # noqa: BLE001 - raised where the lines are
             self._failure = self._failure or failure
             self._stop.set()
 
     async def _look(self, expires_at: float) -> None:
         self._requests.account(self._account)
-        item = await self._content.get(KIND, self._id)
+        item = await self._content.get(KIND, self.id)
         if item.status == "cancelling":
             self._reason = "cancelled"
         elif self._now() >= expires_at:
@@ -261,11 +276,10 @@ class _Batch:
     async def _keep_now_and_then(self, total: int) -> None:
         try:
             while True:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._full.wait(), KEEP_S)
+                await _until(self._full, KEEP_S)
                 self._full.clear()
                 await self._keep(total)
-        except Fault as failure:
+        except Exception as failure:  # noqa: BLE001 - raised where the lines are
             self._failure = self._failure or failure
             self._stop.set()
 
@@ -307,7 +321,7 @@ class _Batch:
         file_id = str(item.metadata["files"][which])
         after_s = item.metadata.get("output_expires_after_s") or self._place.settings.content.files_days * 86_400
         expires_at = self._now() + float(after_s) if after_s else None
-        metadata = {"filename": f"{self._id}_{which}.jsonl", "purpose": "batch_output"}
+        metadata = {"filename": f"{self.id}_{which}.jsonl", "purpose": "batch_output"}
         try:
             await self._content.create("files", file_id, metadata, rows, status="processed", expires_at=expires_at)
         except Fault as fault:
@@ -328,14 +342,14 @@ class _Batch:
             if not self._parts.has(number):
                 yield expired_row(read_line(data).custom_id)
 
-    async def _fail(self, code: str, message: str) -> Item:
+    async def fail(self, code: str, message: str) -> Item:
         error = LineError(code, message).told(None)
         return await self._update({"errors": [error], "failed_at": self._now()}, "failed")
 
     async def _update(self, changes: Mapping[str, Any], status: str | None) -> Item:
         """Change the batch, whoever changes it too: one that is being cancelled stays so until that is done."""
         for _ in range(UPDATE_TRIES):
-            item = await self._content.get(KIND, self._id)
+            item = await self._content.get(KIND, self.id)
             wanted = None if item.status == "cancelling" and status in _GOING_ON else status
             try:
                 return await self._content.update(item, metadata={**item.metadata, **changes}, status=wanted)
@@ -351,6 +365,17 @@ class _Batch:
             return None
 
         await self._run.step(what, nothing)
+
+
+async def _until(event: asyncio.Event, seconds: float) -> None:
+    # Not `wait_for`: on Python 3.11 that may lose a cancellation which comes with the event.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+async def _all(tasks: Iterable[asyncio.Task[None]]) -> None:
+    await asyncio.wait(list(tasks))
 
 
 def _longest(operation: Operation) -> int:
