@@ -6,6 +6,7 @@ environment; the processes share the data directory (documents, root key, audit 
     data_plane()      a worker of the gateway      RSGI   many
     control_plane()   ARM, identity, metadata      ASGI   one
     key_broker()      unwraps keys, on evidence    UNIX   one
+    workplace()       what goes on without a caller       one
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from stockade.audit.log import AuditLog
 from stockade.broker.opening import Opening
 from stockade.broker.providers import Providers
 from stockade.broker.service import KeyBroker
+from stockade.content.account_content import Contents
+from stockade.content.job_grants import JobGrants, Starter
 from stockade.decisions.ring import DecisionRing
 from stockade.decisions.store import DecisionStore
 from stockade.egress.fetch import Fetcher
@@ -61,8 +64,10 @@ from stockade.identity.metadata import metadata_app
 from stockade.identity.services import IdentityServices
 from stockade.identity.signing_keys import KeyRing
 from stockade.identity.verify import TokenCache, verify
+from stockade.jobs.job import Workplace
 from stockade.kernel.clock import SIMULATED_HEADER, Clock, SimulatedClock, clock_of, iso
 from stockade.kernel.principal import RejectedCredential, TokenCredential
+from stockade.kernel.threads import BoundedThreads
 from stockade.keys.broker import Broker
 from stockade.keys.broker_client import SOCKET_VARIABLE, AsyncBroker, AsyncBrokerClient, BrokerClient, BrokerInThreads
 from stockade.keys.root import LentKeys, RootKey
@@ -91,6 +96,7 @@ from stockade.vault.asked import shop_of
 from stockade.vault.compile import compilers
 
 UPKEEP_S = 60.0
+JOB_STARTS, JOB_STARTS_WAITING = 2, 64
 LOOK_AT_CLOCK_S = 0.25
 METADATA_CONNECTIONS = 256
 CONTROL_IDLE_S = 120.0
@@ -189,7 +195,7 @@ def data_plane(port: int | None = None, websocket_tls: Callable[[Settings], ssl.
     fetcher = Fetcher(configured.egress, resolver_for(configured.egress))
     content = InlineContent(fetcher, configured.egress.max_per_request)
     quota, listen = Quota(RateCounters(configured.run_dir)), configured.listen
-    kept = KeptContent(None, configured.content.max_file_bytes)
+    kept = kept_content(base)
     served_port = port if port is not None else listen.data_port
     websockets_at = None
     if websocket_tls is not None and listen.websocket_port:
@@ -215,6 +221,36 @@ def data_plane(port: int | None = None, websocket_tls: Callable[[Settings], ssl.
         websocket_port=listen.websocket_port,
         websockets_at=websockets_at,
     )
+
+
+def kept_content(base: Foundation) -> KeptContent:
+    """Return what opens kept content for callers, and starts their jobs."""
+    contents, grants = _contents(base), JobGrants(base.database, base.broker, base.clock)
+    threads = BoundedThreads(JOB_STARTS, JOB_STARTS_WAITING)
+    return KeptContent(
+        contents.of,
+        base.settings.content.max_file_bytes,
+        lambda account_id, evidence, data_action: Starter(grants, threads, account_id, evidence, data_action),
+    )
+
+
+def workplace(base: Foundation) -> Workplace:
+    """Return what the work of the jobs process may use. Used on one event loop."""
+    grants = JobGrants(base.database, base.broker, base.clock)
+    return Workplace(
+        settings=base.settings,
+        clock=base.clock,
+        database=base.database,
+        snapshot=base.source.current,
+        broker=base.broker,
+        audit=base.audit,
+        open_content=_contents(base).of,
+        grants=grants,
+    )
+
+
+def _contents(base: Foundation) -> Contents:
+    return Contents(base.settings, base.database, async_broker(base), clock=base.clock)
 
 
 WebSocketAddress: TypeAlias = Address

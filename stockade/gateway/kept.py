@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from stockade.content.closed import KeepsNothing
 from stockade.content.item import AccountContent
+from stockade.content.job_grants import JobStarter
 from stockade.gateway.credential import Presented
 from stockade.kernel.evidence import CallerKey, CallerToken, Evidence
 from stockade.kernel.faults import Fault, FaultKind
@@ -16,6 +17,9 @@ from stockade.services.service import Call
 
 OpenContent: TypeAlias = Callable[[str, Evidence, str, str], AccountContent]
 """From account id, evidence, data action and who asks to what the account keeps (`content/`'s factory)."""
+
+StartJobs: TypeAlias = Callable[[str, Evidence, str], JobStarter]
+"""From account id, evidence and data action to what starts jobs with it."""
 
 
 def evidence(presented: Presented, credential: Credential | None) -> Evidence:
@@ -27,13 +31,13 @@ def evidence(presented: Presented, credential: Credential | None) -> Evidence:
 
 
 class KeptContent:
-    """Gives calls of operations that keep content what they need. open_content None: this process keeps nothing."""
+    """Gives calls of operations that keep content what they need. open_content None: this process keeps nothing; jobs None: it starts none."""
 
-    def __init__(self, open_content: OpenContent | None, max_file_bytes: int) -> None:
-        self._open, self.max_file_bytes = open_content, max_file_bytes
+    def __init__(self, open_content: OpenContent | None, max_file_bytes: int, jobs: StartJobs | None = None) -> None:
+        self._open, self.max_file_bytes, self._jobs = open_content, max_file_bytes, jobs
 
     def give(self, call: Call, presented: Presented) -> None:
-        """Set `call.evidence` and `call.content`; Fault(UNAVAILABLE) where nothing is kept and the operation is about nothing else."""
+        """Set `call.evidence`, `call.content` and `call.jobs`; Fault(UNAVAILABLE) where nothing is kept and the operation is about nothing else."""
         operation, account = call.operation, call.account
         if self._open is None or operation.data_action is None:
             if operation.stores == "on-request":
@@ -42,3 +46,5 @@ class KeptContent:
         call.evidence = evidence(presented, call.credential)
         opened = self._open(account.id, call.evidence, operation.data_action, f"data-worker {operation.name}")
         call.content = opened if account.keeps_content else KeepsNothing(opened)
+        if self._jobs is not None:
+            call.jobs = self._jobs(account.id, call.evidence, operation.data_action)

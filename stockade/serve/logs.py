@@ -64,6 +64,6 @@ def configuration(process: str, level: str) -> dict[str, Any]:
             # What it says at INFO (which worker has which PID) is for its developers.
             "_granian": {"level": quiet, "handlers": [], "propagate": True},
             "granian.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
-            **{name: {"level": quiet} for name in ("alembic", "uvicorn", "sqlalchemy")},
+            **{name: {"level": quiet} for name in ("alembic", "uvicorn", "sqlalchemy", "dbos")},
         },
     }

@@ -86,6 +86,8 @@ class Supervisor:
         ]
         # Started when the control plane asks for it: most installations have no private endpoint.
         self._private = Plane("private", ("stockade.serve.private",), environment, stop_timeout_s)
+        # Nobody waits for it: what it does has no caller.
+        self._jobs = Plane("jobs", ("stockade.serve.jobs",), environment, stop_timeout_s)
         self._engines = Engines(settings, engine_names)
         answers = {"engine": ("socket", self._engines.answer), "plane": ("plane", self._start_private)}
         self._questions = Questions(settings.supervisor_socket, answers, engines.ANSWER_TIMEOUT_S)
@@ -113,6 +115,7 @@ class Supervisor:
                     await self._wait_until_unsealed()
                     await self._start(pair.leaf)
                     if not self._stop.is_set():
+                        await self._jobs.start()
                         self._publish()
                         ready()
                         await self._watch()
@@ -121,7 +124,7 @@ class Supervisor:
                 (self._settings.run_dir / STATUS_FILE).unlink(missing_ok=True)
                 log.info("stopping")
                 self._questions.close()
-                await asyncio.gather(*(plane.stop() for plane in (*self._planes, self._private)))
+                await asyncio.gather(*(plane.stop() for plane in (*self._planes, self._private, self._jobs)))
                 await self._broker.stop()
                 await self._engines.close()
                 log.info("stopped")
@@ -183,7 +186,7 @@ class Supervisor:
 
     async def _watch(self) -> None:
         """Keep everything running until the end is asked for, or the platform is sealed: then nobody is left who answers callers."""
-        watching = [asyncio.create_task(plane.keep()) for plane in (*self._planes, self._private)]
+        watching = [asyncio.create_task(plane.keep()) for plane in (*self._planes, self._private, self._jobs)]
         watching.append(asyncio.create_task(self._certificates.watch(self._reload)))
         watching.append(self._broker.keeping())
         stopping = asyncio.create_task(self._stop.wait())
@@ -199,7 +202,7 @@ class Supervisor:
             await asyncio.gather(*ended, return_exceptions=True)
         if not self._stop.is_set():
             log.warning("the platform has been sealed; whoever answers callers ends")
-            await asyncio.gather(*(plane.stop() for plane in (*self._planes, self._private)))
+            await asyncio.gather(*(plane.stop() for plane in (*self._planes, self._private, self._jobs)))
 
     def _reload(self) -> None:
         for plane in (*self._planes, self._private):

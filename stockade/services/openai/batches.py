@@ -18,7 +18,8 @@ from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
 from stockade.kernel.operation import Operation
 from stockade.keys.broker import JobScope
-from stockade.services.openai import pages
+from stockade.policy.uris.found import FoundUri
+from stockade.services.openai import bodies, pages
 from stockade.services.openai.bodies import json_reply
 from stockade.services.openai.handler import Bodiless
 from stockade.services.service import Call, Reply, Stream
@@ -81,6 +82,12 @@ class Batches(Bodiless):
         """Parse and check what a batch is to be."""
         if call.operation.name == "Batches_Create":
             call.parsed = _read_create(call.body)
+
+    def uris(self, call: Call, *, deep: bool) -> tuple[FoundUri, ...]:
+        """Look into the members that name places on blob storage. What the lines carry is looked at when they are answered."""
+        if call.operation.name != "Batches_Create":
+            return ()
+        return bodies.find(call.operation, call.body, bodies.read_members(call.body), deep=deep)
 
     async def answer(self, call: Call) -> Reply | Stream:
         """Do what the operation says."""

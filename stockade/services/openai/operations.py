@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stockade.kernel.operation import GiB, MiB, Operation, UriField
+from stockade.kernel.operation import GiB, KiB, MiB, Operation, UriField
 
 _CHAT_URIS = (
     UriField("messages[*].content[*].image_url.url", inline=True),
@@ -134,7 +134,41 @@ _FILES = (
     ),
 )
 
-_KEPT = (*_FILES,)
+_BATCHES = (
+    Operation(
+        name="Batches_Create",
+        method="POST",
+        path="/openai/batches",
+        data_action="OpenAI/batches/write",
+        body="json",
+        max_body_bytes=64 * KiB,
+        stores="customer-content",
+        uris=(UriField("input_blob"), UriField("output_folder.url", use="send")),
+    ),
+    Operation(
+        name="Batches_List",
+        method="GET",
+        path="/openai/batches",
+        data_action="OpenAI/batches/read",
+        stores="customer-content",
+    ),
+    Operation(
+        name="Batches_Get",
+        method="GET",
+        path="/openai/batches/{batch_id}",
+        data_action="OpenAI/batches/read",
+        stores="customer-content",
+    ),
+    Operation(
+        name="Batches_Cancel",
+        method="POST",
+        path="/openai/batches/{batch_id}/cancel",
+        data_action="OpenAI/batches/cancel/action",
+        stores="customer-content",
+    ),
+)
+
+_KEPT = (*_FILES, *_BATCHES)
 """What accounts keep, on the dated path and on v1 alike."""
 
 

@@ -9,6 +9,7 @@ from stockade.kernel.faults import Fault, FaultKind
 from stockade.policy.uris.found import FoundUri
 from stockade.services.dialect import STATUS, gateway_body
 from stockade.services.openai import realtime
+from stockade.services.openai.batches import Batches
 from stockade.services.openai.deployments import Deployments, Listings
 from stockade.services.openai.files import Files
 from stockade.services.openai.handler import Handler
@@ -35,6 +36,7 @@ class OpenAIService:
             self._sessions,
             Listings(self._deployments),
             Files(settings.content),
+            Batches(settings.content),
         )
         self._handlers = {name: handler for handler in handlers for name in handler.answers}
 
