@@ -93,10 +93,13 @@ async def pieces(exchange: Exchange, limit: int, idle_s: float) -> AsyncIterator
     total = 0
     while True:
         exchange.client_due = loop.time() + idle_s
-        chunk = await anext(source, None)
-        exchange.client_due = None
-        if chunk is None:
+        try:
+            # Not `anext(source, None)`: Python 3.11 crashes when the server's awaitable is asked that way and has to wait.
+            chunk = await source.__anext__()
+        except StopAsyncIteration:
             break
+        finally:
+            exchange.client_due = None
         total += len(chunk)
         if total > limit:
             raise _too_large(limit)

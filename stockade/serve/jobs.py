@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import signal
+from typing import NoReturn
 
 import uvloop
 
@@ -23,8 +24,8 @@ EX_TEMPFAIL = 75
 log = logging.getLogger(__name__)
 
 
-async def run(base: boot.Foundation) -> bool:
-    """Work until SIGTERM; False when some of what was under way did not end in time."""
+async def run(base: boot.Foundation) -> None:
+    """Work until SIGTERM, and end the process."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -33,7 +34,20 @@ async def run(base: boot.Foundation) -> bool:
     node = node_name(base.database, base.settings.data_dir)
     durable = Durable(base.database, base.settings.data_dir, node)
     runner = Runner(boot.workplace(base), shelf(), durable, Nodes(base.database, node), lambda: base.cell.value)
-    return await runner.run(stop)
+    try:
+        if not await runner.run(stop):
+            log.warning("steps that were under way have been cut off, and will be done again")
+    except Fault as fault:
+        log.error("jobs cannot be done: %s", fault.message, exc_info=fault.__cause__)  # noqa: TRY400 - no bug of ours
+        _end(base, EX_TEMPFAIL)
+    _end(base, 0)
+
+
+def _end(base: boot.Foundation, status: int) -> NoReturn:
+    """End as a kill would, but with everything recorded: what the library has still running it remembers as unfinished."""
+    base.audit.close()
+    logging.shutdown()
+    os._exit(status)
 
 
 def main() -> None:
@@ -44,18 +58,7 @@ def main() -> None:
     child.become("jobs", arguments.parent)
     base = boot.foundation(settings.load())
     base.audit.start()
-    status = 0
-    try:
-        if not uvloop.run(run(base)):
-            log.warning("steps that were under way have been cut off, and will be done again")
-    except Fault as fault:
-        log.error("jobs cannot be done: %s", fault.message, exc_info=fault.__cause__)  # noqa: TRY400 - no bug of ours
-        status = EX_TEMPFAIL
-    finally:
-        base.audit.close()
-    logging.shutdown()
-    # What the library has still running is remembered as unfinished; it has no need to be asked to end.
-    os._exit(status)
+    uvloop.run(run(base))
 
 
 if __name__ == "__main__":
