@@ -298,7 +298,7 @@ def test_migration_may_be_repeated(empty_database_url: str) -> None:
     database = Database(empty_database_url)
     with database.read() as reader:
         assert reader.generation() == 2
-        assert reader.connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == ["0002"]
+        assert reader.connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == ["0003"]
     database.close()
 
 
