@@ -307,11 +307,16 @@ class VaultVersionPolicy:
 
 @dataclass(frozen=True, slots=True)
 class DataKeyPolicy:
-    """How one data key is wrapped. customer: the id, with version, of the customer's key around it; "" where there is none."""
+    """How one data key is wrapped.
+
+    platform: the version of the platform's key. customer: the id, with version, of the customer's key around it; "" where there is none.
+    wrapping: another one for every wrapping, so that two of them can be told apart.
+    """
 
     version: str
     platform: str
     customer: str = ""
+    wrapping: str = ""
 
 
 @dataclass(frozen=True, slots=True)

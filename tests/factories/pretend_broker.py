@@ -1,6 +1,6 @@
 """A key broker that keeps no secrets: it says what it would say, and lets a test look at and break what it does.
 
-Wrapping is written down, not done: `["inner", account, version]`, around it one `["outer", key id]` where a customer's key is bound. Whether a
+Wrapping is written down, not done: `["inner", account, version, nonce]`, around it one `["outer", key id]` where a customer's key is bound. Whether a
 customer's key serves it decides as the real one does, by the policy.
 """
 
@@ -71,7 +71,7 @@ class PretendBroker:
             raise self.broken
 
     def _wrapped(self, account_id: str, version: str, created_at: float, binding: Binding | None) -> WrappedDataKey:
-        layers = [["inner", account_id, version]]
+        layers = [["inner", account_id, version, secrets.token_hex(4)]]
         customer = ""
         if binding is not None:
             if self.locks_only:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Final
 
 from stockade.kernel.clock import iso
 from stockade.kernel.faults import Fault, FaultKind
-from stockade.keys.broker import WrappedDataKey
+from stockade.keys.broker import Broker, WrappedDataKey
 from stockade.keys.stored import DATA_KEYS, data_keys_form, data_keys_of
 from stockade.management.cognitive_services.encryption import binding
 from stockade.management.resource_type import Call
@@ -131,7 +132,9 @@ def compile_data_keys(document: Document) -> Iterator[Entry]:
     """Yield how a document's data keys are wrapped."""
     held = data_keys_of(document.private)
     if held:
-        keys = tuple(DataKeyPolicy(one.version, one.platform, one.customer) for one in held)
+        keys = tuple(
+            DataKeyPolicy(one.version, one.platform, one.customer, sha256(one.wrapped).hexdigest()[:16]) for one in held
+        )
         yield ("data-keys", document.id, DataKeysPolicy(document.id, keys))
 
 
@@ -145,7 +148,7 @@ def check_body(call: Call, key: CustomerKey | None, owner: Owner) -> Json:
         "ready": not found,
         "keyVaultUri": key.vault_uri,
         "keyName": key.key_name,
-        "keyVersion": key.key_version or _serving(call.snapshot, key, call.now),
+        "keyVersion": key.key_version or serving(call.snapshot, key, call.now),
         "principalId": key.principal_id,
         "problems": [_problem(call.snapshot, key, one, owner) for one in found],
     }
@@ -154,8 +157,9 @@ def check_body(call: Call, key: CustomerKey | None, owner: Owner) -> Json:
 def status_body(call: Call, document: Document, key: CustomerKey | None, owner: Owner) -> Json:
     """Return what `encryptionStatus` answers: the key in use, whether it serves, and how far data keys follow its newest version."""
     held = data_keys_of(document.private)
-    newest = _serving(call.snapshot, key, call.now) if key is not None else ""
-    behind = [one for one in held if is_behind(one, newest)]
+    newest = serving(call.snapshot, key, call.now)
+    platform = call.platform.broker.status().platform_key
+    behind = [one for one in held if is_behind(one, newest, platform)]
     status: Json = {
         "keySource": "Microsoft.CognitiveServices" if key is None else "Microsoft.KeyVault",
         "state": "Available",
@@ -184,13 +188,22 @@ def status_body(call: Call, document: Document, key: CustomerKey | None, owner: 
     return status
 
 
-def is_behind(key: WrappedDataKey | DataKeyPolicy, newest: str) -> bool:
-    """Say whether a data key is wrapped with another version of the customer's key than the newest; newest "": that is not known."""
-    return bool(newest and key.customer and customer_key.version_in(key.customer) != newest)
+def rewrapped(broker: Broker, document: Document, key: CustomerKey | None) -> tuple[WrappedDataKey, ...]:
+    """Return a document's data keys wrapped anew, with the newest versions of the platform's key and the customer's."""
+    held = data_keys_of(document.private)
+    return tuple(broker.rewrap(document.id, one, binding(key), binding(key)) for one in held)
 
 
-def _serving(snapshot: Snapshot, key: CustomerKey, now: float) -> str:
-    """Return the version that serves, in a vault of this platform; "" when none does or the vault is elsewhere."""
+def is_behind(key: WrappedDataKey | DataKeyPolicy, newest: str, platform: str) -> bool:
+    """Say whether a data key is wrapped with other versions than the newest of the customer's and the platform's key; "": not known."""
+    other = bool(newest and key.customer and customer_key.version_in(key.customer) != newest)
+    return other or bool(platform and key.platform != platform)
+
+
+def serving(snapshot: Snapshot, key: CustomerKey | None, now: float) -> str:
+    """Return the version that serves, in a vault of this platform; "" when none does, none is wanted or the vault is elsewhere."""
+    if key is None:
+        return ""
     version = customer_key.serving_version(snapshot, key, now)
     return "" if isinstance(version, customer_key.Unavailable) else version.version
 

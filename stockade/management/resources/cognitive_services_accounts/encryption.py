@@ -90,6 +90,12 @@ def encryption_status(call: Call, reader: Reader, document: Document) -> Json:
     return data_keys.status_body(call, document, key_of(document), owner_of(call, document))
 
 
+def rewrap(call: Call, writer: Writer, document: Document) -> Json:
+    """Answer `rewrapDataKeys`: wrap the data keys anew now, with the newest version of the customer's and the platform's key."""
+    made = data_keys.rewrapped(call.platform.broker, document, key_of(document))
+    return encryption_status(call, writer, data_keys.store(writer, document, made, call.now))
+
+
 def _owner(call: Call, account_id: str, arm_id: str, body: Mapping[str, Any]) -> data_keys.Owner:
     return data_keys.Owner(account_id, arm_id, call.platform.tenant_id, body["location"])
 

@@ -54,6 +54,7 @@ class Accounts(ResourceType):
             Action("testLossPrevention", f"{ACCOUNTS}/testLossPrevention/action", loss_prevention.try_request),
             # Not Azure's either.
             Action("checkEncryption", f"{ACCOUNTS}/checkEncryption/action", encryption.check_encryption),
+            Action("rewrapDataKeys", f"{ACCOUNTS}/rewrapDataKeys/action", encryption.rewrap, writes=True),
             Action("encryptionStatus", f"{ACCOUNTS}/read", encryption.encryption_status, method="GET"),
             Action("skus", f"{ACCOUNTS}/skus/read", _skus, method="GET"),
             Action("usages", f"{ACCOUNTS}/usages/read", _usages, method="GET"),
