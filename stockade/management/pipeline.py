@@ -34,6 +34,7 @@ from stockade.management.authentication import Verify, authenticate
 from stockade.management.envelope import check_preconditions, document_reply, envelope, not_found, page
 from stockade.management.resource_type import Call, Method, Platform, Reply, ResourceType, display_id
 from stockade.management.routing import ActionTarget, DocumentTarget, ListTarget, Registry, RouteTarget, Target
+from stockade.policy import stranded
 from stockade.policy.snapshot import Snapshot
 from stockade.policy.source import SnapshotSource
 from stockade.storage.database import Database, Reader, Writer
@@ -148,7 +149,19 @@ class Pipeline:
             return self.refuse(admitted.head, failure, admitted)
         self._trail.outcome(_subject(admitted.head, admitted), reply.status)  # 8. outcome
         # 9. envelope
+        warning = self._warning(admitted.call)
+        if warning:
+            reply = replace(reply, headers={**reply.headers, stranded.HEADER: warning})
         return replace(reply, status=204, body=None) if admitted.call.method == "HEAD" else reply
+
+    def _warning(self, call: Call) -> str:
+        """Return what a change has taken from others, to be told to whoever made it; "" when nothing, or when nobody can tell."""
+        if call.method in ("GET", "HEAD"):
+            return ""
+        try:
+            return stranded.warning(call.snapshot, self._source.current(), call.now)
+        except Fault:
+            return ""  # the change is made; that policy cannot be read just now is no reason to say it was not
 
     def _authorise(self, snapshot: Snapshot, credential: TokenCredential, target: Target, head: Head) -> str:
         if target.permission is None:

@@ -52,7 +52,10 @@ class NetworkPolicy:
 
 @dataclass(frozen=True, slots=True)
 class CustomerKey:
-    """The customer's own key that an account's stored content depends on."""
+    """The customer's own key that an account's stored content depends on.
+
+    Index "customer-key" has the ids, as they are shown, of all accounts and encryption scopes that have one, by their lower-case ids.
+    """
 
     vault_uri: str
     """Lower case, without a trailing slash. Index "vault-at" says whether it is a vault of this platform."""

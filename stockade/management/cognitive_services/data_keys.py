@@ -18,7 +18,7 @@ from stockade.kernel.faults import Fault, FaultKind
 from stockade.keys.broker import Broker, WrappedDataKey
 from stockade.keys.stored import DATA_KEYS, data_keys_form, data_keys_of
 from stockade.management.cognitive_services.encryption import binding
-from stockade.management.resource_type import Call
+from stockade.management.resource_type import Call, display_id
 from stockade.policy import customer_key
 from stockade.policy.key_preflight import Finding, preflight
 from stockade.policy.key_remedies import remedy
@@ -128,8 +128,10 @@ def store(
     )
 
 
-def compile_data_keys(document: Document) -> Iterator[Entry]:
-    """Yield how a document's data keys are wrapped."""
+def compile_data_keys(document: Document, *, bound: bool) -> Iterator[Entry]:
+    """Yield how a document's data keys are wrapped, and that it has a customer's key (bound)."""
+    if bound:
+        yield ("customer-key", document.id, display_id(document))
     held = data_keys_of(document.private)
     if held:
         keys = tuple(

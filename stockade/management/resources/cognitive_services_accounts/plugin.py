@@ -143,7 +143,7 @@ class Accounts(ResourceType):
                 customer_key=encryption.key_of(document),
             ),
         )
-        yield from compile_data_keys(document)
+        yield from compile_data_keys(document, bound=encryption.key_of(document) is not None)
         if subdomain is not None:
             yield ("subdomain", subdomain.lower(), document.id)
         yield from keys.compile_keys(document)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from stockade.decisions.store import DecisionStore
 from stockade.kernel.clock import iso
 from stockade.management.access import queue
+from stockade.management.cognitive_services import destruction
 from stockade.management.cognitive_services.kinds import ACCOUNTS, CLOSED_SKU, PROVIDER
 from stockade.management.network import perimeters, private_link
 from stockade.management.resource_type import Call, Platform
@@ -49,8 +50,13 @@ def purge(platform: Platform, writer: Writer, document: Document) -> None:
 
 
 def clear_remains(platform: Platform, writer: Writer, document: Document) -> None:
-    """Remove everything an account that is gone for good leaves behind, but not its own document."""
-    for child in writer.below(document.id, State.SOFT_DELETED):
+    """Remove everything an account that is gone for good leaves behind, but not its own document.
+
+    Its data keys are destroyed with the documents that hold them, and a receipt says so; Fault(UNAVAILABLE) while none can be signed.
+    """
+    below = writer.below(document.id, State.SOFT_DELETED)
+    destruction.destroy(platform, writer, document, below)
+    for child in below:
         if child.type == private_link.CONNECTIONS.lower():
             gone = private_link.state("Disconnected", "The account has been deleted.")
             private_link.show_in_endpoint(writer, child, gone)

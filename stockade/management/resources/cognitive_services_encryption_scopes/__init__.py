@@ -89,7 +89,7 @@ class EncryptionScopes(ResourceType):
             account_id = document.id.rpartition("/encryptionscopes/")[0]
             enabled = document.body["properties"]["state"] == "Enabled"
             yield ("encryption-scope", document.id, EncryptionScopePolicy(document.id, account_id, enabled, key))
-        yield from data_keys.compile_data_keys(document)
+        yield from data_keys.compile_data_keys(document, bound=key is not None)
 
 
 def _status(call: Call, reader: Reader, document: Document) -> Json:
