@@ -451,12 +451,16 @@ def _keep_up(ring: KeyRing, platform: Platform, database: Database, broker: Brok
     with database.read() as reader:
         keys_due, purge_due = ring.is_due(reader, now), bool(soft_delete.expired(reader, now))
         vaults_due, access_due = bool(vaults.expired(reader, now)), access.is_due(platform.settings, reader, now)
-    if keys_due or purge_due or vaults_due or access_due:
+    if keys_due or vaults_due or access_due:
         with database.write() as writer:
             ring.ensure(writer, now)
-            soft_delete.purge_expired(platform, writer, now)
             vaults.purge_expired(writer, now)
             access.keep_up(platform.settings, writer, now)
+    database.forget_deleted()
+    # What needs the key broker comes last and by itself: a sealed platform goes on doing the rest.
+    if purge_due:
+        with database.write() as writer:
+            soft_delete.purge_expired(platform, writer, now)
     destruction.destroy_due(database, broker)
 
 

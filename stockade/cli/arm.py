@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from stockade import __version__
+from stockade.cli.context import err
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
 from stockade.serve import supervisor, tls
@@ -27,6 +28,7 @@ TIMEOUT_S = 60.0
 MAX_REPLY = 16 * 1024 * 1024
 AUDIENCE = "https://management.azure.com/.default"
 ACCOUNTS = "Microsoft.CognitiveServices/accounts"
+WARNING = "x-stockade-warning"
 NOT_RUNNING = "Stockade is not running: start it with `stockade up`."
 
 _KINDS: Mapping[int, FaultKind] = {
@@ -148,6 +150,9 @@ class Arm:
             )
             reply = connection.getresponse()
             content = reply.read(MAX_REPLY)
+            warning = reply.getheader(WARNING)
+            if warning:
+                err.print(f"Warning: {warning}", markup=False)
         except ssl.SSLError as failure:
             raise Fault(
                 FaultKind.UNAVAILABLE,

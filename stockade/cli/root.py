@@ -13,6 +13,7 @@ from stockade.cli import (
     approvals,
     audit,
     clock,
+    customer_keys,
     decisions,
     dlp,
     doctor,
@@ -64,6 +65,15 @@ app.command("what-if", rich_help_panel="Policy")(decisions.what_if)
 app.command("report", rich_help_panel="Policy")(decisions.report)
 app.add_typer(account.app, name="account", rich_help_panel="Resources")
 app.add_typer(approvals.app, name="approvals", rich_help_panel="Resources")
+for _name, _command in (
+    ("check", customer_keys.check),
+    ("encryption", customer_keys.encryption),
+    ("rewrap", customer_keys.rewrap),
+    ("dependents", customer_keys.dependents),
+    ("receipts", customer_keys.receipts),
+    ("verify-receipt", customer_keys.verify_receipt),
+):
+    keys.app.command(_name, rich_help_panel="Customers' own keys")(_command)
 app.add_typer(keys.app, name="keys", rich_help_panel="Resources")
 app.add_typer(dlp.app, name="dlp", rich_help_panel="Resources")
 app.add_typer(identity.app, name="identity", rich_help_panel="Resources")

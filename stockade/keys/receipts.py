@@ -21,6 +21,7 @@ from stockade.keys.broker import WrappedDataKey
 
 KIND: Final = "stockade.keys/destruction/1"
 ALGORITHM: Final = "Ed25519"
+KEY_BYTES: Final = 32
 MAX_LISTED: Final = 100
 """Data keys that a statement lists; of all together it has the number and one digest."""
 MAX_STATEMENT: Final = 64 * 1024

@@ -26,6 +26,8 @@ from stockade.storage.documents import Document, Json, State
 from stockade.storage.tables import counters, documents
 
 BUSY_TIMEOUT_S = 10.0
+CHECKPOINT_WAIT_MS = 250
+"""How long writers may have to wait for the log to be emptied."""
 PAGE = 500
 
 
@@ -219,6 +221,17 @@ class Database:
             yield connection
             connection.commit()
 
+    def forget_deleted(self) -> None:
+        """See to it that what was deleted or overwritten stands nowhere on the disk any more: no wrapped key of a purged account, say.
+
+        SQLite zeroes what is freed in its file (`secure_delete`); what still stands in the log moves there now, if nobody is reading just then.
+        PostgreSQL's own vacuum does it in its time.
+        """
+        if self.is_sqlite:
+            with _reachable(), self.engine.connect() as connection:
+                connection.exec_driver_sql(f"PRAGMA busy_timeout={CHECKPOINT_WAIT_MS}")
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def migrate(self) -> None:
         """Bring the schema to the newest version; safe to call at every start and from several processes."""
         from alembic import (
@@ -279,6 +292,7 @@ def _sqlite(url: str) -> Engine:
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
+            "secure_delete=ON",
             f"busy_timeout={int(BUSY_TIMEOUT_S * 1000)}",
         ):
             cursor.execute(f"PRAGMA {pragma}")

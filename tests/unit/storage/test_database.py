@@ -347,3 +347,23 @@ def test_pool_without_a_free_connection_is_unavailable(postgresql: Any, monkeypa
     for connection in held:
         connection.close()
     database.close()
+
+
+def test_what_is_removed_is_gone_from_the_disk(tmp_path: Path) -> None:
+    store = Database(f"sqlite:///{tmp_path / 'a.db'}")
+    store.migrate()
+    canaries = [f"canary-{number}-{'x' * 3000}".encode() for number in range(4)]
+    with store.write() as writer:
+        documents = [
+            writer.put(f"{A}{number}", "T/x", {}, {"secret": canary.decode()}) for number, canary in enumerate(canaries)
+        ]
+    on_disk = [file for file in tmp_path.iterdir() if canaries[0] in file.read_bytes()]
+    assert on_disk, "the test would see them"
+    with store.write() as writer:
+        for document in documents[:2]:
+            writer.remove(document)
+        writer.put(documents[2].id, "T/x", {}, {})
+    store.forget_deleted()
+    store.close()
+    left = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert [canary in left for canary in canaries] == [False, False, False, True]
