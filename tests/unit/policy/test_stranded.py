@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +16,12 @@ DENY = f"{VAULT}{AUTH}/denyAssignments/bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
 
 
 @pytest.fixture
-def bound(plane: ControlPlane) -> Bound:
+def bound(tmp_path: Path) -> Iterator[Bound]:
+    plane = ControlPlane(tmp_path)
     made = Bound(plane)
     made.bind()
-    return made
+    yield made
+    plane.close()
 
 
 def warned(bound: Bound, method: str, path: str, body: Any = None, **options: Any) -> str:
