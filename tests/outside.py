@@ -52,6 +52,11 @@ def _softhsm() -> Path | None:
     return found[0] if found and shutil.which("softhsm2-util") else None
 
 
+def _vectors() -> Path | None:
+    found = sorted((ROOT / ".venv-vectors").glob("lib/python3*/site-packages/crypto_condor/vectors"))
+    return found[0] if found else None
+
+
 PROGRAMS: Mapping[str, Program] = {
     "az": Program(_in_environment(".venv-az", "az"), "python3 tools/setup.py test --with az"),
     "netns": Program(network_namespaces, "run as root on Linux with iproute2 (Debian: apt install iproute2)"),
@@ -60,12 +65,16 @@ PROGRAMS: Mapping[str, Program] = {
         postgresql_programs, "install the server programs of PostgreSQL (Debian: apt install postgresql)"
     ),
     "softhsm": Program(_softhsm, "install SoftHSM2 (Debian: apt install softhsm2)"),
+    "vectors": Program(_vectors, "python3 tools/setup.py test"),
     "sslyze": Program(_in_environment(".venv-sslyze", "sslyze"), "python3 tools/setup.py test"),
 }
 
 
 def program(name: str) -> Path:
-    """Return the program, for `postgresql` the folder of its programs, for `softhsm` its module; the marker has made sure that it is there."""
+    """Return the program, for `postgresql` the folder of its programs, for `softhsm` its module, for `vectors` their folder.
+
+    The test's marker has made sure that it is there.
+    """
     found = PROGRAMS[name].find()
     if found is None:
         raise AssertionError(f"{name} is not here and the test carries no marker {name}; {PROGRAMS[name].how}")
