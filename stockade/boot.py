@@ -36,6 +36,7 @@ from stockade.audit.log import AuditLog
 from stockade.broker.opening import Opening
 from stockade.broker.providers import Providers
 from stockade.broker.service import KeyBroker
+from stockade.broker.watch import Watch
 from stockade.content.account_content import Contents
 from stockade.content.job_grants import JobGrants, Starter
 from stockade.decisions.ring import DecisionRing
@@ -79,6 +80,7 @@ from stockade.management.pipeline import Pipeline
 from stockade.management.resource_type import Platform
 from stockade.management.resources.cognitive_services_accounts import soft_delete
 from stockade.management.routing import Registry
+from stockade.policy import remote_keys
 from stockade.policy.builtin_roles import builtin_roles
 from stockade.policy.compile import Compiler
 from stockade.policy.snapshot import Snapshot
@@ -130,7 +132,14 @@ def foundation(configured: Settings, *, own_broker: bool = False) -> Foundation:
     cell = GenerationCell(configured.run_dir / GENERATION_FILE)
     database = Database(configured.database, clock=clock, published=cell.publish)
     registry = Registry.load()
-    compiler = Compiler({**registry.compilers(), **compilation.compilers(configured), **compilers(configured)})
+    compiler = Compiler(
+        {
+            **registry.compilers(),
+            **compilation.compilers(configured),
+            **compilers(configured),
+            **remote_keys.compilers(),
+        }
+    )
     source = SnapshotSource(database, compiler, cell, builtin_roles())
     audit = AuditLog(
         configured.audit_dir, rotate_bytes=configured.audit.rotate_bytes, keep_files=configured.audit.keep_files
@@ -160,6 +169,12 @@ def key_broker(configured: Settings) -> tuple[Foundation, KeyBroker]:
     base = foundation(configured, own_broker=True)
     assert isinstance(base.broker, KeyBroker)
     return base, base.broker
+
+
+def key_watch(base: Foundation, broker: KeyBroker) -> Watch:
+    """Build what looks after customers' keys in vaults elsewhere, beside the broker."""
+    lease_s = base.settings.keys.lease_s
+    return Watch(base.database, base.clock, base.source.current, broker.vault_elsewhere, lease_s)
 
 
 def async_broker(base: Foundation) -> AsyncBroker:

@@ -15,7 +15,7 @@ from stockade.broker.vault_keys import VaultKeys
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.keys.broker import Binding
 from stockade.keys.material import KeyRequest, Use
-from stockade.keys.providers.provider import KeyProvider, NamedKeys
+from stockade.keys.providers.provider import KeyProvider, RemoteVault
 from stockade.policy.customer_key import Unavailable, serving_version, unavailable
 from stockade.policy.snapshot import CustomerKey, Snapshot, VaultPolicy, VaultVersionPolicy
 from stockade.settings import Provider
@@ -78,9 +78,11 @@ class CustomerKeys:
             raise refusal(state)
         return self._use(snapshot, version, "unwrap", wrapped)
 
-    def probe(self, key: CustomerKey, customer: str, wrapped: bytes) -> None:
-        """See whether a key in another vault still unwraps; Fault(CUSTOMER_KEY_UNAVAILABLE) says why not."""
-        self._unwrap_remote(key.vault_uri, customer, wrapped)
+    def vault(self, vault_uri: str) -> RemoteVault | None:
+        """Return what reaches a vault elsewhere; None when the settings name nothing."""
+        name = self._places.get(vault_uri)
+        found: object = self._providers[name] if name is not None else None
+        return found if isinstance(found, RemoteVault) else None
 
     def _use(self, snapshot: Snapshot, version: VaultVersionPolicy, use: Use, value: bytes) -> bytes:
         algorithm = f"A{version.key_size or 256}KW" if version.key_type.startswith("oct") else "RSA-OAEP-256"
@@ -108,10 +110,9 @@ class CustomerKeys:
         except Fault as fault:
             raise _remote_refusal(fault) from fault
 
-    def _provider(self, vault_uri: str) -> NamedKeys:
-        name = self._places.get(vault_uri)
-        found: object = self._providers[name] if name is not None else None
-        if not isinstance(found, NamedKeys):
+    def _provider(self, vault_uri: str) -> RemoteVault:
+        found = self.vault(vault_uri)
+        if found is None:
             raise refusal(Unavailable("VaultNotFound", f"There is no key vault at {vault_uri}."))
         return found
 

@@ -44,7 +44,7 @@ from stockade.keys.broker import (
 from stockade.keys.broker_wire import MAX_OBJECTS
 from stockade.keys.keyring import BROKER_PURPOSES, Keyring
 from stockade.keys.material import Jwk, KeyAnswer, KeyRequest, KeySpec
-from stockade.keys.providers.provider import ProviderKey
+from stockade.keys.providers.provider import ProviderKey, RemoteVault
 from stockade.keys.stored import DATA_KEYS, data_keys_form, data_keys_of
 from stockade.policy.customer_key import unavailable
 from stockade.policy.snapshot import AccountPolicy, CustomerKey, Snapshot
@@ -317,6 +317,10 @@ class KeyBroker:
             return not by_customer or (key is not None and unavailable(snapshot, account_id, key, now) is None)
 
         self._open_keys.sweep(keep)
+
+    def vault_elsewhere(self, vault_uri: str) -> RemoteVault | None:
+        """Return what reaches a vault that is not ours; None when the settings name nothing for it. Fault(UNAVAILABLE) while sealed."""
+        return self._state().customers.vault(vault_uri)
 
     def look_at_providers(self) -> None:
         """Ask every provider whether it can be used, for `status`."""

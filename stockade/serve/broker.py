@@ -20,10 +20,13 @@ from typing import Final
 from stockade import boot, settings
 from stockade.broker.server import BrokerServer
 from stockade.broker.service import KeyBroker
+from stockade.broker.watch import Watch
+from stockade.kernel.faults import Fault
 from stockade.serve import child, logs
 from stockade.serve.files import private_folder
 
 PROVIDERS_EVERY_S: Final = 10.0
+WATCH_PAUSE_S: Final = 0.1
 _PR_SET_DUMPABLE: Final = 4
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
 
@@ -45,8 +48,9 @@ def harden() -> None:
         library.munlockall()
 
 
-async def serve(broker: KeyBroker, configured: settings.Settings) -> None:
+async def serve(base: boot.Foundation, broker: KeyBroker, watch: Watch) -> None:
     """Answer until SIGTERM."""
+    configured = base.settings
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -56,6 +60,7 @@ async def serve(broker: KeyBroker, configured: settings.Settings) -> None:
     server = BrokerServer(configured.broker_socket, broker, frozenset({os.geteuid()}))
     await server.open()
     beside = [asyncio.create_task(_sweep(broker, configured)), asyncio.create_task(_look(broker))]
+    beside.append(asyncio.create_task(_watch(base, broker, watch)))
     try:
         await stop.wait()
     finally:
@@ -75,6 +80,23 @@ async def _sweep(broker: KeyBroker, configured: settings.Settings) -> None:
             log.exception("opened keys could not be looked through")
 
 
+async def _watch(base: boot.Foundation, broker: KeyBroker, watch: Watch) -> None:
+    """Ask vaults elsewhere about customers' keys, as often as a lease wants it and when policy has changed. Without any it costs a comparison."""
+    loop = asyncio.get_running_loop()
+    while True:
+        begun, seen = loop.time(), base.cell.value
+        try:
+            if not broker.status().sealed:
+                await asyncio.to_thread(watch.look)
+        except Fault as fault:
+            log.warning("customers' keys elsewhere could not be asked about: %s", fault.message)
+        except Exception:
+            log.exception("customers' keys elsewhere could not be asked about")
+        await asyncio.sleep(WATCH_PAUSE_S)
+        while base.cell.value == seen and loop.time() - begun < watch.every_s:  # noqa: ASYNC110 - shared memory raises no event
+            await asyncio.sleep(WATCH_PAUSE_S)
+
+
 async def _look(broker: KeyBroker) -> None:
     while True:
         try:
@@ -88,10 +110,12 @@ def run(configured: settings.Settings) -> None:
     """Be the key broker until SIGTERM."""
     harden()
     base, broker = boot.key_broker(configured)
+    watch = boot.key_watch(base, broker)
     base.audit.start()
     try:
-        asyncio.run(serve(broker, configured))
+        asyncio.run(serve(base, broker, watch))
     finally:
+        watch.close()
         broker.close()
         base.audit.close()
         base.database.close()

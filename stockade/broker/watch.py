@@ -1,0 +1,189 @@
+"""Customers' keys in vaults elsewhere, asked again and again: what is taken away there is refused here within a lease.
+
+Each of those vaults is asked for every key in use whether its version may wrap, and to unwrap what it has wrapped, since the right to look is not the
+right to use. An answer that does not come within two fifths of a lease is none: the key counts as unreachable until one comes. What is found is
+written down when it changes, and every process decides by it (`policy/customer_key.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from stockade.kernel.clock import Clock
+from stockade.kernel.faults import Fault, FaultKind
+from stockade.keys.providers.provider import RemoteVault
+from stockade.keys.stored import data_keys_of
+from stockade.policy.customer_key import identity_problem, vault_of
+from stockade.policy.remote_keys import TYPE, state_body, state_id
+from stockade.policy.snapshot import CustomerKey, RemoteKeyState, Snapshot
+from stockade.storage.database import Database
+
+SHARE_OF_LEASE: Final = 0.4
+"""How long an answer may take, and how often it is asked for: twice that and the writing fit into one lease."""
+AT_ONCE: Final = 16
+MAX_PROBES: Final = 4096
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Whether a key's version may wrap now: the pinned one, or the newest."""
+
+    vault_uri: str
+    key_name: str
+    key_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unwraps:
+    """Whether a version unwraps what it has wrapped. Of several data keys that it has wrapped one is enough."""
+
+    vault_uri: str
+    customer: str
+
+
+Probe: TypeAlias = Serving | Unwraps
+Failure: TypeAlias = tuple[str, str]
+"""A code of `policy/customer_key.py`, and words; ("", "") while all is well."""
+
+WELL: Final[Failure] = ("", "")
+
+
+class Watch:
+    """Asks vaults elsewhere and writes down what it found. vault: from a vault's URI to what reaches it, None when the settings name nothing."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        snapshot: Callable[[], Snapshot],
+        vault: Callable[[str], RemoteVault | None],
+        lease_s: float,
+    ) -> None:
+        self._database, self._clock, self._snapshot, self._vault = database, clock, snapshot, vault
+        self.every_s = lease_s * SHARE_OF_LEASE
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="watch")
+        self._asked: dict[Probe, Future[None]] = {}
+        self._generation = -1
+        self._owners: dict[str, tuple[CustomerKey, tuple[Probe, ...]]] = {}
+        self._samples: dict[Unwraps, bytes] = {}
+
+    def look(self) -> bool:
+        """Ask about every key once and write down what has changed; return whether there are any. Not for several threads at once."""
+        snapshot = self._snapshot()
+        if snapshot.generation != self._generation:
+            self._read(snapshot)
+            self._generation = snapshot.generation
+        found = self._ask({probe for _, probes in self._owners.values() for probe in probes})
+        self._write(snapshot, found)
+        return bool(self._owners)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _read(self, snapshot: Snapshot) -> None:
+        """Find out whose keys are elsewhere, and what they have wrapped."""
+        owners = dict(_elsewhere(snapshot))
+        self._owners, self._samples = {}, {}
+        if not owners:
+            return
+        with self._database.read() as reader:
+            for owner_id, key in owners.items():
+                document = reader.get(owner_id)
+                probes: list[Probe] = [Serving(key.vault_uri, key.key_name, key.key_version)]
+                for held in data_keys_of(document.private) if document is not None else ():
+                    if held.customer.lower().startswith(key.vault_uri + "/keys/"):
+                        probe = Unwraps(key.vault_uri, held.customer)
+                        self._samples.setdefault(probe, held.wrapped)
+                        probes.append(probe)
+                self._owners[owner_id] = (key, tuple(probes))
+
+    def _ask(self, probes: set[Probe]) -> dict[Probe, Failure]:
+        until = time.monotonic() + self.every_s
+        for probe in [probe for probe in self._asked if probe not in probes]:
+            self._asked.pop(probe).cancel()
+        late: dict[Probe, Failure] = {}
+        for probe in sorted(probes, key=repr):
+            held = self._asked.get(probe)
+            if held is not None and not held.done():
+                continue  # it was late the last time and still is
+            if len(self._asked) >= MAX_PROBES and held is None:
+                late[probe] = ("VaultUnreachable", "Too many keys in other vaults are in use to ask about them all.")
+                continue
+            self._asked[probe] = self._threads.submit(self._try, probe)
+        wait(self._asked.values(), max(0.0, until - time.monotonic()))
+        return late | {probe: _result(future) for probe, future in self._asked.items()}
+
+    def _try(self, probe: Probe) -> None:
+        vault = self._vault(probe.vault_uri)
+        if vault is None:
+            raise Fault(
+                FaultKind.CUSTOMER_KEY_UNAVAILABLE,
+                f"There is no key vault at {probe.vault_uri}.",
+                details={"problem": "VaultNotFound"},
+            )
+        match probe:
+            case Serving(key_name=name, key_version=version):
+                vault.serving(name, version)
+            case Unwraps(customer=customer):
+                vault.unwrap_named(customer, self._samples[probe])
+
+    def _write(self, snapshot: Snapshot, found: dict[Probe, Failure]) -> None:
+        now = self._clock.now()
+        changed: dict[str, RemoteKeyState] = {}
+        for owner_id, (key, probes) in self._owners.items():
+            failure, message = next((found[probe] for probe in probes if found[probe] != WELL), WELL)
+            known: RemoteKeyState | None = snapshot.only("remote-key", owner_id)
+            state = RemoteKeyState(key.vault_uri, key.key_name.lower(), failure, message, now)
+            if known is None or (known.vault_uri, known.key_name, known.failure) != (
+                state.vault_uri,
+                state.key_name,
+                failure,
+            ):
+                changed[owner_id] = state
+        gone = [str(owner) for owner in snapshot.keys("remote-key") if owner not in self._owners]
+        if not changed and not gone:
+            return
+        with self._database.write() as writer:
+            for owner_id, state in changed.items():
+                writer.put(state_id(owner_id), TYPE, state_body(owner_id, state))
+            for owner_id in gone:
+                document = writer.get(state_id(owner_id))
+                if document is not None:
+                    writer.remove(document)
+        for owner_id, state in changed.items():
+            told = {"owner": owner_id, "vault": state.vault_uri, "problem": state.failure}
+            if state.failure:
+                log.warning("a customer's key in another vault does not serve: %s", state.message, extra=told)
+            else:
+                log.info("a customer's key in another vault serves", extra=told)
+
+
+def _elsewhere(snapshot: Snapshot) -> Iterable[tuple[str, CustomerKey]]:
+    """Yield accounts and encryption scopes whose keys are in no vault of ours. Those without an identity have lost theirs already."""
+    for index in ("account", "encryption-scope"):
+        for owner_id in snapshot.keys(index):
+            owner = snapshot.only(index, owner_id)
+            key: CustomerKey | None = owner.customer_key if owner is not None else None
+            if key is not None and vault_of(snapshot, key) is None and identity_problem(snapshot, key) is None:
+                yield str(owner_id), key
+
+
+def _result(future: Future[None]) -> Failure:
+    if not future.done():
+        return "VaultUnreachable", "The key vault does not answer in time."
+    failure = future.exception()
+    if failure is None:
+        return WELL
+    if isinstance(failure, Fault) and failure.kind is FaultKind.CUSTOMER_KEY_UNAVAILABLE:
+        return str(failure.details.get("problem", "VaultUnreachable")), failure.message
+    if not isinstance(failure, Fault):
+        log.error("a key vault could not be asked", exc_info=failure)
+        return "VaultUnreachable", "The key vault cannot be asked."
+    return "VaultUnreachable", failure.message
