@@ -179,7 +179,7 @@ class Keys:
             item = item_of(found.item)
             newest = key_version_of(found.version).attributes
             policy = rotation_policy.planned(sent, item.rotation, newest, self._clock.now())
-            store(writer, str(found.item.body["id"]), KEYS, Item(item.current, policy))
+            store(writer, str(found.item.body["id"]), KEYS, Item(item.current, policy, item.notified))
             return policy
 
     def back_up(self, vault_id: str, name: str) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from starlette.testclient import TestClient
 
-from stockade.broker.opening import FileOpening
+from stockade.broker.opening import Opening
 from stockade.broker.providers import Providers
 from stockade.broker.service import KeyBroker
 from stockade.identity import compilation
@@ -58,7 +58,7 @@ class Vaulted:
             self.database,
             self.source.current,
             RecordingAudit(),
-            FileOpening(self.settings),
+            Opening(self.settings),
             Providers(self.settings.keys),
         )
         self.shop = shop_of(self.settings, self.database, self.broker, self.clock)
