@@ -40,6 +40,17 @@ ROWS: list[tuple[str, str, set[str]]] = [
             "send data_sources[*].parameters.authentication.connection_string",
         },
     ),
+    (
+        "openai",
+        "Responses_Create",
+        {
+            "input[*].content[*].image_url",
+            "input[*].content[*].file_url",
+            "input[*].output[*].image_url",
+            "send tools[*].server_url",
+            "send tools[*].connector_id",
+        },
+    ),
     ("openai", "Realtime_Connect", {"send session.tools[*].server_url"}),
     ("speech", "Transcriptions_Create", {"contentUrls[*]", "contentContainerUrl"}),
     ("speech", "Transcriptions_Submit", {"contentUrls[*]", "contentContainerUrl", "send destinationContainerUrl"}),
@@ -118,6 +129,7 @@ WITHOUT: dict[str, dict[str, str]] = {
     "openai": {
         "Completions_Create": "prompt text",
         "Embeddings_Create": "input text",
+        "StoredCompletions_Update": "metadata",
         "Files_Create": "a file is judged when it is used: each line of a batch like a request of its own",
     },
     "session_tokens": {"IssueToken": "no body to speak of"},

@@ -16,11 +16,11 @@ from stockade.kernel.faults import Fault, FaultKind
 from stockade.services.openai import pages
 from stockade.services.openai.bodies import encode, json_reply
 from stockade.services.openai.handler import Bodiless
+from stockade.services.openai.pages import DAY_S
 from stockade.services.openai.upload import UploadForm
 from stockade.services.service import Call, Reply, Stream
 from stockade.settings import Content
 
-DAY_S: Final = 24 * 3600
 PURPOSES: Final = frozenset({"assistants", "batch", "evals", "fine-tune", "user_data", "vision"})
 """What callers may upload for. `batch_output` and the like are this platform's own to write."""
 MAX_LISTED: Final = 1000

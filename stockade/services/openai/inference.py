@@ -16,7 +16,9 @@ from stockade.policy.uris.found import FoundUri
 from stockade.services.openai import bodies
 from stockade.services.openai.deployments import Deployments, Served
 from stockade.services.openai.engines.engine import Engine
+from stockade.services.openai.stored_completions import Keeper
 from stockade.services.service import Call, Reply, Stream
+from stockade.settings import Content
 from stockade.upstream.connection import UpstreamReply
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
@@ -35,6 +37,8 @@ class _Parsed:
     members: dict[str, msgspec.Raw]
     stream: bool
     served: Served
+    keeper: Keeper | None = None
+    """Keeps the completion, where the caller has asked for that."""
 
 
 class Inference:
@@ -42,8 +46,8 @@ class Inference:
 
     answers = frozenset(_ROUTES)
 
-    def __init__(self, deployments: Deployments) -> None:
-        self._deployments = deployments
+    def __init__(self, deployments: Deployments, kept: Content) -> None:
+        self._deployments, self._kept = deployments, kept
 
     def read(self, call: Call) -> None:
         """Parse the body and find the deployment."""
@@ -59,7 +63,8 @@ class Inference:
         served = self._deployments.find(call, name, capability)
         if required not in members:
             raise Fault(FaultKind.INVALID, f"Missing required parameter: '{required}'.", target=required)
-        call.parsed = _Parsed(members, bodies.boolean(members, "stream") is True, served)
+        keeper = self._keeper(call, members) if call.operation.name == "ChatCompletions_Create" else None
+        call.parsed = _Parsed(members, bodies.boolean(members, "stream") is True, served, keeper)
 
     def uris(self, call: Call, *, deep: bool) -> tuple[FoundUri, ...]:
         """Look into the members that may carry URIs."""
@@ -77,10 +82,29 @@ class Inference:
     async def answer(self, call: Call) -> Reply | Stream:
         """Dispatch to the engine."""
         parsed: _Parsed = call.parsed
-        engine = parsed.served.engine
-        parsed.members["model"] = parsed.served.engine_model
-        reply = await engine.post(_ROUTES[call.operation.name][0], bodies.encode(parsed.members))
-        return await relay(reply, engine, parsed.stream)
+        route, keeper = _ROUTES[call.operation.name][0], parsed.keeper
+        if keeper is not None:
+            keeper.messages = parsed.members["messages"]
+        reply = await ask(parsed.served, route, parsed.members, stream=parsed.stream)
+        return reply if keeper is None else await keeper.take(reply)
+
+    def _keeper(self, call: Call, members: dict[str, msgspec.Raw]) -> Keeper | None:
+        """Return what keeps the completion. Keeping is this platform's affair: an engine never hears of it, and keeps nothing itself."""
+        if "store" not in members:
+            return None
+        store = bodies.boolean(members, "store")
+        del members["store"]
+        if not store:
+            return None
+        metadata = members.pop("metadata", None)
+        return Keeper(call, self._kept, bodies.value(metadata, "metadata") if metadata is not None else None)
+
+
+async def ask(served: Served, route: str, members: dict[str, msgspec.Raw], *, stream: bool) -> Reply | Stream:
+    """Send a body to a deployment's engine, and return what of its reply the caller gets."""
+    members["model"] = served.engine_model
+    reply = await served.engine.post(route, bodies.encode(members))
+    return await relay(reply, served.engine, stream)
 
 
 async def relay(reply: UpstreamReply, engine: Engine, wants_stream: bool) -> Reply | Stream:

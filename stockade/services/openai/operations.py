@@ -29,6 +29,7 @@ _DEPLOYMENT_OPERATIONS = (
         body="json",
         max_body_bytes=16 * MiB,
         streams=True,
+        stores="on-request",
         uris=_CHAT_URIS,
     ),
     Operation(
@@ -168,7 +169,100 @@ _BATCHES = (
     ),
 )
 
-_KEPT = (*_FILES, *_BATCHES)
+_RESPONSES = (
+    Operation(
+        name="Responses_Create",
+        method="POST",
+        path="/openai/responses",
+        data_action="OpenAI/responses/write",
+        body="json",
+        max_body_bytes=16 * MiB,
+        streams=True,
+        stores="on-request",
+        uris=(
+            UriField("input[*].content[*].image_url", inline=True),
+            UriField("input[*].content[*].file_url"),
+            # Outputs of tools, as the caller gives them back.
+            UriField("input[*].output[*].image_url", inline=True),
+            UriField("input[*].output[*].file_url"),
+            UriField("input[*].output[*].url"),
+            UriField("tools[*].server_url", use="send"),
+            UriField("tools[*].connector_id", use="send"),
+            UriField("prompt.variables.**.image_url", inline=True),
+            UriField("prompt.variables.**.file_url"),
+        ),
+    ),
+    Operation(
+        name="Responses_Get",
+        method="GET",
+        path="/openai/responses/{response_id}",
+        data_action="OpenAI/responses/read",
+        stores="customer-content",
+    ),
+    Operation(
+        name="Responses_Delete",
+        method="DELETE",
+        path="/openai/responses/{response_id}",
+        data_action="OpenAI/responses/delete",
+        stores="customer-content",
+    ),
+    Operation(
+        name="Responses_Cancel",
+        method="POST",
+        path="/openai/responses/{response_id}/cancel",
+        data_action="OpenAI/responses/write",
+        stores="customer-content",
+    ),
+    Operation(
+        name="Responses_InputItems",
+        method="GET",
+        path="/openai/responses/{response_id}/input_items",
+        data_action="OpenAI/responses/read",
+        stores="customer-content",
+    ),
+)
+
+_COMPLETIONS = (
+    Operation(
+        name="StoredCompletions_List",
+        method="GET",
+        path="/openai/chat/completions",
+        data_action="OpenAI/stored-completions/read",
+        stores="customer-content",
+    ),
+    Operation(
+        name="StoredCompletions_Get",
+        method="GET",
+        path="/openai/chat/completions/{completion_id}",
+        data_action="OpenAI/stored-completions/read",
+        stores="customer-content",
+    ),
+    Operation(
+        name="StoredCompletions_Messages",
+        method="GET",
+        path="/openai/chat/completions/{completion_id}/messages",
+        data_action="OpenAI/stored-completions/read",
+        stores="customer-content",
+    ),
+    Operation(
+        name="StoredCompletions_Update",
+        method="POST",
+        path="/openai/chat/completions/{completion_id}",
+        data_action="OpenAI/stored-completions/write",
+        body="json",
+        max_body_bytes=64 * KiB,
+        stores="customer-content",
+    ),
+    Operation(
+        name="StoredCompletions_Delete",
+        method="DELETE",
+        path="/openai/chat/completions/{completion_id}",
+        data_action="OpenAI/stored-completions/delete",
+        stores="customer-content",
+    ),
+)
+
+_KEPT = (*_FILES, *_BATCHES, *_RESPONSES, *_COMPLETIONS)
 """What accounts keep, on the dated path and on v1 alike."""
 
 

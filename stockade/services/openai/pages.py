@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -13,6 +13,7 @@ from stockade.kernel.faults import Fault, FaultKind
 from stockade.services.service import Call
 
 AT_A_TIME: Final = 100
+DAY_S: Final = 24 * 3600
 _ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 
@@ -99,6 +100,11 @@ async def one(call: Call, kind: Kind, item_id: str, what: str) -> Item:
         if fault.kind is FaultKind.NOT_FOUND:
             raise missing from fault
         raise
+
+
+async def in_pieces(data: bytes) -> AsyncIterator[bytes]:
+    """Yield a body that is there whole."""
+    yield data
 
 
 async def whole_body(content: AccountContent, item: Item) -> bytes:

@@ -15,7 +15,9 @@ from stockade.services.openai.files import Files
 from stockade.services.openai.handler import Handler
 from stockade.services.openai.inference import Inference
 from stockade.services.openai.operations import OPERATIONS
+from stockade.services.openai.responses import Responses
 from stockade.services.openai.sessions import Sessions
+from stockade.services.openai.stored_completions import StoredCompletions
 from stockade.services.service import Call, Reply, Stream
 from stockade.services.session import EngineSession, Handshake
 from stockade.settings import Settings
@@ -32,11 +34,13 @@ class OpenAIService:
         self._deployments = Deployments(settings)
         self._sessions = Sessions(self._deployments)
         handlers: tuple[Handler, ...] = (
-            Inference(self._deployments),
+            Inference(self._deployments, settings.content),
             self._sessions,
             Listings(self._deployments),
             Files(settings.content),
             Batches(settings.content),
+            Responses(self._deployments, settings.content),
+            StoredCompletions(),
         )
         self._handlers = {name: handler for handler in handlers for name in handler.answers}
 
