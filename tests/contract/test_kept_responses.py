@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stockade.kernel.faults import Fault, FaultKind
-from tests.factories.data_plane import VERSION, Answer, DataPlane, ask
+from tests.factories.data_plane import JSON_TYPE, VERSION, Answer, DataPlane, Scope, ask
 from tests.factories.engine import Engine, answers, chunked, engine, reply, says_and_closes
 
 RESPONSES = "/openai/responses"
@@ -50,10 +49,10 @@ class Ground:
         self.account = self.plane.account(deployments=("chat", "vectors"), **properties)
         self.gateway, self.engine = self.plane.gateway(), running
 
-    async def create(self, given: Any = "hello", *, path: str = RESPONSES, **more: Any) -> Answer:
+    async def create(self, given: Any = "hello", **more: Any) -> Answer:
         body = {"model": "chat", "input": given, **more}
         key = ("api-key", self.account.key)
-        return await ask(self.gateway, self.account.path(path), key, body=json.dumps(body).encode())
+        return await ask(self.gateway, self.account.path(RESPONSES), key, body=json.dumps(body).encode())
 
     async def get(self, path: str, query: str = VERSION, method: str = "GET") -> Answer:
         key = ("api-key", self.account.key)
@@ -297,16 +296,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a schema that is none": ({"text": {"format": {"type": "json_schema", "name": "n"}}}, "text.format.schema"),
     "a previous one that is no text": ({"previous_response_id": 1}, "previous_response_id"),
     "a previous one that is not there": ({"previous_response_id": "resp_1"}, "previous_response_id"),
-    "a number as input": ({"input": 1}, "input"),
-    "an item of another kind": ({"input": [{"type": "computer_call"}]}, "input[0]"),
-    "an item by its name": ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0]"),
-    "reasoning": ({"input": [{"type": "reasoning", "summary": []}]}, "input[0]"),
-    "a role that is none": ({"input": [{"role": "tool", "content": "x"}]}, "input[0].role"),
-    "a file by its name": ({"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]}, "input[0].content[0].file_id"),
-    "a file elsewhere": ({"input": [{"role": "user", "content": [{"type": "input_file", "file_url": "https://x"}]}]}, "input[0].content[0].file_url"),
-    "an image by its name": ({"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]}, "input[0].content[0].file_id"),
-    "sound": ({"input": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "input[0].content[0].type"),
-    "an empty input": ({"input": []}, "input"),
+    "a number as input": ({"given": 1}, "input"),
+    "an item of another kind": ({"given": [{"type": "computer_call"}]}, "input[0]"),
+    "an item by its name": ({"given": [{"type": "item_reference", "id": "x"}]}, "input[0]"),
+    "reasoning": ({"given": [{"type": "reasoning", "summary": []}]}, "input[0]"),
+    "a role that is none": ({"given": [{"role": "tool", "content": "x"}]}, "input[0].role"),
+    "a file by its name": ({"given": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]}, "input[0].content[0].file_id"),
+    "a file elsewhere": ({"given": [{"role": "user", "content": [{"type": "input_file", "file_url": "https://x"}]}]}, "input[0].content[0].file_url"),
+    "an image by its name": ({"given": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]}, "input[0].content[0].file_id"),
+    "sound": ({"given": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "input[0].content[0].type"),
+    "an empty input": ({"given": []}, "input"),
     "a model that embeds": ({"model": "vectors"}, ""),
 }  # fmt: skip
 
@@ -318,7 +317,7 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Ground:
 
 @pytest.mark.parametrize(("more", "target"), REFUSED.values(), ids=REFUSED)
 async def test_what_is_not_offered_is_refused_by_its_name(quiet: Ground, more: dict[str, Any], target: str) -> None:
-    answer = await quiet.create(**{"given": "x", **more} if "input" not in more else {"given": more["input"], **{k: v for k, v in more.items() if k != "input"}})  # fmt: skip
+    answer = await quiet.create(**{"given": "x", **more})
     assert answer.status == 400, answer.body
     assert answer.json["error"].get("param", "") == target
     assert len(answer.body) < 1000
@@ -378,15 +377,8 @@ async def test_client_that_goes_away_leaves_nothing(tmp_path: Path) -> None:
             async def send_bytes(self, data: bytes) -> None:
                 raise RuntimeError("protocol closed")
 
-        from tests.factories.data_plane import JSON_TYPE, Scope
-
         answer = Leaving([body])
         sent = [("api-key", ground.account.key), JSON_TYPE]
         await ground.gateway.__rsgi__(Scope(ground.account.path(RESPONSES), "POST", VERSION, sent), answer)
         await asyncio.wait_for(running.seen_closed.wait(), 10)
         assert ground.plane.kept.items == {}
-
-
-async def pieces_of(*pieces: bytes) -> AsyncIterator[bytes]:
-    for piece in pieces:
-        yield piece

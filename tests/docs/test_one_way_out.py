@@ -49,6 +49,7 @@ TABLE: dict[str, tuple[set[str], str]] = {
     "services/openai/realtime.py": ({"websockets"}, "speaks on what upstream/websocket.py opened"),
     "upstream/websocket.py": ({"websockets"}, "WebSocket over a connection that dial.py opened"),
     "gateway/idle.py": ({"socket"}, "shuts accepted connections down"),
+    "gateway/pace.py": ({"socket"}, "asks how much of an accepted connection its peer has taken"),
     # The control plane, a process of its own, by the operator's settings and never by a request.
     "identity/issuers.py": ({"httpx2"}, "fetches the keys of issuers that the settings name"),
     "boot.py": ({"socket"}, "binds the loopback metadata endpoint"),
