@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -110,7 +111,8 @@ def dependents(key: KeyArgument, form: OutputFormat = "table", data_dir: DataDir
     """List the accounts and encryption scopes that hang on a key, deleted ones that can be restored included, with what they keep."""
     settings = running_settings()
     arm = connect(settings)
-    answer = arm.call("GET", f"{arm.subscription}/providers/Stockade.Keys/dependents?key={key_uri(settings, key)}")
+    named = quote(key_uri(settings, key), safe="")
+    answer = arm.call("GET", f"{arm.subscription}/providers/Stockade.Keys/dependents?key={named}")
     if form == "json":
         _json(answer)
         return
