@@ -125,7 +125,7 @@ class KeyBroker:
         try:
             opened, snapshot = self._state(), self._snapshot()
             account = _account(snapshot, place)
-            now = self._clock.now()
+            record.resource, now = account.arm_id, self._clock.now()
             _check_refs(objects)
             proven = record.proven = opened.verifier.prove(snapshot, account, evidence, now)
             check_action(snapshot, account, proven, data_action)
@@ -147,6 +147,7 @@ class KeyBroker:
         try:
             opened, snapshot, now = self._state(), self._snapshot(), self._clock.now()
             account = _account(snapshot, place)
+            record.resource = account.arm_id
             _check_scope(job, scope, now)
             proven = record.proven = opened.verifier.prove(snapshot, account, evidence, now)
             if isinstance(proven, Grant):
@@ -481,7 +482,7 @@ class _Recording:
     def __init__(
         self, audit: AuditSink, clock: Clock, operation: str, resource: str, asked_by: str, evidence: Evidence
     ) -> None:
-        self._audit, self._clock, self._operation, self._resource = audit, clock, operation, resource
+        self._audit, self._clock, self._operation, self.resource = audit, clock, operation, resource
         self._asked_by, self._evidence = asked_by[:120], evidence
         self.because: dict[str, str] = {}
         self.proven: Proven | None = None
@@ -506,7 +507,7 @@ class _Recording:
                 category="Audit",
                 phase="decision",
                 operation=self._operation,
-                resource=self._resource,
+                resource=self.resource,
                 client=self._asked_by,
                 credential=who.credential,
                 principal=who.principal,

@@ -144,9 +144,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         st.binary(max_size=64),
         st.binary(max_size=200).map(lambda data: len(data).to_bytes(4, "big") + data),
         st.sampled_from(sorted(CALLS)).map(lambda name: wire.frame({"call": name})),
-        st.dictionaries(st.sampled_from(["call", "account_id", "objects", "share", "count"]), st.integers()).map(
-            wire.frame
-        ),
+        st.dictionaries(
+            st.sampled_from(["call", "account_id", "objects", "share", "count"]), st.integers(-(2**63), 2**63 - 1)
+        ).map(wire.frame),
     )
 )
 def test_no_frame_ends_the_server(served: Served, noise: bytes) -> None:

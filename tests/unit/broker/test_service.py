@@ -132,7 +132,7 @@ def test_every_answer_is_recorded_before_it_is_given_and_without_a_record_there_
     ask(world, account, ref("file-7"))
     record = world.audit.records[-1]
     assert (record.operation, record.decision, record.credential) == ("Stockade.Keys/content/write", "allow", "Key1")
-    assert (record.resource, record.client) == (account.id, "test")
+    assert (record.resource.lower(), record.client) == (account.id, "test")
     assert record.because == {"dataAction": WRITE, "paths": "files/file-7", "evidence": "key"}
     world.audit.healthy = False
     refused(lambda: ask(world, account), FaultKind.UNAVAILABLE)
