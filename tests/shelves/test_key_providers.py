@@ -6,6 +6,7 @@ A second opinion on every result comes from `cryptography`'s public side, by the
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from stockade.settings import Provider
 from tests.factories import kms, second_opinion, softhsm
 from tests.factories.softhsm import softhsm_place
 from tests.factories.transit import TOKEN, transit
+from tests.live import Live
 
 BOUND = "/subscriptions/s/resourcegroups/g/providers/microsoft.keyvault/vaults/v/keys/k/versions/1"
 MESSAGE = b"what is signed"
@@ -91,6 +93,8 @@ class Conformance:
     algorithms: ClassVar[set[str]] = {*SIGNS, *ENCRYPTS, *AES, "RSNULL"}
     takes: ClassVar[bool] = True
     exports: ClassVar[bool] = True
+    hardware: ClassVar[bool] = True
+    """Makes keys of the types that end in -HSM."""
     handle_is_the_key: ClassVar[bool] = False
     """Destroying it is then deleting the handle, which is not the provider's to do."""
 
@@ -152,6 +156,9 @@ class Conformance:
     @pytest.mark.parametrize("kind", ["RSA-HSM", "EC-HSM"])
     def test_the_type_is_said_as_asked_for(self, provider: KeyProvider, kind: str) -> None:
         spec = KeySpec(type="RSA-HSM", size=2048) if kind == "RSA-HSM" else KeySpec(type="EC-HSM", curve="P-256")
+        if not self.hardware:
+            refused(FaultKind.UNSUPPORTED, provider.create, spec, BOUND)
+            return
         key = provider.create(spec, BOUND)
         assert key.public.kty == kind
         provider.destroy(key.handle, BOUND)
@@ -611,3 +618,37 @@ class TestAwsKms(Conformance):
 
     def credentials(self) -> tuple[str, ...]:
         return ("kms-secret-8812",)
+
+
+class TestAzureKeyVault(Conformance):
+    """Against our own vault, over TLS and with a credential of its own: the client is Azure's, and so the vault is tried too."""
+
+    specs = Conformance.specs - {"128", "192", "256"}
+    algorithms = Conformance.algorithms - {*AES}
+    exports = False
+    hardware = False
+    """The demonstration vault is of the tier standard."""
+    secret = ""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def provider(cls, live: Live) -> Iterator[KeyProvider]:
+        client_id, secret = live.admin
+        login = {"tenantId": live.tenant, "clientId": client_id, "clientSecret": secret, "authority": live.authority}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TESTS_VAULT_CREDENTIAL", json.dumps(login))
+            place = Provider(
+                name="elsewhere",
+                type="azure-key-vault",
+                url=f"https://localhost:{live.ports[1]}/",
+                credential_env="TESTS_VAULT_CREDENTIAL",
+                ca_file=str(live.ca),
+                timeout_s=20.0,
+            )
+            provider = install(place, Secret(os.urandom(32)))
+            cls.secret = secret
+            yield provider
+            provider.close()
+
+    def credentials(self) -> tuple[str, ...]:
+        return (self.secret,)

@@ -85,10 +85,11 @@ class AzureKeyVaultProvider:
     def create(self, spec: KeySpec, bound_to: str) -> ProviderKey:
         self._check_spec(spec)
         name, hardware = f"stockade-{os.urandom(16).hex()}", spec.type.endswith("-HSM")
+        client = self._client
         if spec.curve is not None:
-            made = self._ask(lambda: self._client.create_ec_key(name, curve=spec.curve, hardware_protected=hardware))
+            made = self._made(lambda: client.create_ec_key(name, curve=spec.curve, hardware_protected=hardware))
         else:
-            made = self._ask(lambda: self._client.create_rsa_key(name, size=spec.size, hardware_protected=hardware))
+            made = self._made(lambda: client.create_rsa_key(name, size=spec.size, hardware_protected=hardware))
         return self._keep(spec, made, bound_to)
 
     def take(self, spec: KeySpec, private: Mapping[str, bytes], bound_to: str) -> ProviderKey:
@@ -98,7 +99,7 @@ class AzureKeyVaultProvider:
         members = algorithms.private_members(algorithms.private_key(spec, private))
         jwk = keys.JsonWebKey(kty=spec.type, crv=spec.curve, **members)
         name, hardware = f"stockade-{os.urandom(16).hex()}", spec.type.endswith("-HSM")
-        made = self._ask(lambda: self._client.import_key(name, jwk, hardware_protected=hardware))
+        made = self._made(lambda: self._client.import_key(name, jwk, hardware_protected=hardware))
         return self._keep(spec, made, bound_to)
 
     def use(self, handle: bytes, public: Jwk, request: KeyRequest, bound_to: str) -> KeyAnswer:
@@ -231,6 +232,15 @@ class AzureKeyVaultProvider:
             raise self._fault(refusal) from refusal
         except (self._errors.AzureError, ValueError) as failure:
             raise unavailable(self._place.name) from failure
+
+    def _made(self, call: Callable[[], T]) -> T:
+        try:
+            return self._ask(call)
+        except Fault as fault:
+            if fault.kind is not FaultKind.INVALID:
+                raise
+            # All that can be wrong with it was looked at before: -HSM keys want a vault of the tier premium.
+            raise self._unsupported("such keys") from fault
 
     def _customer(self, call: Callable[[], T]) -> T:
         """Return what a call gives; failures as what they say of a customer's key."""
