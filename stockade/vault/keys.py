@@ -7,6 +7,7 @@ that fails the material is written down to be destroyed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, get_args
 
 import msgspec
@@ -16,16 +17,14 @@ from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
 from stockade.keys.broker import Broker
 from stockade.keys.material import CURVES, RSA_SIZES, Curve, KeySpec, KeyType
-from stockade.keys.providers.provider import ProviderKey
 from stockade.keys.stored import KEY, StoredKey, key_of
 from stockade.settings import Settings
-from stockade.storage.database import Database
+from stockade.storage.database import Database, Writer
 from stockade.storage.documents import Document
 from stockade.vault import backup, destruction, lifecycle, rotation_policy
 from stockade.vault.documents import (
     KEY_VERSIONS,
     KEYS,
-    Attributes,
     Item,
     KeyVersion,
     RotationPolicy,
@@ -95,6 +94,17 @@ class UpdateKey(msgspec.Struct):
     attributes: SentTimes | None = None
     tags: dict[str, str] | None = None
     release_policy: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """A version of a key that is about to be stored. version: 32 hex digits."""
+
+    version: str
+    spec: KeySpec
+    operations: tuple[str, ...]
+    tags: Mapping[str, str]
+    times: SentTimes | None
 
 
 class Keys:
@@ -239,8 +249,7 @@ class Keys:
         with self._database.read() as reader:
             vault = lifecycle.live_vault(reader, vault_id)
             lifecycle.holder(reader, vault_id, "keys", name, self._clock.now())
-        _require_tier(vault, spec.type)
-        return self._settings.vault.hsm_provider if spec.type.endswith("-HSM") else self._settings.vault.provider
+        return provider_for(self._settings, vault, spec)
 
     def _add(
         self,
@@ -264,29 +273,12 @@ class Keys:
         held = StoredKey(provider=provider, handle=made.handle, public=made.public)
         try:
             with self._database.write() as writer:
-                now = self._clock.now()
-                vault = lifecycle.live_vault(writer, vault_id)
-                item = lifecycle.claim_name(writer, vault_id, "keys", name, now)
-                before: Attributes | None = None
-                if item is not None:
-                    newest = lifecycle.newest_of(writer, item)
-                    if only_after and not newest.id.endswith(only_after):
+                if only_after:
+                    newest = item_of(lifecycle.live_item(writer, vault_id, "keys", name)).current
+                    if newest != only_after:
                         raise Fault(FaultKind.CONFLICT, "The key has got another version meanwhile.")
-                    before = key_version_of(newest).attributes
-                arm_id = str(item.body["id"]) if item is not None else f"{vault.body['id']}/keys/{name}"
-                described = KeyVersion(
-                    attributes=lifecycle.new_attributes(times, now, before),
-                    type=spec.type,
-                    size=_bits(spec, made),
-                    operations=tuple(operations),
-                    curve=spec.curve,
-                    tags=dict(tags),
-                )
-                stored = store(
-                    writer, f"{arm_id}/versions/{version}", KEY_VERSIONS, described, {KEY: held.to_private()}
-                )
-                rotation = item_of(item).rotation if item is not None else None
-                return Record(vault, store(writer, arm_id, KEYS, Item(version, rotation)), stored)
+                planned = NewVersion(version, spec, tuple(operations), dict(tags), times)
+                return add_version(writer, vault_id, name, planned, held, self._clock.now())
         except Fault:
             self._discard([(held, version_id)])
             raise
@@ -297,6 +289,33 @@ class Keys:
             with self._database.write() as writer:
                 for held, version_id in made:
                     destruction.note_key(writer, held, version_id)
+
+
+def provider_for(settings: Settings, vault: Document, spec: KeySpec) -> str:
+    """Return who is to hold a new key of a vault; Fault(INVALID) where the vault cannot have such a key."""
+    _require_tier(vault, spec.type)
+    return settings.vault.hsm_provider if spec.type.endswith("-HSM") else settings.vault.provider
+
+
+def add_version(writer: Writer, vault_id: str, name: str, planned: NewVersion, held: StoredKey, now: float) -> Record:
+    """Store a version whose material has been made, as the newest of its key; Fault(CONFLICT) while a deleted key has the name."""
+    vault = lifecycle.live_vault(writer, vault_id)
+    item = lifecycle.claim_name(writer, vault_id, "keys", name, now)
+    before = key_version_of(lifecycle.newest_of(writer, item)).attributes if item is not None else None
+    arm_id = str(item.body["id"]) if item is not None else f"{vault.body['id']}/keys/{name}"
+    spec = planned.spec
+    described = KeyVersion(
+        attributes=lifecycle.new_attributes(planned.times, now, before),
+        type=spec.type,
+        size=_bits(spec),
+        operations=planned.operations,
+        curve=spec.curve,
+        tags=dict(planned.tags),
+    )
+    private = {KEY: held.to_private()}
+    stored = store(writer, f"{arm_id}/versions/{planned.version}", KEY_VERSIONS, described, private)
+    rotation = item_of(item).rotation if item is not None else None
+    return Record(vault, store(writer, arm_id, KEYS, Item(planned.version, rotation)), stored)
 
 
 def planned_spec(kty: str | None, size: int | None, curve: str | None, exponent: int | None) -> KeySpec:
@@ -347,7 +366,7 @@ def _spec_of(version: KeyVersion) -> KeySpec:
     return KeySpec(type=version.type, size=version.size if version.curve is None else None, curve=version.curve)
 
 
-def _bits(spec: KeySpec, made: ProviderKey) -> int:
+def _bits(spec: KeySpec) -> int:
     if spec.size is not None:
         return spec.size
     return {"P-256": 256, "P-384": 384, "P-521": 521, "P-256K": 256}[spec.curve or "P-256"]

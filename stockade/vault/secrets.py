@@ -14,12 +14,13 @@ from stockade.kernel.secret import Secret
 from stockade.keys.broker import Broker
 from stockade.keys.stored import SEALED
 from stockade.settings import Settings
-from stockade.storage.database import Database
+from stockade.storage.database import Database, Writer
 from stockade.storage.documents import Document
 from stockade.vault import backup, lifecycle
 from stockade.vault.documents import (
     SECRET_VERSIONS,
     SECRETS,
+    Attributes,
     Item,
     SecretVersion,
     new_version,
@@ -62,29 +63,14 @@ class Secrets:
 
     def set(self, vault_id: str, name: str, sent: SetSecret) -> Record:
         """Keep a value, as the first or next version."""
-        value = _checked_value(sent.value)
-        described = SecretVersion(
-            lifecycle.new_attributes(sent.attributes, self._clock.now(), None),
-            _content_type(sent.content_type),
-            lifecycle.checked_tags(sent.tags),
-        )
+        value = checked_value(sent)
         with self._database.read() as reader:
             lifecycle.live_vault(reader, vault_id)
             lifecycle.holder(reader, vault_id, "secrets", name, self._clock.now())
         version = new_version()
         sealed = self._broker.seal_secret(value, f"{vault_id}/secrets/{name}/versions/{version}".lower())
         with self._database.write() as writer:
-            now = self._clock.now()
-            vault = lifecycle.live_vault(writer, vault_id)
-            item = lifecycle.claim_name(writer, vault_id, "secrets", name, now)
-            arm_id = str(item.body["id"]) if item is not None else f"{vault.body['id']}/secrets/{name}"
-            if item is not None:
-                before = secret_version_of(lifecycle.newest_of(writer, item)).attributes
-                attributes = lifecycle.new_attributes(sent.attributes, now, before)
-                described = SecretVersion(attributes, described.content_type, described.tags)
-            private = {SEALED: base64.b64encode(sealed).decode()}
-            stored = store(writer, f"{arm_id}/versions/{version}", SECRET_VERSIONS, described, private)
-            return Record(vault, store(writer, arm_id, SECRETS, Item(version)), stored)
+            return add_version(writer, vault_id, name, version, sent, sealed, self._clock.now())
 
     def value(self, found: Record, evidence: Evidence, asked_by: str) -> Secret:
         """Return a version's value; Fault(PERMISSION_DENIED) for one that is disabled."""
@@ -96,14 +82,7 @@ class Secrets:
         """Change what is not the value itself; what is not named stays."""
         with self._database.write() as writer:
             found = lifecycle.record(writer, vault_id, "secrets", name, version)
-            before = secret_version_of(found.version)
-            after = SecretVersion(
-                lifecycle.changed_attributes(sent.attributes, before.attributes, self._clock.now()),
-                _content_type(sent.content_type) if sent.content_type is not None else before.content_type,
-                lifecycle.checked_tags(sent.tags) if sent.tags is not None else before.tags,
-            )
-            stored = store(writer, str(found.version.body["id"]), SECRET_VERSIONS, after)
-            return Record(found.vault, found.item, stored)
+            return update_version(writer, found, sent, self._clock.now())
 
     def back_up(self, vault_id: str, name: str, evidence: Evidence, asked_by: str) -> bytes:
         """Return a secret with all its versions, sealed."""
@@ -143,16 +122,48 @@ class Secrets:
             return lifecycle.record(writer, vault_id, "secrets", whole.name)
 
 
-def _checked_value(value: str | None) -> Secret:
-    if value is None:
+def checked_value(sent: SetSecret) -> Secret:
+    """Return the value that is to be kept, all that goes with it being in order; Fault(INVALID)."""
+    if sent.value is None:
         raise bad_parameter("Property value is required.", "value")
     try:
-        content = value.encode()
+        content = sent.value.encode()
     except UnicodeEncodeError as failure:
         raise bad_parameter("Property value is not well-formed text.", "value") from failure
     if len(content) > MAX_VALUE:
         raise bad_parameter(f"Property value is longer than {MAX_VALUE} bytes.", "value")
+    _described(sent, 0.0, None)
     return Secret(content)
+
+
+def add_version(
+    writer: Writer, vault_id: str, name: str, version: str, sent: SetSecret, sealed: bytes, now: float
+) -> Record:
+    """Store a version whose value has been sealed, as the newest of its secret; Fault(CONFLICT) while a deleted one has the name."""
+    vault = lifecycle.live_vault(writer, vault_id)
+    item = lifecycle.claim_name(writer, vault_id, "secrets", name, now)
+    arm_id = str(item.body["id"]) if item is not None else f"{vault.body['id']}/secrets/{name}"
+    before = secret_version_of(lifecycle.newest_of(writer, item)).attributes if item is not None else None
+    private = {SEALED: base64.b64encode(sealed).decode()}
+    described = _described(sent, now, before)
+    stored = store(writer, f"{arm_id}/versions/{version}", SECRET_VERSIONS, described, private)
+    return Record(vault, store(writer, arm_id, SECRETS, Item(version)), stored)
+
+
+def update_version(writer: Writer, found: Record, sent: UpdateSecret, now: float) -> Record:
+    """Change what is not the value of a version; what is not named stays."""
+    before = secret_version_of(found.version)
+    after = SecretVersion(
+        lifecycle.changed_attributes(sent.attributes, before.attributes, now),
+        _content_type(sent.content_type) if sent.content_type is not None else before.content_type,
+        lifecycle.checked_tags(sent.tags) if sent.tags is not None else before.tags,
+    )
+    return Record(found.vault, found.item, store(writer, str(found.version.body["id"]), SECRET_VERSIONS, after))
+
+
+def _described(sent: SetSecret, now: float, before: Attributes | None) -> SecretVersion:
+    attributes = lifecycle.new_attributes(sent.attributes, now, before)
+    return SecretVersion(attributes, _content_type(sent.content_type), lifecycle.checked_tags(sent.tags))
 
 
 def _content_type(text: str | None) -> str | None:

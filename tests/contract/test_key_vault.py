@@ -322,3 +322,24 @@ def test_vaults_by_the_management_client(management: KeyVaultManagementClient, l
     vaults.begin_purge_deleted(name, live.location).result()
     with pytest.raises(ResourceNotFoundError):
         vaults.get_deleted(name, live.location)
+
+
+def test_keys_and_secrets_by_the_management_client(
+    management: KeyVaultManagementClient, keys: KeyClient, secrets: SecretClient, live: Live
+) -> None:
+    group, name = live.resource_group, new_name("arm")
+    made = management.keys.create_if_not_exist(
+        group, "demo-vault", name, {"properties": {"kty": "EC", "curveName": "P-384"}}
+    )
+    assert keys.get_key(name).key.crv == made.properties.curve_name == "P-384"
+    versions = list(management.keys.list_versions(group, "demo-vault", name))
+    assert management.keys.get_version(group, "demo-vault", name, versions[0].name).id == versions[0].id
+    assert name in {one.name for one in management.keys.list(group, "demo-vault")}
+    assert management.keys.get(group, "demo-vault", name).properties.key_uri_with_version.startswith(
+        "https://demo-vault."
+    )
+    management.secrets.create_or_update(group, "demo-vault", name, {"properties": {"value": "by ARM"}})
+    assert secrets.get_secret(name).value == "by ARM"
+    management.secrets.update(group, "demo-vault", name, {"tags": {"a": "b"}})
+    assert management.secrets.get(group, "demo-vault", name).tags == {"a": "b"}
+    assert name in {one.name for one in management.secrets.list(group, "demo-vault")}

@@ -16,7 +16,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from stockade.kernel.clock import Clock
 from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.secret import Secret
 from stockade.keys.broker import Binding, BrokerStatus, WrappedDataKey
+from stockade.keys.material import Jwk, KeySpec
+from stockade.keys.providers.provider import ProviderKey
 from stockade.policy.customer_key import Unavailable, serving_version, version_in
 from stockade.policy.snapshot import CustomerKey, Snapshot, VaultVersionPolicy
 
@@ -51,6 +54,17 @@ class PretendBroker:
         if before is not None:
             self._serving(before, version_in(held.customer))
         return self._wrapped(account_id, held.version, held.created_at, after)
+
+    def make_key(self, provider: str, spec: KeySpec, version_id: str) -> ProviderKey:
+        self._called("make_key")
+        public = (
+            Jwk(kty=spec.type, crv=spec.curve, x=b"x", y=b"y") if spec.curve else Jwk(kty=spec.type, n=b"n", e=b"e")
+        )
+        return ProviderKey(version_id.encode(), public)
+
+    def seal_secret(self, value: Secret, version_id: str) -> bytes:
+        self._called("seal_secret")
+        return version_id.encode()
 
     def sign(self, statement: bytes) -> bytes:
         self._called("sign")

@@ -41,6 +41,8 @@ class Example:
     before: tuple[tuple[str, Any], ...] = ()
     kept: tuple[str, ...] = ("properties",)
     """Where an unknown property is put: the path to an object of the body."""
+    versioned: bool = False
+    """Its documents hold what the type makes of a body, not the body; a PUT changes nothing, or makes another version."""
 
 
 ACCOUNT_FIRST = ((ACCOUNT, ACCOUNT_BODY),)
@@ -55,6 +57,17 @@ VNET_BODY = {
 }
 PERIMETER = f"{NETWORK}/networkSecurityPerimeters/Line1"
 PERIMETER_FIRST = ((PERIMETER, {"location": "local"}), (f"{PERIMETER}/profiles/Profile1", {}))
+VAULT = f"{RG}/providers/Microsoft.KeyVault/vaults/Vault-1"
+VAULT_BODY = {
+    "location": "local",
+    "properties": {
+        "tenantId": "TENANT",
+        "sku": {"family": "A", "name": "standard"},
+        "accessPolicies": [
+            {"tenantId": "TENANT", "objectId": "OWNER", "permissions": {"keys": ["get"], "secrets": ["all"]}}
+        ],
+    },
+}
 EXAMPLES: dict[str, Example] = {
     "Microsoft.Resources/resourceGroups": Example(
         f"{S}/resourceGroups/Other",
@@ -168,19 +181,16 @@ EXAMPLES: dict[str, Example] = {
         {"properties": {"note": "x"}},
         ACCOUNT_FIRST,
     ),
-    "Microsoft.KeyVault/vaults": Example(
-        f"{RG}/providers/Microsoft.KeyVault/vaults/Vault-1",
-        {
-            "location": "local",
-            "properties": {
-                "tenantId": "TENANT",
-                "sku": {"family": "A", "name": "standard"},
-                "accessPolicies": [
-                    {"tenantId": "TENANT", "objectId": "OWNER", "permissions": {"keys": ["get"], "secrets": ["all"]}}
-                ],
-            },
-        },
+    "Microsoft.KeyVault/vaults": Example(VAULT, VAULT_BODY, {"tags": {"c": "d"}}),
+    "Microsoft.KeyVault/vaults/keys": Example(
+        f"{VAULT}/keys/Key1", {"properties": {"kty": "EC"}}, before=((VAULT, VAULT_BODY),), versioned=True
+    ),
+    "Microsoft.KeyVault/vaults/secrets": Example(
+        f"{VAULT}/secrets/Secret1",
+        {"properties": {"value": "v"}},
         {"tags": {"c": "d"}},
+        before=((VAULT, VAULT_BODY),),
+        versioned=True,
     ),
 }
 REGISTRY = Registry.load()
@@ -237,6 +247,8 @@ def _steady(body: Any) -> Any:
     properties = {
         name: value for name, value in body.get("properties", {}).items() if name not in ("updatedOn", "createdOn")
     }
+    for names_a_version in ("secretUriWithVersion",):
+        properties.pop(names_a_version, None)
     return {
         **{name: value for name, value in body.items() if name not in ("etag", "systemData")},
         "properties": properties,
@@ -290,6 +302,8 @@ def test_patch_keeps_what_it_does_not_name(made: Made) -> None:
 
 
 def test_unknown_properties_are_kept(made: Made) -> None:
+    if made.example.versioned:
+        pytest.skip("keeps no bodies")
     body = {**made.body, "properties": {**made.body.get("properties", {})}}
     place = body
     for name in made.example.kept:
