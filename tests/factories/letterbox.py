@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,11 +13,12 @@ from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-from tests.factories.certificates import Certificates
+from tests.factories.certificates import Certificates, certificates
 
 PASSWORD = "correct horse"
 SECRET = "a secret of the receiver and ours"
@@ -137,3 +139,46 @@ def is_signed(headers: dict[str, str], body: bytes, secret: str = SECRET) -> boo
     parts = dict(part.split("=", 1) for part in headers["x-stockade-signature"].split(","))
     expected = hmac.new(secret.encode(), parts["t"].encode() + b"." + body, sha256).hexdigest()
     return hmac.compare_digest(expected, parts["v1"])
+
+
+class Letterboxes:
+    """Both servers in a thread of their own, for a platform that runs in other processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._certificates = certificates(folder / "tls")
+        self._secret = folder / "secret"
+        self._secret.write_text(SECRET)
+        self._loop = asyncio.new_event_loop()
+        self._ready, self._over = threading.Event(), asyncio.Event()
+        self.mail, self.hook = MailServer(), Hook()
+        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._run()), daemon=True)
+        self._thread.start()
+        assert self._ready.wait(10)
+
+    @property
+    def settings(self) -> str:
+        """What tells a platform of them, TOML."""
+        authority = self._certificates.authority
+        return (
+            f'[notices]\noperators = ["boss@example.com"]\nwebhook = "https://localhost:{self.hook.port}/stockade"\n'
+            f'webhook_secret_file = "{self._secret}"\nwebhook_ca_file = "{authority}"\n'
+            f'[notices.mail]\nhost = "localhost"\nport = {self.mail.port}\nsender = "stockade@example.com"\n'
+            f'ca_file = "{authority}"\n'
+        )
+
+    def subjects(self, to: str) -> list[str]:
+        """Return the subjects of what somebody was sent."""
+        return [str(letter["Subject"]) for letter in tuple(self.mail.letters) if letter["To"] == to]
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._over.set)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _run(self) -> None:
+        async with mail_server(self._certificates) as self.mail, hook(self._certificates) as self.hook:
+            self._ready.set()
+            await self._over.wait()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.sleep(0)
