@@ -195,11 +195,13 @@ class HttpRequests:
         except Fault as fault:
             if not exchange.status:
                 raise
+            paced.cut()
             exchange.outcome = f"failed:{fault.kind.value}"
         except asyncio.CancelledError:
             ended = exchange.ending()
             if ended is None or not exchange.status:
                 raise
+            paced.cut()
             exchange.outcome = f"failed:{ended.kind.value}"
         except RuntimeError:  # the server's "protocol closed": the client has gone
             exchange.outcome = "cancelled"

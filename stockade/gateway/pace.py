@@ -8,6 +8,7 @@ is counted together, so HTTP/2 makes no difference. Source: Linux `struct tcp_in
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from typing import Final
@@ -54,6 +55,14 @@ class Paced:
             await asyncio.sleep(LOOK_S)
         self._connection.given += size
 
+    def cut(self) -> None:
+        """Have what the client has not taken yet thrown away when the server closes the connection, instead of delivered to the end.
+
+        Megabytes may lie in the kernel's buffers, which a slow client would go on reading long after it may not. Of HTTP/2 whatever else is
+        on that connection ends with it.
+        """
+        self._connection.linger_no_more()
+
     def leave(self) -> None:
         """End it."""
         self._pace.leave(self._peer, self._connection)
@@ -73,6 +82,11 @@ class _Connection:
         # TLS and HTTP add to what goes over the wire, and so may other replies: what has been taken can be more than what was given.
         self.given = max(self.given, taken)
         return self.given - taken
+
+    def linger_no_more(self) -> None:
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def close(self) -> None:
         if self._socket is not None:

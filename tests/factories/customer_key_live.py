@@ -49,7 +49,7 @@ class Way:
 class KeptKey:
     """A vault of its own with the key `k1`, and an account whose identity may use it. `bind` binds it."""
 
-    def __init__(self, live: Live, account: str, **options: Any) -> None:
+    def __init__(self, live: Live, account: str) -> None:
         self.live, self.account = live, live.account_id(account)
         self.vault_name = f"v{uuid.uuid4().hex[:12]}"
         self.vault = f"{live.group_id}/providers/Microsoft.KeyVault/vaults/{self.vault_name}"
@@ -58,7 +58,7 @@ class KeptKey:
         made = self.arm("PUT", self.vault, self._vault(enablePurgeProtection=True), VAULTS)
         assert made["properties"]["vaultUri"].rstrip("/") == self.uri
         self.grant(self.vault, ADMINISTRATOR, live.environment["STOCKADE_CLIENT_ID"], by_application=True)
-        self.keys = KeyClient(self.uri, self.credential, **options)
+        self.keys = KeyClient(self.uri, self.credential, connection_verify=str(live.bundle))
         self.version = str(self.keys.create_rsa_key("k1", size=2048).properties.version)
         self.arm("PATCH", self.account, {"identity": {"type": "SystemAssigned"}})
         self.role = self.grant(self.vault, ENCRYPTION_USER, self.principal)
@@ -66,6 +66,7 @@ class KeptKey:
             self.credential,
             live.subscription,
             base_url=live.arm,
+            connection_verify=str(live.bundle),
             credential_scopes=["https://management.azure.com/.default"],
         )
 
