@@ -23,6 +23,7 @@ from stockade.services.openai import bodies, pages, responses_reply
 from stockade.services.openai.deployments import Deployments, Served
 from stockade.services.openai.inference import ask
 from stockade.services.openai.pages import DAY_S
+from stockade.services.openai.responses_items import unsupported
 from stockade.services.openai.responses_request import Wanted, chat_members, read_wanted
 from stockade.services.service import Call, Reply, Stream
 from stockade.settings import Content
@@ -102,9 +103,7 @@ class Responses:
     async def _create(self, call: Call) -> Reply | Stream:
         parsed: _Parsed = call.parsed
         wanted = read_wanted(parsed.members)
-        store = wanted.store and call.account.keeps_content
-        if store:
-            pages.content_of(call)
+        store = wanted.store and call.account.keeps_content and call.content is not None
         before = await _before(call, wanted.previous) if wanted.previous is not None else []
         members = {name: msgspec.Raw(bodies.encode(said)) for name, said in chat_members(wanted, before).items()}
         loop = asyncio.get_running_loop()
@@ -149,6 +148,8 @@ class Responses:
 
 async def _before(call: Call, response_id: str) -> _Items:
     """Return the items of the responses that one goes on from, oldest first."""
+    if call.content is None:
+        raise unsupported("previous_response_id", "Responses are not gone on from here.")
     turns: list[_Items] = []
     given: _Items = []
     size, following = 0, response_id
