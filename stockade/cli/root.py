@@ -19,6 +19,7 @@ from stockade.cli import (
     doctor,
     environment,
     identity,
+    jobs,
     keys,
     outcome,
     root_key,
@@ -77,6 +78,7 @@ for _name, _command in (
 app.add_typer(keys.app, name="keys", rich_help_panel="Resources")
 app.add_typer(dlp.app, name="dlp", rich_help_panel="Resources")
 app.add_typer(identity.app, name="identity", rich_help_panel="Resources")
+app.add_typer(jobs.app, name="jobs", rich_help_panel="Server")
 app.add_typer(audit.app, name="audit", rich_help_panel="Resources")
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import json
 import logging
 import os
 import sqlite3
@@ -22,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
-from dbos import DBOS, DBOSClient, DBOSConfig, SetWorkflowID
+from dbos import DBOS, DBOSConfig, SetWorkflowID, _workflow_commands
 from dbos._error import DBOSException, DBOSWorkflowIDInUseError
 from dbos._serialization import DBOSPortableJSON
 
@@ -37,7 +36,10 @@ WORKFLOW: Final = "job"
 VERSION: Final = "1"
 """Of the rows and their meaning, not of the platform: a newer platform takes up what an older one began."""
 THREADS: Final = 8
-POLL_S: Final = 1.0
+POLL_S: Final = 2.0
+"""How often the library looks for what is to be taken up again."""
+UNUSED_POLL_S: Final = 60.0
+"""How often it looks after what is not used here: delays, time limits."""
 MAX_RECOVERIES: Final = 100
 """A piece whose process has died so often is left alone: it may be what kills it."""
 ENDED: Final = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
@@ -130,8 +132,10 @@ class Durable:
         try:
             if self._database.is_sqlite:
                 _write_ahead(self._file)
-            DBOS(config=config)
+            library = DBOS(config=config)
+            _workflow_commands._BACKGROUND_JOBS_INTERVAL_SEC = UNUSED_POLL_S  # noqa: SLF001 - no setting; a second by default
             self._job = DBOS.workflow(name=WORKFLOW, max_recovery_attempts=MAX_RECOVERIES)(job)
+            library._registry.get_internal_queue()._polling_interval_sec = POLL_S  # noqa: SLF001 - as above
             DBOS.launch()
         except Exception as failure:
             raise Fault(FaultKind.UNAVAILABLE, "The state of jobs cannot be opened.") from failure
@@ -184,16 +188,6 @@ def workflow_id(name: str, piece: str) -> str:
     return f"{name}/{piece}"
 
 
-def look(database: Database, data_dir: Path) -> DBOSClient | None:
-    """Return what reads the state of jobs from outside the process that does them; None when there is none yet."""
-    file = data_dir / FILE
-    if database.is_sqlite:
-        return DBOSClient(system_database_url=f"sqlite:///{file}") if file.exists() else None
-    return DBOSClient(
-        system_database_url=database.url, system_database_engine=database.engine, dbos_system_schema=SCHEMA
-    )
-
-
 async def _remembered() -> dict[str, Any]:
     """Return what this workflow's steps answered, by name, and let the library pass over them."""
     own: str = DBOS.workflow_id  # type: ignore[assignment]  # within a workflow there is one
@@ -221,8 +215,3 @@ def _write_ahead(file: Path) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
     finally:
         connection.close()
-
-
-def readable(value: object) -> str:
-    """Return a remembered answer as a person reads it."""
-    return json.dumps(value, ensure_ascii=False)
