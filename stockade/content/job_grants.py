@@ -88,7 +88,11 @@ class JobGrants:
 
     def due(self, kind: str, limit: int = 1000) -> Sequence[str]:
         """Return the jobs of a kind that have not ended, the oldest first."""
-        query = select(job_grants.c.piece).where(job_grants.c.kind == kind).order_by(job_grants.c.created_at)
+        query = (
+            select(job_grants.c.piece)
+            .where(job_grants.c.kind == kind)
+            .order_by(job_grants.c.created_at, job_grants.c.piece)
+        )
         with self._database.read() as reader:
             return list(reader.connection.execute(query.limit(limit)).scalars())
 

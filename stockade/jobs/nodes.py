@@ -58,19 +58,21 @@ class Nodes:
         """Take this node's place, once an earlier process of the same node has left it. Fault(UNAVAILABLE) when that takes too long."""
         if self._database.is_sqlite:
             return
+        connection: Connection | None = None
         try:
             connection = self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
             connection.execute(text(f"SET lock_timeout = '{int(ENTER_S)}s'"))
             connection.execute(text(f"SET statement_timeout = '{int(ENTER_S)}s'"))
             connection.execute(text("SELECT pg_advisory_lock(:family, :own)"), _lock(self._own))
         except SQLAlchemyError as failure:
+            if connection is not None:
+                _drop(connection)
             raise Fault(FaultKind.UNAVAILABLE, "This node's place among the jobs' nodes cannot be taken.") from failure
         self._connection = connection
 
     def leave(self) -> None:
         if self._connection is not None:
-            self._connection.invalidate()  # closed, not given back to the pool with the lock on it
-            self._connection.close()
+            _drop(self._connection)
             self._connection = None
 
     async def watch(self, durable: Durable) -> None:
@@ -97,6 +99,12 @@ class Nodes:
         except SQLAlchemyError as failure:
             raise Fault(FaultKind.UNAVAILABLE, "This node has lost its place among the jobs' nodes.") from failure
         return free
+
+
+def _drop(connection: Connection) -> None:
+    """Close a connection rather than give it back to the pool with its settings, and perhaps a lock, on it."""
+    connection.detach()
+    connection.close()
 
 
 def _lock(node: str) -> dict[str, int]:

@@ -63,8 +63,8 @@ class _Create(msgspec.Struct):
         None
     )
     output_expires_after: _ExpiresAfter | None = None
-    input_blob: msgspec.Raw | None = None
-    output_folder: msgspec.Raw | None = None
+    input_blob: Any = None
+    output_folder: Any = None
 
 
 _decode_create = msgspec.json.Decoder(_Create).decode
