@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,12 @@ def make(kind: str) -> Any:
     raise Refusal(400, f"unknown key type {kind}")
 
 
+@cache
+def wrapping_key() -> rsa.RSAPrivateKey:
+    """Make the key that imports are wrapped for; once for all stand-ins of a test process, since that takes a second or two."""
+    return rsa.generate_private_key(65537, 4096)
+
+
 @dataclass
 class Key:
     kind: str
@@ -73,18 +80,12 @@ class Engine:
     asked: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     delay: threading.Event | None = None
     fails_with: int = 0
-    wrapping: rsa.RSAPrivateKey | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def wrapping_key(self) -> rsa.RSAPrivateKey:
-        if self.wrapping is None:
-            self.wrapping = rsa.generate_private_key(65537, 4096)
-        return self.wrapping
 
     def answer(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
         match method, path.split("/"):
             case "GET", ["wrapping_key"]:
-                return {"public_key": pem(self.wrapping_key())}
+                return {"public_key": pem(wrapping_key())}
             case "POST" | "PUT", ["keys", name]:
                 if name not in self.keys:
                     self.keys[name] = Key(body.get("type", "aes256-gcm96"), {1: make(body.get("type", "aes256-gcm96"))})
@@ -153,7 +154,7 @@ class Engine:
         sealed = base64.b64decode(body["ciphertext"])
         if len(sealed) <= 512 or body.get("hash_function", "SHA256") != "SHA256":
             raise Refusal(500, "provided ciphertext is too short")
-        passing = self.wrapping_key().decrypt(sealed[:512], OAEP)
+        passing = wrapping_key().decrypt(sealed[:512], OAEP)
         content = aes_key_unwrap_with_padding(passing, sealed[512:])
         kind = body.get("type", "aes256-gcm96")
         if kind in AES and len(content) != AES[kind]:
