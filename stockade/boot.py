@@ -67,6 +67,7 @@ from stockade.identity.signing_keys import KeyRing
 from stockade.identity.verify import TokenCache, verify
 from stockade.jobs.job import Workplace
 from stockade.kernel.clock import SIMULATED_HEADER, Clock, SimulatedClock, clock_of, iso
+from stockade.kernel.faults import Fault
 from stockade.kernel.principal import RejectedCredential, TokenCredential
 from stockade.kernel.threads import BoundedThreads
 from stockade.keys.broker import Broker
@@ -90,7 +91,7 @@ from stockade.services.routing import Router
 from stockade.services.session_tokens.service import PURPOSE as SESSION_PURPOSE
 from stockade.settings import Settings
 from stockade.storage.database import Database
-from stockade.storage.generation import GENERATION_FILE, GenerationCell
+from stockade.storage.generation import GENERATION_FILE, AskedGeneration, Generation, GenerationCell
 from stockade.vault import destruction, vaults
 from stockade.vault.access import verifier
 from stockade.vault.app import VaultApp, VaultRoute
@@ -100,6 +101,7 @@ from stockade.vault.compile import compilers
 UPKEEP_S = 60.0
 JOB_STARTS, JOB_STARTS_WAITING = 2, 64
 LOOK_AT_CLOCK_S = 0.25
+FOLLOW_S = 0.25
 METADATA_CONNECTIONS = 256
 CONTROL_IDLE_S = 120.0
 
@@ -118,19 +120,25 @@ class Foundation:
     """Derives for this platform's purposes; the root itself is the broker's."""
     database: Database
     registry: Registry
-    cell: GenerationCell
+    cell: Generation
     source: SnapshotSource
     audit: AuditLog
 
 
-def foundation(configured: Settings, *, own_broker: bool = False) -> Foundation:
+def foundation(configured: Settings, *, own_broker: bool = False, alone: bool = False) -> Foundation:
     """Build the foundation. Opens the key broker; touches the database only when policy is asked for.
 
-    own_broker: in this process, whatever the environment says. For the broker's own process.
+    own_broker: in this process, whatever the environment says. For the broker's own process. alone: one with a data directory of its own, which
+    shares no memory with the others.
     """
     clock = clock_of(configured.data_dir)
-    cell = GenerationCell(configured.run_dir / GENERATION_FILE)
-    database = Database(configured.database, clock=clock, published=cell.publish)
+    cell: Generation
+    if alone:
+        database = Database(configured.database, clock=clock)
+        cell = AskedGeneration(lambda: _generation(database))
+    else:
+        cell = GenerationCell(configured.run_dir / GENERATION_FILE)
+        database = Database(configured.database, clock=clock, published=cell.publish)
     registry = Registry.load()
     compiler = Compiler(
         {
@@ -164,9 +172,14 @@ def foundation(configured: Settings, *, own_broker: bool = False) -> Foundation:
     )
 
 
-def key_broker(configured: Settings) -> tuple[Foundation, KeyBroker]:
-    """Build what the key broker's process serves."""
-    base = foundation(configured, own_broker=True)
+def _generation(database: Database) -> int:
+    with database.read() as reader:
+        return reader.generation()
+
+
+def key_broker(configured: Settings, *, alone: bool = False) -> tuple[Foundation, KeyBroker]:
+    """Build what the key broker's process serves. alone: no supervisor of the platform has started it."""
+    base = foundation(configured, own_broker=True, alone=alone)
     assert isinstance(base.broker, KeyBroker)
     return base, base.broker
 
@@ -431,6 +444,8 @@ async def _in_background(
 ) -> AsyncIterator[None]:
     """Fetch issuers' keys, rotate signing keys, purge what has expired, and whatever else is wanted, while the block runs."""
     tasks = [asyncio.create_task(IssuerKeys(services).run()), asyncio.create_task(_upkeep(platform, base))]
+    if base.settings.keys.broker_socket or not base.database.is_sqlite:
+        tasks.append(asyncio.create_task(_follow(base)))
     tasks += [asyncio.create_task(one(base)) for one in further]
     try:
         yield
@@ -438,6 +453,18 @@ async def _in_background(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _follow(base: Foundation) -> None:
+    """Tell this machine of what others have committed: other nodes, and a key broker that shares no memory with it."""
+    while True:
+        try:
+            base.cell.publish(await to_thread.run_sync(_generation, base.database))
+        except Fault:
+            pass  # the database is away; nothing can have been committed either
+        except Exception:
+            log.exception("the newest generation could not be asked for")
+        await asyncio.sleep(FOLLOW_S)
 
 
 async def _upkeep(platform: Platform, base: Foundation) -> None:

@@ -217,10 +217,10 @@ class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     providers: tuple[Provider, ...] = ()
     lease_s: Seconds = 5.0
     """How long a process may use a key it was lent before it has to ask again."""
-    broker_user: str = ""
-    """The system's user that the key broker runs as, where the platform is started by root; empty: the platform's own."""
     broker_socket: str = ""
-    """Of a key broker that something else starts (`stockade broker`); empty: the platform starts its own."""
+    """Of a key broker that something else starts (`stockade broker`), as a user of its own; empty: the platform starts its own."""
+    broker_peers: tuple[str, ...] = ()
+    """For `stockade broker`: the system's users, beside its own, that may ask it: the platform's."""
 
 
 class Vault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -210,9 +210,10 @@ def _broker(settings: Settings) -> Broker:
 
 
 def _source(settings: Settings) -> RootSource:
+    from stockade.keys.keyring import FILE_NAME
     from stockade.keys.root_sources import source_of
 
-    if settings.keys.broker_socket:
+    if settings.keys.broker_socket and not (settings.data_dir / FILE_NAME).exists():
         message = (
             "The key broker is run by something else: do this with its own data directory (--data-dir), as its user."
         )

@@ -134,8 +134,13 @@ def broker(log_level: Level = "info", data_dir: DataDir = None) -> None:
     """Run the key broker alone, for a service manager: as a user of its own, on the socket that keys.broker_socket names."""
     from stockade.serve import broker as process
 
-    os.environ[DATA_DIR_VARIABLE] = str(read_settings().data_dir)
-    process.run_alone(log_level)
+    configured = read_settings()
+    os.environ[DATA_DIR_VARIABLE] = str(configured.data_dir)
+    try:
+        process.run_alone(configured, log_level)
+    except ValueError as failure:
+        err.print(str(failure), markup=False)
+        raise typer.Exit(outcome.FAILED) from failure
 
 
 def status(form: OutputFormat = "table", data_dir: DataDir = None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from stockade.policy.compile import Compiler
 from stockade.policy.snapshot import Entry, Snapshot
 from stockade.storage.database import Database
-from stockade.storage.generation import GenerationCell
+from stockade.storage.generation import Generation
 
 BASE_OWNER = "base"
 
@@ -19,9 +19,7 @@ class SnapshotSource:
     base: entries that come with the software rather than from documents (the built-in roles).
     """
 
-    def __init__(
-        self, database: Database, compiler: Compiler, cell: GenerationCell, base: Iterable[Entry] = ()
-    ) -> None:
+    def __init__(self, database: Database, compiler: Compiler, cell: Generation, base: Iterable[Entry] = ()) -> None:
         self._database, self._compiler, self._cell = database, compiler, cell
         self._base = self._snapshot = Snapshot().with_changes(0, {BASE_OWNER: tuple(base)})
         self._seen = -1

@@ -13,6 +13,7 @@ import logging
 import logging.config
 import os
 import platform
+import pwd
 import resource
 import signal
 from typing import Final
@@ -22,8 +23,9 @@ from stockade.broker.server import BrokerServer
 from stockade.broker.service import KeyBroker
 from stockade.broker.watch import Watch
 from stockade.kernel.faults import Fault
-from stockade.serve import child, logs
-from stockade.serve.files import private_folder
+from stockade.serve import child, first_start, logs
+from stockade.serve.files import locked, private_folder
+from stockade.storage.generation import GenerationCell
 
 PROVIDERS_EVERY_S: Final = 10.0
 WATCH_PAUSE_S: Final = 0.1
@@ -48,6 +50,17 @@ def harden() -> None:
         library.munlockall()
 
 
+def peers(configured: settings.Settings) -> frozenset[int]:
+    """Return the users, beside our own, that may ask; ValueError for a name that the system does not know."""
+    found = set()
+    for name in configured.keys.broker_peers:
+        try:
+            found.add(pwd.getpwnam(name).pw_uid)
+        except KeyError as missing:
+            raise ValueError(f"keys.broker_peers: there is no user {name!r} on this system") from missing
+    return frozenset(found)
+
+
 async def serve(base: boot.Foundation, broker: KeyBroker, watch: Watch) -> None:
     """Answer until SIGTERM."""
     configured = base.settings
@@ -56,8 +69,11 @@ async def serve(base: boot.Foundation, broker: KeyBroker, watch: Watch) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)  # certificates are renewed; there are none here
-    private_folder(configured.broker_socket.parent)
-    server = BrokerServer(configured.broker_socket, broker, frozenset({os.geteuid()}))
+    folder = private_folder(configured.broker_socket.parent)
+    uids = frozenset({os.geteuid(), *peers(configured)})
+    if len(uids) > 1:
+        folder.chmod(0o711)  # the kernel says who asks; here they only have to get to the socket
+    server = BrokerServer(configured.broker_socket, broker, uids)
     await server.open()
     beside = [asyncio.create_task(_sweep(broker, configured)), asyncio.create_task(_look(broker))]
     beside.append(asyncio.create_task(_watch(base, broker, watch)))
@@ -84,7 +100,7 @@ async def _watch(base: boot.Foundation, broker: KeyBroker, watch: Watch) -> None
     """Ask vaults elsewhere about customers' keys, as often as a lease wants it and when policy has changed. Without any it costs a comparison."""
     loop = asyncio.get_running_loop()
     while True:
-        begun, seen = loop.time(), base.cell.value
+        begun, seen = loop.time(), _shared(base)
         try:
             if not broker.status().sealed:
                 await asyncio.to_thread(watch.look)
@@ -93,8 +109,13 @@ async def _watch(base: boot.Foundation, broker: KeyBroker, watch: Watch) -> None
         except Exception:
             log.exception("customers' keys elsewhere could not be asked about")
         await asyncio.sleep(WATCH_PAUSE_S)
-        while base.cell.value == seen and loop.time() - begun < watch.every_s:  # noqa: ASYNC110 - shared memory raises no event
+        while _shared(base) == seen and loop.time() - begun < watch.every_s:  # noqa: ASYNC110 - shared memory raises no event
             await asyncio.sleep(WATCH_PAUSE_S)
+
+
+def _shared(base: boot.Foundation) -> int:
+    """Return the generation where it is in shared memory; asking the database for it ten times a second would be too much."""
+    return base.cell.value if isinstance(base.cell, GenerationCell) else 0
 
 
 async def _look(broker: KeyBroker) -> None:
@@ -106,10 +127,10 @@ async def _look(broker: KeyBroker) -> None:
         await asyncio.sleep(PROVIDERS_EVERY_S)
 
 
-def run(configured: settings.Settings) -> None:
+def run(configured: settings.Settings, *, alone: bool = False) -> None:
     """Be the key broker until SIGTERM."""
     harden()
-    base, broker = boot.key_broker(configured)
+    base, broker = boot.key_broker(configured, alone=alone)
     watch = boot.key_watch(base, broker)
     base.audit.start()
     try:
@@ -121,11 +142,24 @@ def run(configured: settings.Settings) -> None:
         base.database.close()
 
 
-def run_alone(log_level: str) -> None:
-    """Be a key broker that no supervisor of the platform has started."""
+def run_alone(configured: settings.Settings, log_level: str) -> None:
+    """Be a key broker that no supervisor of the platform has started, with a data directory of its own.
+
+    Raises ValueError for settings that do not fit, Fault(UNAVAILABLE) for what is in the way.
+    """
+    if not configured.keys.broker_socket:
+        raise ValueError("keys.broker_socket has to name the socket: the same here and in the platform's settings")
+    if not configured.database_url:
+        raise ValueError("database_url has to name the platform's database: this data directory has none of its own")
+    peers(configured)
     os.umask(0o077)
     logging.config.dictConfig(logs.configuration("broker", log_level))
-    run(settings.load())
+    private_folder(configured.data_dir)
+    with locked(configured.data_dir / "broker.lock", wait=False) as alone:
+        if not alone:
+            raise ValueError(f"a key broker is running on {configured.data_dir} already")
+        first_start.ensure_keys(configured)
+        run(configured, alone=True)
 
 
 def main() -> None:

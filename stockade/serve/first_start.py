@@ -98,6 +98,21 @@ def ensure(settings: Settings, say: Say = lambda _: None, *, simulation: bool = 
         return admin
 
 
+def ensure_keys(settings: Settings, say: Say = lambda _: None) -> None:
+    """Do what of the first start is the key broker's, where that has a data directory of its own. Done before the platform's own."""
+    os.umask(0o077)
+    private_folder(settings.data_dir)
+    with locked(settings.data_dir / "setup.lock"):
+        _sweep_temporary(settings)
+        database = Database(settings.database)
+        try:
+            database.migrate()
+            if not Opening(settings).starts_sealed:
+                _root_key(settings, database, say)
+        finally:
+            database.close()
+
+
 def _is_sealed(settings: Settings, database: Database) -> bool:
     with database.read() as reader:
         made = reader.get(INSTALLATION) is not None

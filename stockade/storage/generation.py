@@ -9,11 +9,24 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 GENERATION_FILE: Final = "generation"
 """Its name in the run folder."""
+
+
+class Generation(Protocol):
+    """What says that policy has changed."""
+
+    @property
+    def value(self) -> int:
+        """The newest generation that is known of; Fault(UNAVAILABLE) when it cannot be read."""
+        ...
+
+    def restart(self, generation: int) -> None: ...
+    def publish(self, generation: int) -> None: ...
 
 
 class GenerationCell:
@@ -45,3 +58,23 @@ class GenerationCell:
         """Raise the counter; a smaller number is ignored, so that late publications of earlier commits do no harm."""
         if generation > self._cell[0]:
             self._cell[0] = generation
+
+
+class AskedGeneration:
+    """The database's own number, asked for each time: for a process that cannot share memory with those that write.
+
+    read: returns it; Fault(UNAVAILABLE) when the database cannot be reached.
+    """
+
+    def __init__(self, read: Callable[[], int]) -> None:
+        self._read = read
+
+    @property
+    def value(self) -> int:
+        return self._read()
+
+    def restart(self, generation: int) -> None:
+        """Have nothing to set: the database is the truth."""
+
+    def publish(self, generation: int) -> None:
+        """Have nobody to tell: the others ask the database now and then."""
