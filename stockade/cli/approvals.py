@@ -1,6 +1,7 @@
 """`stockade approvals`: asking for the SKU E0, and deciding on what others have asked for.
 
-As the administrator, or as whoever STOCKADE_APPROVER_ID and STOCKADE_APPROVER_SECRET name: nobody decides on a request of their own.
+The administrator asks; whoever STOCKADE_APPROVER_ID and STOCKADE_APPROVER_SECRET name decides, if they are set, because nobody decides on a
+request of their own.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def request(
     data_dir: DataDir = None,
 ) -> None:
     """Ask for accounts with the SKU E0."""
-    arm = _arm()
+    arm = connect(running_settings())
     place = location or arm.settings.names.location
     asked = {"kind": kind, "sku": "E0", "location": place, "reason": reason, "contact": contact, "count": count}
     _print_one(arm.call("PUT", _path(arm, name), {"properties": asked}), form)
@@ -59,7 +60,7 @@ def list_requests(
     data_dir: DataDir = None,
 ) -> None:
     """List the requests that wait: what is overdue first, then as they were made."""
-    arm = _arm()
+    arm = _decider()
     wanted = {state} if state is not None else None if everything else OPEN
     found = [one for one in arm.pages(_path(arm)) if wanted is None or one["properties"]["state"] in wanted]
     found.sort(key=lambda one: (not one["properties"]["overdue"], one["properties"]["submittedAt"], one["name"]))
@@ -78,20 +79,20 @@ def list_requests(
 @app.command("show")
 def show(name: Name, form: OutputFormat = "table", data_dir: DataDir = None) -> None:
     """Show a request, and what has become of it so far."""
-    arm = _arm()
+    arm = _decider()
     _print_one(arm.call("GET", _path(arm, name)), form)
 
 
 @app.command("review")
 def review(name: Name, comment: Comment = "", form: OutputFormat = "table", data_dir: DataDir = None) -> None:
     """Say that somebody is looking at a request."""
-    _act(name, "startReview", comment, form)
+    _act(_decider(), name, "startReview", comment, form)
 
 
 @app.command("approve")
 def approve(name: Name, comment: Comment = "", form: OutputFormat = "table", data_dir: DataDir = None) -> None:
     """Approve a request. Where its region has no room it waits in the queue, and needs nobody any more to move up."""
-    _act(name, "approve", comment, form)
+    _act(_decider(), name, "approve", comment, form)
 
 
 @app.command("deny")
@@ -102,13 +103,13 @@ def deny(
     data_dir: DataDir = None,
 ) -> None:
     """Deny a request, and say why."""
-    _act(name, "deny", comment, form)
+    _act(_decider(), name, "deny", comment, form)
 
 
 @app.command("withdraw")
 def withdraw(name: Name, comment: Comment = "", form: OutputFormat = "table", data_dir: DataDir = None) -> None:
     """Take back a request, or what is left of an approval. Accounts that are there stay."""
-    _act(name, "withdraw", comment, form)
+    _act(connect(running_settings()), name, "withdraw", comment, form)
 
 
 @app.command("notices")
@@ -118,7 +119,7 @@ def notices(
     data_dir: DataDir = None,
 ) -> None:
     """List the notices of the last 30 days: to whom, and whether they arrived."""
-    arm = _arm()
+    arm = _decider()
     found = arm.call("GET", f"{arm.subscription}/providers/Stockade.Access/notices")["value"]
     found = [one for one in found if not failed or one["state"] == "Failed"]
     if form == "json":
@@ -140,7 +141,7 @@ def notices(
     )
 
 
-def _arm() -> Arm:
+def _decider() -> Arm:
     arm = connect(running_settings())
     client_id, secret = os.environ.get(ID_VARIABLE, ""), os.environ.get(SECRET_VARIABLE, "")
     if bool(client_id) != bool(secret):
@@ -148,8 +149,7 @@ def _arm() -> Arm:
     return arm.speaking_for(client_id, Secret(secret)) if client_id else arm
 
 
-def _act(name: str, action: str, comment: str, form: str) -> None:
-    arm = _arm()
+def _act(arm: Arm, name: str, action: str, comment: str, form: str) -> None:
     body = {"comment": comment} if comment else {}
     _print_one(arm.call("POST", f"{_path(arm, name)}/{action}", body), form)
 

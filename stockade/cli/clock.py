@@ -21,7 +21,6 @@ from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
 from stockade.kernel.record import AuditRecord
 from stockade.settings import Settings
-from stockade.storage.database import Database
 from stockade.storage.generation import GENERATION_FILE, GenerationCell
 
 app = typer.Typer(
@@ -86,6 +85,10 @@ def _movable(settings: Settings) -> SimulatedClock:
 
 def _move(settings: Settings, clock: SimulatedClock, what: str, move: Callable[[], None]) -> None:
     """Move time, with a record before it; and have every process look again at what follows from it."""
+    from stockade.storage.database import (
+        Database,
+    )  # only here: it is a quarter second, which other commands do not need
+
     audit = AuditLog(settings.audit_dir, rotate_bytes=settings.audit.rotate_bytes, keep_files=settings.audit.keep_files)
     record = AuditRecord(
         time=clock.now(),

@@ -191,6 +191,32 @@ def test_a_kind_or_sku_that_is_not_offered_is_refused(az: Az, group: str) -> Non
     )
 
 
+def test_e0_is_asked_for_with_az_rest_and_then_created(az: Az, group: str, application: Mapping[str, str]) -> None:
+    live, name = az.live, new_name("request")
+    what = ("--resource-group", group, "--name", new_name("account"), "--location", live.location, "--yes")
+    create = ("cognitiveservices", "account", "create", *what, "--kind", "Personalizer", "--sku", "E0")
+    assert "SkuNotApproved" in az.refused(*create)
+    kinds = ("--kind", "Personalizer", "--location", live.location)
+    offered = az("cognitiveservices", "account", "list-skus", *kinds)
+    assert [(one["name"], one["restrictions"] == []) for one in offered if one["name"] == "E0"] == [("E0", False)]
+    url = f"{live.arm}/subscriptions/{live.subscription}/providers/Stockade.Access/skuRequests/{name}"
+    rest = ("rest", "--resource", live.arm, "--url", f"{url}?api-version=2025-04-01")
+    asked = {"kind": "Personalizer", "location": live.location, "reason": "r", "contact": "ops@example.com"}
+    made = az(*rest, "--method", "put", "--body", json.dumps({"properties": asked}))
+    assert made["properties"]["state"] == "Submitted"
+    live.stockade("identity", "assign", application["objectId"], "Stockade Access Approver")
+    decider = {
+        "STOCKADE_APPROVER_ID": application["clientId"],
+        "STOCKADE_APPROVER_SECRET": application["clientSecret"],
+    }
+    live.cli("approvals", "approve", name, **decider)
+    assert az(*rest, "--method", "get")["properties"]["state"] == "Approved"
+    offered = az("cognitiveservices", "account", "list-skus", *kinds)
+    assert all(live.location.upper() not in place["values"] for one in offered for place in one["restrictions"])
+    assert az(*create)["sku"]["name"] == "E0"
+    assert "SkuNotApproved" in az.refused(*[part.replace("account-", "other-") for part in create])
+
+
 def test_keys_are_listed_and_regenerated_one_by_one(account: Account) -> None:
     before = account("keys", "list")
     assert account.models(api_key=before["key1"]).status_code == 200

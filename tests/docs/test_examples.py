@@ -6,6 +6,7 @@ Above each fenced `bash`, `console` or `python` block stands one comment:
     <!-- test: quickstart; needs: account demo-openai -->   the same, with the account's endpoint and key in the environment
     <!-- test: sign-in; needs: az -->                       the same, where the az command line is installed (make test-all)
     <!-- test: deploy; needs: az signed in -->              the same, after `az login` as the administrator
+    <!-- test: days; needs: simulation -->                  the same, against a server of its own whose time can be moved
     <!-- not run: needs root -->                            leave it alone, for this reason
 
 A session runs against the server of this test run (the fixture `live` of tests/live.py) with the environment of `stockade env`, in an
@@ -40,7 +41,8 @@ LIMIT_S = 100
 RUNNABLE = {"bash", "console", "python"}
 FENCE = re.compile(r"^(?P<indent>\s*)(?P<fence>`{3,}|~{3,})\s*(?P<language>[\w+-]*)")
 TEST = re.compile(
-    r"<!-- test: (?P<name>[a-z0-9-]+)(?:; needs: (?:account (?P<account>[\w-]+)|(?P<program>az)(?P<signed_in> signed in)?))? -->"
+    r"<!-- test: (?P<name>[a-z0-9-]+)"
+    r"(?:; needs: (?:account (?P<account>[\w-]+)|(?P<program>az)(?P<signed_in> signed in)?|(?P<simulation>simulation)))? -->"
 )
 NOT_RUN = re.compile(r"<!-- not run: \S.* -->")
 SIGN_IN = """\
@@ -195,9 +197,10 @@ def has_commands(name: str) -> bool:
 def test_example(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     session = SESSIONS[name]
     own_settings = "".join(block.text for block in session if block.language == "toml")
-    if own_settings:
+    simulation = any((mark := TEST.fullmatch(block.mark)) and mark["simulation"] for block in session)
+    if own_settings or simulation:
         start: StartServer = request.getfixturevalue("live_server")
-        server = start(settings=own_settings)
+        server = start(*(["--simulation"] if simulation else []), settings=own_settings)
     else:
         server = request.getfixturevalue("live")
     variables, before = dict(server.environment), list[Step]()
