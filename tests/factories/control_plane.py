@@ -25,6 +25,7 @@ from stockade.management.first_start import assign_role, create_subscription
 from stockade.management.pipeline import Pipeline
 from stockade.management.resource_type import Platform
 from stockade.management.routing import RESOURCE_GROUPS, Registry
+from stockade.policy import remote_keys
 from stockade.policy.builtin_roles import OWNER, builtin_roles
 from stockade.policy.compile import Compiler
 from stockade.policy.snapshot import Snapshot
@@ -84,7 +85,11 @@ class ControlPlane:
         self.database.migrate()
         self.registry = Registry.load()
         self.directory = Directory(root_key, self.clock)
-        compilers = {**self.registry.compilers(), **compilation.compilers(self.settings)}
+        compilers = {
+            **self.registry.compilers(),
+            **compilation.compilers(self.settings),
+            **remote_keys.compilers(),
+        }
         self.source = SnapshotSource(self.database, Compiler(compilers), cell, builtin_roles())
         with self.database.write() as writer:
             self.tenant_id = create_tenant(writer, "Contoso")

@@ -19,10 +19,10 @@ from stockade.keys.broker import Broker, WrappedDataKey
 from stockade.keys.stored import DATA_KEYS, data_keys_form, data_keys_of
 from stockade.management.cognitive_services.encryption import binding
 from stockade.management.resource_type import Call, display_id
-from stockade.policy import customer_key
+from stockade.policy import customer_key, remote_keys
 from stockade.policy.key_preflight import Finding, preflight
 from stockade.policy.key_remedies import remedy
-from stockade.policy.snapshot import CustomerKey, DataKeyPolicy, DataKeysPolicy, Entry, Snapshot
+from stockade.policy.snapshot import CustomerKey, DataKeyPolicy, DataKeysPolicy, Entry, RemoteKeyState, Snapshot
 from stockade.settings import Settings
 from stockade.storage.database import Writer
 from stockade.storage.documents import Document, Json
@@ -106,6 +106,10 @@ def settle(
         if fault.kind is not FaultKind.CUSTOMER_KEY_UNAVAILABLE or after is None:
             raise
         raise _refused(call.snapshot, after, owner, (_told(fault),), target) from fault
+    if after is not None and elsewhere(call.snapshot, after, call.platform.settings):
+        # Its vault has just used it. From here on the broker goes on asking there, and writes down what it finds.
+        state = RemoteKeyState(after.vault_uri, after.key_name.lower(), "", "", call.now)
+        writer.put(remote_keys.state_id(owner.id), remote_keys.TYPE, remote_keys.state_body(owner.id, state))
     return store(writer, document, made, call.now if held else None)
 
 

@@ -166,6 +166,7 @@ def test_a_vault_elsewhere_is_tried_by_the_broker(bound: Bound) -> None:
     assert bound.wrapped_by() == [""], "looking binds nothing"
     bound.bind(keyVaultUri=uri)
     assert bound.wrapped_by() == ["e" * 32]
+    assert bound.plane.ok("GET", f"{ACCOUNT}/encryptionStatus")["state"] == "Available", "from the first moment"
 
 
 def test_who_takes_the_identity_away_takes_the_key_away(bound: Bound) -> None:
