@@ -33,6 +33,7 @@ from stockade.audit.log import AuditSink
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
 from stockade.kernel.threads import BoundedThreads
+from stockade.policy import stranded
 from stockade.policy.snapshot import Snapshot, VaultPolicy
 from stockade.vault import key_operations, secret_operations
 from stockade.vault.access import Admitted, Verify, admit, require
@@ -79,6 +80,7 @@ class _Progress:
     who: Admitted | None = None
     operation: Operation | None = None
     permitted_by: str = ""
+    snapshot: Snapshot | None = None
 
 
 class VaultApp:
@@ -177,7 +179,7 @@ class VaultApp:
             return self._refuse(head, progress, Fault(FaultKind.INTERNAL, message))
         status = 204 if found is None else 200
         self._records.outcome(_subject(head, progress), status, None)
-        return status, b"" if found is None else _encode(found), {}
+        return status, b"" if found is None else _encode(found), self._warning(progress)
 
     def _dispatch(self, head: Head, content: bytes, progress: _Progress) -> Mapping[str, Any] | None:
         snapshot, now, settings = self._snapshot(), self._shop.clock.now(), self._shop.settings
@@ -187,7 +189,7 @@ class VaultApp:
         if vault is None:
             message = f"There is no key vault '{head.place.vault[:63]}' at this address."
             raise Fault(FaultKind.NOT_FOUND, message, code="VaultNotFound")
-        progress.vault = vault
+        progress.vault, progress.snapshot = vault, snapshot
         # 4. network and token
         authorization = head.headers.get("authorization", "")
         who = admit(snapshot, settings, head.place, vault, authorization, head.address, now, self._verify)
@@ -213,6 +215,16 @@ class VaultApp:
         return operation.answer(
             self._shop, Asked(operation, snapshot, vault, base, name, version, query, content, who.token, now)
         )
+
+    def _warning(self, progress: _Progress) -> Mapping[str, str]:
+        """Return the header that tells whoever has changed a key what they have taken from others by it."""
+        if progress.snapshot is None or progress.operation is None or not progress.operation.changes:
+            return {}
+        try:
+            told = stranded.warning(progress.snapshot, self._snapshot(), self._shop.clock.now())
+        except Fault:
+            return {}  # the change is made; that policy cannot be read just now is no reason to say it was not
+        return {stranded.HEADER: told} if told else {}
 
     def _refuse(self, head: Head, progress: _Progress, fault: Fault) -> tuple[int, bytes, Mapping[str, str]]:
         status = STATUS[fault.kind][0]

@@ -16,6 +16,7 @@ import openai
 import pytest
 from azure.core.exceptions import HttpResponseError
 
+from stockade.policy.stranded import HEADER
 from tests.factories.azure import Account, Azure
 from tests.factories.customer_key_live import KeptKey, Way, settled, vault_names
 from tests.live import Live, wait_for
@@ -126,6 +127,15 @@ def test_what_is_wrong_is_told_by_the_unmodified_client_and_by_the_command_line(
 def test_moving_back_and_purging_leave_nothing_but_a_receipt(
     client: openai.AzureOpenAI, file_id: str, kept: KeptKey, live: Live, tmp_path: Path, azure: Azure, account: Account
 ) -> None:
+    told: list[str] = []
+    kept.keys.update_key_properties(
+        "k1",
+        kept.version,
+        enabled=False,
+        raw_response_hook=lambda reply: told.append(reply.http_response.headers.get(HEADER, "")),
+    )
+    assert f"{account.name} (KeyDisabled)" in told[-1], "whoever takes it away is told whose data that is"
+    kept.keys.update_key_properties("k1", kept.version, enabled=True)
     kept.arm("PATCH", kept.account, {"properties": {"encryption": {"keySource": "Microsoft.CognitiveServices"}}})
     kept.keys.begin_delete_key("k1").result()
     assert client.files.content(file_id).content == CONTENT, "the customer's key is not needed any more"
