@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import secrets
 from typing import Any
 
 import pytest
 
 from stockade.kernel.faults import Fault, FaultKind
 from tests.factories.data_plane import CHAT, VERSION, Answer, DataPlane, ask
-from tests.factories.engine import Engine, answers, chunked, engine, reply, says_and_closes
+from tests.factories.engine import answers, chunked, engine, reply, says_and_closes
+from tests.live import free_ports
 
 COMPLETIONS = "/openai/chat/completions"
 SSE = b"content-type: text/event-stream\r\n"
@@ -26,12 +27,23 @@ def completion(model: str = "real-chatty") -> bytes:
     return reply(json.dumps(said).encode(), b"content-type: application/json")
 
 
+[PORT] = free_ports(1)
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> DataPlane:
+    return DataPlane(tmp_path_factory.mktemp("kept"), f"http://127.0.0.1:{PORT}/v1")
+
+
 class Ground:
-    def __init__(self, folder: Path, running: Engine | None = None, **properties: Any) -> None:
-        url = f"http://127.0.0.1:{running.port}/v1" if running else ""
-        self.plane = DataPlane(folder, url)
-        self.account = self.plane.account(deployments=("chat", "other"), **properties)
-        self.gateway, self.engine = self.plane.gateway(), running
+    """An account of its own on a data plane that the tests of this file share, and a gateway of this test's loop."""
+
+    def __init__(self, plane: DataPlane, **properties: Any) -> None:
+        self.plane = plane
+        plane.kept.items.clear()
+        plane.kept.failure = None
+        self.account = plane.account(f"a{secrets.token_hex(4)}", deployments=("chat", "other"), **properties)
+        self.gateway = plane.gateway()
 
     async def chat(self, deployment: str = "chat", **more: Any) -> Answer:
         body = {"messages": MESSAGES, "store": True, **more}
@@ -52,9 +64,9 @@ class Ground:
         return [one["id"] for one in (await self.ask(query=query)).json["data"]]
 
 
-async def test_completion_is_kept_found_labelled_and_deleted(tmp_path: Path) -> None:
-    async with engine(answers(completion())) as running:
-        ground = Ground(tmp_path, running)
+async def test_completion_is_kept_found_labelled_and_deleted(plane: DataPlane) -> None:
+    async with engine(answers(completion()), port=PORT) as running:
+        ground = Ground(plane)
         answer = await ground.chat(metadata={"Case": "1"})
         made = answer.json
         assert (answer.status, made["choices"][0]["message"]["content"]) == (200, "Hello.")
@@ -74,9 +86,9 @@ async def test_completion_is_kept_found_labelled_and_deleted(tmp_path: Path) -> 
         assert (await ground.ask(f"/{made['id']}")).status == 404
 
 
-async def test_engines_ids_may_be_the_same_twice(tmp_path: Path) -> None:
-    async with engine(answers(completion())) as running:
-        ground = Ground(tmp_path, running)
+async def test_engines_ids_may_be_the_same_twice(plane: DataPlane) -> None:
+    async with engine(answers(completion()), port=PORT):
+        ground = Ground(plane)
         ids = [(await ground.chat(deployment)).json["id"] for deployment in ("chat", "other", "chat")]
         assert len(set(ids)) == 3
         assert await ground.listed() == ids
@@ -86,7 +98,7 @@ async def test_engines_ids_may_be_the_same_twice(tmp_path: Path) -> None:
         assert await ground.listed("model=none") == []
 
 
-async def test_streamed_completion_is_kept_before_its_end_is_told(tmp_path: Path) -> None:
+async def test_streamed_completion_is_kept_before_its_end_is_told(plane: DataPlane) -> None:
     call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": "{"}}
     rest = {"index": 0, "function": {"arguments": "}"}}
     deltas = [
@@ -98,8 +110,8 @@ async def test_streamed_completion_is_kept_before_its_end_is_told(tmp_path: Path
     chunks = [{"id": "x", "created": 1, "model": "m", "choices": [{"index": 0, "delta": delta}]} for delta in deltas]
     chunks.append({"id": "x", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     said = [b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks]
-    async with engine(says_and_closes(chunked(*said, b"data: [DONE]\n\n", headers=SSE))) as running:
-        ground = Ground(tmp_path, running)
+    async with engine(says_and_closes(chunked(*said, b"data: [DONE]\n\n", headers=SSE)), port=PORT):
+        ground = Ground(plane)
         answer = await ground.chat(stream=True)
         assert answer.body.endswith(b"data: [DONE]\n\n")
         [item_id] = await ground.listed()
@@ -109,15 +121,15 @@ async def test_streamed_completion_is_kept_before_its_end_is_told(tmp_path: Path
         assert choice["message"]["tool_calls"] == [
             {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
         ]
-    async with engine(says_and_closes(chunked(*said, headers=SSE)), port=running.port):
+    async with engine(says_and_closes(chunked(*said, headers=SSE)), port=PORT):
         broken = await ground.chat(stream=True)
         assert b"[DONE]" not in broken.body
         assert await ground.listed() == [item_id]
 
 
-async def test_completion_that_cannot_be_kept_is_not_given_out_as_if_it_were(tmp_path: Path) -> None:
-    async with engine(answers(completion())) as running:
-        ground = Ground(tmp_path, running)
+async def test_completion_that_cannot_be_kept_is_not_given_out_as_if_it_were(plane: DataPlane) -> None:
+    async with engine(answers(completion()), port=PORT):
+        ground = Ground(plane)
         ground.plane.kept.failure = Fault(FaultKind.CUSTOMER_KEY_UNAVAILABLE, "The key is disabled.")
         refused = await ground.chat()
         assert (refused.status, refused.code) == (403, "CustomerManagedKeyUnavailable")
@@ -125,9 +137,9 @@ async def test_completion_that_cannot_be_kept_is_not_given_out_as_if_it_were(tmp
         assert (await ground.chat(store=None)).status == 200
 
 
-async def test_account_that_stores_none_refuses_before_the_engine_is_asked(tmp_path: Path) -> None:
-    async with engine(answers(completion())) as running:
-        ground = Ground(tmp_path, running, storedCompletionsDisabled=True)
+async def test_account_that_stores_none_refuses_before_the_engine_is_asked(plane: DataPlane) -> None:
+    async with engine(answers(completion()), port=PORT) as running:
+        ground = Ground(plane, storedCompletionsDisabled=True)
         for stream in (False, True):
             refused = await ground.chat(stream=stream)
             assert (refused.status, refused.code) == (400, "StoredCompletionsDisabled")
@@ -140,8 +152,8 @@ async def test_account_that_stores_none_refuses_before_the_engine_is_asked(tmp_p
 
 
 @pytest.fixture(scope="module")
-def quiet(tmp_path_factory: pytest.TempPathFactory) -> Ground:
-    return Ground(tmp_path_factory.mktemp("quiet"))
+def quiet(plane: DataPlane) -> Ground:
+    return Ground(plane)
 
 
 @pytest.mark.parametrize(
@@ -165,8 +177,8 @@ async def test_only_metadata_is_changed(quiet: Ground, body: Any) -> None:
     assert (await quiet.ask("/x", method="POST", body=body)).status == 400
 
 
-async def test_roles_that_may_chat_may_not_read_what_others_have_said(tmp_path: Path) -> None:
-    ground = Ground(tmp_path)
+async def test_roles_that_may_chat_may_not_read_what_others_have_said(plane: DataPlane) -> None:
+    ground = Ground(plane)
     _, token = ground.plane.caller()  # Cognitive Services OpenAI User
     bearer = ("authorization", f"Bearer {token}")
     answer = await ask(ground.gateway, ground.account.path(COMPLETIONS), bearer, body=None, method="GET")

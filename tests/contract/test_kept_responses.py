@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
+import secrets
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from stockade.kernel.faults import Fault, FaultKind
 from tests.factories.data_plane import JSON_TYPE, VERSION, Answer, DataPlane, Scope, ask
 from tests.factories.engine import Engine, answers, chunked, engine, reply, says_and_closes
+from tests.live import free_ports
 
 RESPONSES = "/openai/responses"
 SSE = b"content-type: text/event-stream\r\n"
@@ -43,11 +44,23 @@ def events(*deltas: dict[str, Any], finish_reason: str = "stop", done: bool = Tr
     return [*lines, b"data: [DONE]\n\n"] if done else lines
 
 
+[PORT] = free_ports(1)
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> DataPlane:
+    return DataPlane(tmp_path_factory.mktemp("kept"), f"http://127.0.0.1:{PORT}/v1")
+
+
 class Ground:
-    def __init__(self, folder: Path, running: Engine, **properties: Any) -> None:
-        self.plane = DataPlane(folder, f"http://127.0.0.1:{running.port}/v1")
-        self.account = self.plane.account(deployments=("chat", "vectors"), **properties)
-        self.gateway, self.engine = self.plane.gateway(), running
+    """An account of its own on a data plane that the tests of this file share, and a gateway of this test's loop."""
+
+    def __init__(self, plane: DataPlane, **properties: Any) -> None:
+        self.plane = plane
+        plane.kept.items.clear()
+        plane.kept.failure = None
+        self.account = plane.account(f"a{secrets.token_hex(4)}", deployments=("chat", "vectors"), **properties)
+        self.gateway = plane.gateway()
 
     async def create(self, given: Any = "hello", **more: Any) -> Answer:
         body = {"model": "chat", "input": given, **more}
@@ -60,10 +73,10 @@ class Ground:
             self.gateway, self.account.path(f"{RESPONSES}{path}"), key, body=None, method=method, query=query
         )
 
-    @property
-    def asked(self) -> list[dict[str, Any]]:
-        """What the engine was asked."""
-        return [json.loads(request.body) for request in self.engine.requests]
+
+def asked_of(running: Engine) -> list[dict[str, Any]]:
+    """Return what the engine was asked."""
+    return [json.loads(request.body) for request in running.requests]
 
 
 def streamed(answer: Answer) -> list[dict[str, Any]]:
@@ -77,9 +90,9 @@ def streamed(answer: Answer) -> list[dict[str, Any]]:
     return found
 
 
-async def test_response_is_made_kept_listed_and_deleted(tmp_path: Path) -> None:
-    async with engine(answers(completion())) as running:
-        ground = Ground(tmp_path, running)
+async def test_response_is_made_kept_listed_and_deleted(plane: DataPlane) -> None:
+    async with engine(answers(completion()), port=PORT) as running:
+        ground = Ground(plane)
         answer = await ground.create(
             "hello", instructions="Be brief.", metadata={"a": "b"}, max_output_tokens=9, user="me"
         )
@@ -95,7 +108,7 @@ async def test_response_is_made_kept_listed_and_deleted(tmp_path: Path) -> None:
             {"type": "output_text", "text": "Hello.", "annotations": [], "logprobs": []}
         ]
         assert (made["usage"]["input_tokens"], made["usage"]["output_tokens"]) == (3, 2)
-        assert ground.asked == [
+        assert asked_of(running) == [
             {
                 "model": "real-chatty",
                 "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}],
@@ -113,13 +126,13 @@ async def test_response_is_made_kept_listed_and_deleted(tmp_path: Path) -> None:
             assert (await ground.get(path)).status == 404
 
 
-async def test_response_goes_on_from_those_before_it(tmp_path: Path) -> None:
-    async with engine(answers(completion("one"), completion("two"), completion("three"))) as running:
-        ground = Ground(tmp_path, running)
+async def test_response_goes_on_from_those_before_it(plane: DataPlane) -> None:
+    async with engine(answers(completion("one"), completion("two"), completion("three")), port=PORT) as running:
+        ground = Ground(plane)
         first = (await ground.create("a", instructions="only now")).json
         second = (await ground.create("b", previous_response_id=first["id"])).json
         third = (await ground.create("c", previous_response_id=second["id"])).json
-        assert [(said["role"], said["content"]) for said in ground.asked[2]["messages"]] == [
+        assert [(said["role"], said["content"]) for said in asked_of(running)[2]["messages"]] == [
             ("user", "a"), ("assistant", "one"), ("user", "b"), ("assistant", "two"), ("user", "c"),
         ]  # fmt: skip
         assert third["previous_response_id"] == second["id"]
@@ -127,12 +140,12 @@ async def test_response_goes_on_from_those_before_it(tmp_path: Path) -> None:
         await ground.get(f"/{first['id']}", method="DELETE")
         refused = await ground.create("d", previous_response_id=second["id"])
         assert (refused.status, refused.code) == (400, "previous_response_not_found")
-        assert len(ground.asked) == 3
+        assert len(asked_of(running)) == 3
 
 
-async def test_items_of_every_kind_become_messages(tmp_path: Path) -> None:
-    async with engine(answers(completion())) as running:
-        ground = Ground(tmp_path, running)
+async def test_items_of_every_kind_become_messages(plane: DataPlane) -> None:
+    async with engine(answers(completion()), port=PORT) as running:
+        ground = Ground(plane)
         image = "data:image/png;base64,aaaa"
         answer = await ground.create(
             [
@@ -154,7 +167,7 @@ async def test_items_of_every_kind_become_messages(tmp_path: Path) -> None:
             temperature=0.5,
         )  # fmt: skip
         assert answer.status == 200, answer.body
-        assert ground.asked == [
+        assert asked_of(running) == [
             {
                 "model": "real-chatty",
                 "stream": False,
@@ -182,12 +195,12 @@ async def test_items_of_every_kind_become_messages(tmp_path: Path) -> None:
         ]  # fmt: skip
 
 
-async def test_function_calls_and_what_stopped_early_are_told(tmp_path: Path) -> None:
+async def test_function_calls_and_what_stopped_early_are_told(plane: DataPlane) -> None:
     call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
     async with engine(
-        answers(completion(None, "tool_calls", tool_calls=[call]), completion("Hel", "length"))
-    ) as running:
-        ground = Ground(tmp_path, running)
+        answers(completion(None, "tool_calls", tool_calls=[call]), completion("Hel", "length")), port=PORT
+    ):
+        ground = Ground(plane)
         made = (await ground.create(tools=[{"type": "function", "name": "f"}])).json
         assert [(item["type"], item["call_id"], item["name"], item["arguments"]) for item in made["output"]] == [
             ("function_call", "call_1", "f", '{"a":1}')
@@ -196,12 +209,12 @@ async def test_function_calls_and_what_stopped_early_are_told(tmp_path: Path) ->
         assert (short["status"], short["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
 
 
-async def test_streamed_response_is_kept_when_its_last_event_says_so(tmp_path: Path) -> None:
+async def test_streamed_response_is_kept_when_its_last_event_says_so(plane: DataPlane) -> None:
     call = {"index": 0, "id": "call_1", "function": {"name": "f", "arguments": ""}}
     more = {"index": 0, "function": {"arguments": "{}"}}
     said = events({"content": "Hel"}, {"content": "lo."}, {"tool_calls": [call]}, {"tool_calls": [more]})
-    async with engine(says_and_closes(chunked(*said, headers=SSE))) as running:
-        ground = Ground(tmp_path, running)
+    async with engine(says_and_closes(chunked(*said, headers=SSE)), port=PORT) as running:
+        ground = Ground(plane)
         found = streamed(await ground.create(stream=True))
         assert [event["type"] for event in found] == [
             "response.created",
@@ -224,7 +237,7 @@ async def test_streamed_response_is_kept_when_its_last_event_says_so(tmp_path: P
         assert last["output"][0]["content"][0]["text"] == "Hello."
         assert last["usage"]["total_tokens"] == 5
         assert (await ground.get(f"/{last['id']}")).json == last
-        assert ground.asked[0]["stream_options"] == {"include_usage": True}
+        assert asked_of(running)[0]["stream_options"] == {"include_usage": True}
 
 
 @pytest.mark.parametrize(
@@ -238,10 +251,10 @@ async def test_streamed_response_is_kept_when_its_last_event_says_so(tmp_path: P
     ids=["no end", "an error", "no JSON", "no object"],
 )
 async def test_stream_that_breaks_off_ends_with_an_error_and_nothing_is_kept(
-    tmp_path: Path, pieces: list[bytes]
+    plane: DataPlane, pieces: list[bytes]
 ) -> None:
-    async with engine(says_and_closes(chunked(*pieces, headers=SSE))) as running:
-        ground = Ground(tmp_path, running)
+    async with engine(says_and_closes(chunked(*pieces, headers=SSE)), port=PORT):
+        ground = Ground(plane)
         answer = await ground.create(stream=True)
         assert answer.status == 200
         assert json.loads(answer.body.split(b"data: ")[-1])["error"]["code"] == "BadGateway"
@@ -250,20 +263,20 @@ async def test_stream_that_breaks_off_ends_with_an_error_and_nothing_is_kept(
         assert ground.plane.kept.ids("responses") == []
 
 
-async def test_response_that_cannot_be_kept_is_not_given_out_as_if_it_were(tmp_path: Path) -> None:
+async def test_response_that_cannot_be_kept_is_not_given_out_as_if_it_were(plane: DataPlane) -> None:
     async with engine(
-        answers(completion()), says_and_closes(chunked(*events({"content": "x"}), headers=SSE))
-    ) as running:
-        ground = Ground(tmp_path, running)
+        answers(completion()), says_and_closes(chunked(*events({"content": "x"}), headers=SSE)), port=PORT
+    ):
+        ground = Ground(plane)
         ground.plane.kept.failure = Fault(FaultKind.CUSTOMER_KEY_UNAVAILABLE, "The key is disabled.")
         refused = await ground.create()
         assert (refused.status, refused.code) == (403, "CustomerManagedKeyUnavailable")
         assert (await ground.create(store=False)).status == 200
 
 
-async def test_what_is_not_to_be_kept_is_not(tmp_path: Path) -> None:
-    async with engine(answers(completion())) as running:
-        ground = Ground(tmp_path, running)
+async def test_what_is_not_to_be_kept_is_not(plane: DataPlane) -> None:
+    async with engine(answers(completion()), port=PORT) as running:
+        ground = Ground(plane)
         made = (await ground.create(store=False)).json
         assert (made["store"], ground.plane.kept.items) == (False, {})
         assert (await ground.get(f"/{made['id']}")).status == 404
@@ -271,7 +284,7 @@ async def test_what_is_not_to_be_kept_is_not(tmp_path: Path) -> None:
         for store in (True, None):
             assert (await ground.create(store=store)).json["store"] is False
         assert ground.plane.kept.items == {}
-        assert all("store" not in asked and "metadata" not in asked for asked in ground.asked)
+        assert all("store" not in asked and "metadata" not in asked for asked in asked_of(running))
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -311,8 +324,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.fixture(scope="module")
-def quiet(tmp_path_factory: pytest.TempPathFactory) -> Ground:
-    return Ground(tmp_path_factory.mktemp("quiet"), Engine(port=9))
+def quiet(plane: DataPlane) -> Ground:
+    return Ground(plane)
 
 
 @pytest.mark.parametrize(("more", "target"), REFUSED.values(), ids=REFUSED)
@@ -323,9 +336,9 @@ async def test_what_is_not_offered_is_refused_by_its_name(quiet: Ground, more: d
     assert len(answer.body) < 1000
 
 
-async def test_response_is_not_cancelled_nor_streamed_again(tmp_path: Path) -> None:
-    async with engine(answers(completion())) as running:
-        ground = Ground(tmp_path, running)
+async def test_response_is_not_cancelled_nor_streamed_again(plane: DataPlane) -> None:
+    async with engine(answers(completion()), port=PORT):
+        ground = Ground(plane)
         made = (await ground.create()).json
         assert (await ground.get(f"/{made['id']}/cancel", method="POST")).status == 400
         assert (await ground.get(f"/{made['id']}", f"{VERSION}&stream=true")).status == 400
@@ -333,9 +346,9 @@ async def test_response_is_not_cancelled_nor_streamed_again(tmp_path: Path) -> N
             assert (await ground.get(wrong)).status == 404
 
 
-async def test_earlier_input_is_judged_again_when_it_is_gone_on_from(tmp_path: Path) -> None:
-    async with engine(answers(completion())) as running:
-        ground = Ground(tmp_path, running)
+async def test_earlier_input_is_judged_again_when_it_is_gone_on_from(plane: DataPlane) -> None:
+    async with engine(answers(completion()), port=PORT) as running:
+        ground = Ground(plane)
         image = {"type": "input_image", "image_url": "https://pictures.example/a.png"}
         first = (await ground.create([{"role": "user", "content": [image]}])).json
         ground.plane.change(ground.account, restrictOutboundNetworkAccess=True, allowedFqdnList=["other.example"])
@@ -343,13 +356,13 @@ async def test_earlier_input_is_judged_again_when_it_is_gone_on_from(tmp_path: P
         assert (refused.status, refused.json["error"]["innererror"]["code"]) == (400, "OutboundUriNotAllowed")
         direct = await ground.create([{"role": "user", "content": [image]}])
         assert (direct.status, direct.json["error"]["innererror"]["path"]) == (400, "input[0].content[0].image_url")
-        assert len(ground.asked) == 1
+        assert len(asked_of(running)) == 1
 
 
-async def test_engines_refusal_is_passed_on_and_nothing_is_kept(tmp_path: Path) -> None:
+async def test_engines_refusal_is_passed_on_and_nothing_is_kept(plane: DataPlane) -> None:
     error = b'{"error":{"code":"context_length_exceeded","message":"too long"}}'
-    async with engine(answers(reply(error, status=b"400 Bad Request"))) as running:
-        ground = Ground(tmp_path, running)
+    async with engine(answers(reply(error, status=b"400 Bad Request")), port=PORT):
+        ground = Ground(plane)
         for stream in (False, True):
             answer = await ground.create(stream=stream)
             assert (answer.status, answer.code) == (400, "context_length_exceeded")
@@ -357,20 +370,20 @@ async def test_engines_refusal_is_passed_on_and_nothing_is_kept(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{}", b'{"choices":[]}', b'{"choices":[{}]}', b"nonsense"])
-async def test_engine_that_answers_nonsense_has_failed(tmp_path: Path, body: bytes) -> None:
-    async with engine(answers(reply(body))) as running:
-        answer = await Ground(tmp_path, running).create()
+async def test_engine_that_answers_nonsense_has_failed(plane: DataPlane, body: bytes) -> None:
+    async with engine(answers(reply(body)), port=PORT):
+        answer = await Ground(plane).create()
         assert answer.status == 502
 
 
-async def test_client_that_goes_away_leaves_nothing(tmp_path: Path) -> None:
+async def test_client_that_goes_away_leaves_nothing(plane: DataPlane) -> None:
     async def forever(peer: Any) -> None:
         await peer.request()
         await peer.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n" + SSE + b"\r\n")
         await peer.closed()
 
-    async with engine(forever) as running:
-        ground = Ground(tmp_path, running)
+    async with engine(forever, port=PORT) as running:
+        ground = Ground(plane)
         body = json.dumps({"model": "chat", "input": "x", "stream": True}).encode()
 
         class Leaving(Answer):
