@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Final, Protocol
 
@@ -149,19 +150,33 @@ class ProviderSource:
             held = msgspec.json.decode(_read(self._path, str(self._path)), type=_Sealed)
         except msgspec.MsgspecError as failure:
             raise Fault(FaultKind.UNAVAILABLE, f"{self._path} is damaged.") from failure
-        return _root_key(self._provider().unwrap_named(held.key, held.wrapped), self.place)
+        with self._provider() as provider:
+            try:
+                value = provider.unwrap_named(held.key, held.wrapped)
+            except Fault as fault:
+                message = f"The root key in {self._path} cannot be unwrapped by {self._settings.name}: {fault.message}"
+                raise Fault(FaultKind.UNAVAILABLE, message) from fault
+        return _root_key(value, self.place)
 
     def put(self, root: RootKey) -> None:
-        wrapped, name = self._provider().wrap_named(self._key, root.value.reveal())
+        with self._provider() as provider:
+            wrapped, name = provider.wrap_named(self._key, root.value.reveal())
+            if not root.value.matches(provider.unwrap_named(name, wrapped)):
+                raise Fault(FaultKind.UNAVAILABLE, f"{self._settings.name} does not unwrap what it wraps.")
         held = _Sealed(version=1, provider=self._settings.name, key=name, wrapped=wrapped)
         write_durably(self._path, msgspec.json.encode(held), replace=True)
 
-    def _provider(self) -> NamedKeys:
+    @contextmanager
+    def _provider(self) -> Iterator[NamedKeys]:
         # The seal key is for handles, of which there are none here.
-        found: object = install(self._settings, Secret(os.urandom(ROOT_KEY_BYTES)))
-        if not isinstance(found, NamedKeys):
-            raise Fault(FaultKind.UNSUPPORTED, f"The provider {self._settings.name} cannot hold the root key.")
-        return found
+        found = install(self._settings, Secret(os.urandom(ROOT_KEY_BYTES)))
+        try:
+            named: object = found
+            if not isinstance(named, NamedKeys):
+                raise Fault(FaultKind.UNSUPPORTED, f"The provider {self._settings.name} cannot hold the root key.")
+            yield named
+        finally:
+            found.close()
 
 
 class SharesSource:

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from stockade.broker.opening import Opening
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
 from stockade.keys import root_sources
+from stockade.keys.providers.installed import install
 from stockade.keys.root import RootKey
 from stockade.keys.root_sources import CredentialSource, EnvironmentSource, FileSource, source_of
 from stockade.settings import Keys, Provider, Settings
+from tests.factories.softhsm import softhsm_place
 
 VALUE = bytes(range(32))
 ROOT = RootKey(Secret(VALUE))
@@ -34,6 +37,9 @@ class Token:
             raise Fault(FaultKind.UNAVAILABLE, "The token is not there.")
         assert name == "root/1"
         return wrapped[::-1]
+
+    def close(self) -> None:
+        """Have nothing to close."""
 
 
 def settings(folder: Path, **keys: object) -> Settings:
@@ -99,9 +105,34 @@ def test_a_providers_key_is_needed_to_read_what_lies_in_the_file(
     assert VALUE not in (tmp_path / "root.sealed").read_bytes()
     assert is_root(source.read())
     token.there = False
-    assert told(source.read) == "The token is not there."
+    assert "cannot be unwrapped by hsm: The token is not there." in told(source.read)
     (tmp_path / "root.sealed").write_bytes(b"{}")
     assert "damaged" in told(source.read)
+
+
+@pytest.mark.softhsm
+def test_a_token_unseals_the_platform_and_nothing_without_it_does(tmp_path: Path) -> None:
+    import pkcs11
+
+    place = softhsm_place()
+    provider = install(place, Secret(b"s" * 32))
+    label = "root-of-this-test"
+    provider._token.run(  # type: ignore[attr-defined]
+        lambda session: session.generate_key(pkcs11.KeyType.AES, 256, label=label, store=True) and None
+    )
+    configured = settings(tmp_path, root="provider", root_provider="hsm", root_name=label, providers=(place,))
+    source_of(configured).put(ROOT)
+    keyring = Opening(configured).begin()
+    assert keyring is not None
+    again = Opening(configured).begin()
+    assert again is not None
+    assert again.versions == keyring.versions
+    absent = settings(tmp_path, root="provider", root_provider="hsm", root_name=label)
+    assert "has to name one of keys.providers" in told(lambda: Opening(absent))
+    provider._token.run(  # type: ignore[attr-defined]
+        lambda session: [found.destroy() for found in session.get_objects({pkcs11.Attribute.LABEL: label})]
+    )
+    assert "cannot be unwrapped by hsm" in told(Opening(configured).begin)
 
 
 @pytest.mark.parametrize(
