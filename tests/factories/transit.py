@@ -80,6 +80,8 @@ class Engine:
     asked: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     delay: threading.Event | None = None
     fails_with: int = 0
+    says: dict[str, Any] | None = None
+    """What it answers instead, whatever it is asked."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
@@ -290,7 +292,7 @@ def transit(folder: Path, mount: str = "transit") -> Iterator[Engine]:
                 if engine.fails_with:
                     raise Refusal(engine.fails_with, "internal error")
                 with engine.lock:
-                    found = engine.answer(self.command, path, body)
+                    found = engine.says if engine.says is not None else engine.answer(self.command, path, body)
             except Refusal as refusal:
                 self.send(refusal.status, {"errors": list(refusal.errors)})
                 return

@@ -112,12 +112,11 @@ class AwsKmsProvider:
             if not 0 < len(request.value) <= _room(key, request.algorithm):
                 raise algorithms.invalid("The value is empty, or too long for this key and algorithm.", "value")
             how = {"KeyId": held.id, "Plaintext": request.value, "EncryptionAlgorithm": algorithm}
-            sealed: bytes = self._ask(lambda: self._client.encrypt(**how))["CiphertextBlob"]
-            return KeyAnswer(value=sealed)
+            return KeyAnswer(value=self._ask(lambda: self._client.encrypt(**how)["CiphertextBlob"]))
         if len(request.value) != key.key_size // 8:
             raise algorithms.undecryptable()
         how = {"KeyId": held.id, "CiphertextBlob": request.value, "EncryptionAlgorithm": algorithm}
-        return KeyAnswer(value=self._ask(lambda: self._client.decrypt(**how), opens=True)["Plaintext"])
+        return KeyAnswer(value=self._ask(lambda: self._client.decrypt(**how)["Plaintext"], opens=True))
 
     def export(self, handle: bytes, bound_to: str) -> bytes:
         raise self._unsupported("backups: its keys never leave it")
@@ -166,20 +165,27 @@ class AwsKmsProvider:
     def wrap_named(self, name: str, value: bytes) -> tuple[bytes, str]:
         """Wrap with a symmetric key by its id, ARN or alias; the name to unwrap with is its ARN."""
         how = {"KeyId": name, "Plaintext": value, "EncryptionContext": CONTEXT}
-        found = self._ask(lambda: self._client.encrypt(**how))
-        return found["CiphertextBlob"], found["KeyId"]
+
+        def wrap() -> tuple[bytes, str]:
+            found = self._client.encrypt(**how)
+            return found["CiphertextBlob"], found["KeyId"]
+
+        return self._ask(wrap)
 
     def unwrap_named(self, name: str, wrapped: bytes) -> bytes:
         how = {"KeyId": name, "CiphertextBlob": wrapped, "EncryptionContext": CONTEXT}
-        value: bytes = self._ask(lambda: self._client.decrypt(**how), opens=True)["Plaintext"]
+        value: bytes = self._ask(lambda: self._client.decrypt(**how)["Plaintext"], opens=True)
         return value
 
     def _signature(self, held: Held, key: ec.EllipticCurvePublicKey, algorithm: str, request: KeyRequest) -> KeyAnswer:
         how: dict[str, Any] = {"KeyId": held.id, "Message": request.value, "MessageType": "DIGEST"}
         how["SigningAlgorithm"] = algorithm
         if request.use == "sign":
-            signature = self._ask(lambda: self._client.sign(**how))["Signature"]
-            return KeyAnswer(value=algorithms.raw_signature(signature, key.curve))
+
+            def sign() -> bytes:
+                return algorithms.raw_signature(self._client.sign(**how)["Signature"], key.curve)
+
+            return KeyAnswer(value=self._ask(sign))
         try:
             how["Signature"] = algorithms.der_signature(request.signature or b"", key.curve)
         except ValueError:
@@ -207,7 +213,7 @@ class AwsKmsProvider:
                 message = f"The key is not to be had at the key provider {self._place.name}, or is disabled there."
                 raise Fault(FaultKind.UNAVAILABLE, message) from refusal
             raise unavailable(self._place.name) from refusal
-        except (self._errors.BotoCoreError, KeyError, ValueError) as failure:
+        except (self._errors.BotoCoreError, KeyError, OSError, OverflowError, ValueError) as failure:
             raise unavailable(self._place.name) from failure
 
     def _unsupported(self, what: str) -> Fault:
@@ -229,8 +235,8 @@ def _connect(place: Provider) -> Any:
     boto3, configuration = library("boto3", "aws"), library("botocore.config", "aws")
     # It logs the bodies of answers, plaintexts and all, for whoever has set the log to everything.
     logging.getLogger("botocore").setLevel(logging.INFO)
-    where = urlsplit(place.url)
-    if place.url and where.scheme != "https" and where.hostname not in {"localhost", "127.0.0.1", "::1"}:
+    address = urlsplit(place.url)
+    if place.url and address.scheme != "https" and address.hostname not in {"localhost", "127.0.0.1", "::1"}:
         raise Fault(FaultKind.UNAVAILABLE, f"The key provider {place.name} needs an https address as its url.")
     secret, login = credential(place), {}
     if secret is not None:
@@ -246,20 +252,20 @@ def _connect(place: Provider) -> Any:
             "aws_secret_access_key": said.secret_access_key,
             "aws_session_token": said.session_token,
         }
-    return boto3.client(
-        "kms",
-        region_name=place.place or None,
-        endpoint_url=place.url or None,
-        verify=place.ca_file or None,
-        # One try: who asks has other things to do, and asks again.
-        config=configuration.Config(
-            connect_timeout=place.timeout_s,
-            read_timeout=place.timeout_s,
-            retries={"total_max_attempts": 1},
-            max_pool_connections=WORKERS,
-        ),
-        **login,
+    # One try: who asks has other things to do, and asks again.
+    bounds = configuration.Config(
+        connect_timeout=place.timeout_s,
+        read_timeout=place.timeout_s,
+        retries={"total_max_attempts": 1},
+        max_pool_connections=WORKERS,
     )
+    where = {"region_name": place.place or None, "endpoint_url": place.url or None, "verify": place.ca_file or None}
+    try:
+        return boto3.client("kms", config=bounds, **where, **login)
+    except (library("botocore.exceptions", "aws").BotoCoreError, ValueError) as failure:
+        # No region, say.
+        message = f"The key provider {place.name} cannot be used as its settings are: {type(failure).__name__}."
+        raise Fault(FaultKind.UNAVAILABLE, message) from failure
 
 
 def _kind(spec: KeySpec) -> tuple[str, object]:

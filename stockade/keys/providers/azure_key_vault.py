@@ -109,15 +109,14 @@ class AzureKeyVaultProvider:
             body = {"alg": request.algorithm, "digest": _base64(request.value)}
             # A client's signature may be empty, Key Vault's member may not.
             body["value"] = _base64(request.signature or b"\0")
-            return KeyAnswer(valid=self._ask(lambda: self._operate(held.id, "verify", body))["value"] is True)
+            return KeyAnswer(valid=self._ask(lambda: self._operate(held.id, "verify", body)) is True)
         body = {"alg": request.algorithm, "value": _base64(request.value)}
         try:
-            found = self._ask(lambda: self._operate(held.id, _VERBS[request.use], body))
+            return KeyAnswer(value=self._ask(lambda: _octets(self._operate(held.id, _VERBS[request.use], body))))
         except Fault as fault:
             if fault.kind is FaultKind.INVALID and request.use in {"decrypt", "unwrap"}:
                 raise algorithms.undecryptable() from None
             raise
-        return KeyAnswer(value=_octets(found["value"]))
 
     def export(self, handle: bytes, bound_to: str) -> bytes:
         raise self._unsupported("backups: its keys never leave it")
@@ -171,7 +170,7 @@ class AzureKeyVaultProvider:
 
         def wrap() -> tuple[bytes, str]:
             key_id = f"{self.url}/keys/{key}/{version}" if version else self._serving(key, "").id
-            return _octets(self._operate(key_id, "wrapkey", body)["value"]), key_id
+            return _octets(self._operate(key_id, "wrapkey", body)), key_id
 
         return self._customer(wrap)
 
@@ -181,7 +180,7 @@ class AzureKeyVaultProvider:
         if not version:
             raise algorithms.invalid("A key that unwraps is named with its version.", "key")
         path = f"{self.url}/keys/{key}/{version}"
-        return _octets(self._customer(lambda: self._operate(path, "unwrapkey", body))["value"])
+        return self._customer(lambda: _octets(self._operate(path, "unwrapkey", body)))
 
     def _serving(self, name: str, version: str) -> KeyVaultKey:
         """Return a key version that can wrap now: the pinned one, or the newest. Fault(CUSTOMER_KEY_UNAVAILABLE) says why there is none."""
@@ -230,7 +229,7 @@ class AzureKeyVaultProvider:
             return self._workers.run(call)
         except self._errors.HttpResponseError as refusal:
             raise self._fault(refusal) from refusal
-        except (self._errors.AzureError, ValueError) as failure:
+        except (self._errors.AzureError, OSError, ValueError) as failure:
             raise unavailable(self._place.name) from failure
 
     def _made(self, call: Callable[[], T]) -> T:
@@ -248,22 +247,20 @@ class AzureKeyVaultProvider:
             return self._workers.run(call)
         except self._errors.HttpResponseError as refusal:
             raise _customer_refusal(refusal) from refusal
-        except (self._errors.AzureError, ValueError) as failure:
+        except (self._errors.AzureError, OSError, ValueError) as failure:
             raise _customer_fault("VaultUnreachable", "The key vault does not answer.") from failure
         except Fault as fault:
             if fault.kind is FaultKind.UNAVAILABLE:
                 raise _customer_fault("VaultUnreachable", "The key vault does not answer in time.") from fault
             raise
 
-    def _operate(self, key_id: str, verb: str, body: dict[str, str]) -> dict[str, Any]:
-        """Send one operation; in a worker's thread."""
+    def _operate(self, key_id: str, verb: str, body: dict[str, str]) -> object:
+        """Send one operation and return what came of it; in a worker's thread."""
         request = self._rest.HttpRequest("POST", f"{key_id}/{verb}", params={"api-version": API_VERSION}, json=body)
         response = self._client.send_request(request)
         response.raise_for_status()
-        found: dict[str, Any] = response.json()
-        if not isinstance(found.get("value"), str | bool):
-            raise ValueError("not a key operation's result")  # noqa: TRY004 (the answer's fault)
-        return found
+        found = response.json()
+        return found.get("value") if isinstance(found, dict) else None
 
     def _fault(self, refusal: HttpResponseError) -> Fault:
         match refusal.status_code:
@@ -332,8 +329,10 @@ def _connect(place: Provider, url: str) -> tuple[KeyClient, TokenCredential]:
         else:
             shared_login = shared
         login = identity.ClientSecretCredential(said.tenant_id, said.client_id, said.client_secret, **shared_login)
-    client = keys.KeyClient(url, login, verify_challenge_resource=_has_parent_domain(url), **shared)
-    return client, login
+    try:
+        return keys.KeyClient(url, login, verify_challenge_resource=_has_parent_domain(url), **shared), login
+    except ValueError as failure:
+        raise unavailable(place.name) from failure
 
 
 def _has_parent_domain(url: str) -> bool:

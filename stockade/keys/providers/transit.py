@@ -187,7 +187,7 @@ class TransitProvider:
             found = self._operate(held, "sign", {**body, "key_version": 1}).get("signature")
             signature = _octets(found, PREFIX)
             if isinstance(key, ec.EllipticCurvePublicKey):
-                signature = algorithms.raw_signature(signature, key.curve)
+                signature = self._raw(signature, key)
             return KeyAnswer(value=signature)
         signature = request.signature or b""
         try:
@@ -199,6 +199,12 @@ class TransitProvider:
             return KeyAnswer(valid=False)
         found = self._operate(held, "verify", {**body, "signature": PREFIX + _base64(signature)})
         return KeyAnswer(valid=found.get("valid") is True)
+
+    def _raw(self, signature: bytes, key: ec.EllipticCurvePublicKey) -> bytes:
+        try:
+            return algorithms.raw_signature(signature, key.curve)
+        except (OverflowError, ValueError) as failure:
+            raise unavailable(self._place.name) from failure
 
     def _with_aad(self, body: dict[str, Any], request: KeyRequest) -> dict[str, Any]:
         return {**body, "associated_data": _base64(request.aad)} if request.aad else body
@@ -242,7 +248,7 @@ class TransitProvider:
         except (errors.Unauthorized, errors.Forbidden) as refusal:
             message = f"The key provider {self._place.name} refuses its token."
             raise Fault(FaultKind.UNAVAILABLE, message) from refusal
-        except (errors.VaultError, *self._failures) as failure:
+        except (errors.VaultError, OSError, *self._failures) as failure:
             raise unavailable(self._place.name) from failure
 
     def _sent(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
@@ -260,8 +266,9 @@ class TransitProvider:
     def _keep(self, name: str, spec: KeySpec, bound_to: str) -> ProviderKey:
         if algorithms.family(spec.type) == "oct":
             return self._handles.keep(Held(name, spec.type, bits=spec.size or 0), bound_to)
-        version = self._ask("get", f"keys/{name}").get("keys", {}).get("1", {})
-        key = self._pem(version.get("public_key"))
+        versions = self._ask("get", f"keys/{name}").get("keys")
+        first = versions.get("1") if isinstance(versions, dict) else None
+        key = self._pem(first.get("public_key") if isinstance(first, dict) else None)
         return self._handles.keep(Held(name, spec.type, spki(key)), bound_to)
 
     def _pem(self, text: object) -> algorithms.PublicKey:
@@ -300,6 +307,8 @@ def _kind(spec: KeySpec) -> tuple[str, object]:
 def _split(sealed: bytes) -> KeyAnswer:
     """Return the parts of what the engine gives as one: nonce, ciphertext, tag."""
     split = len(sealed) - GCM_TAG_BYTES
+    if split < GCM_IV_BYTES:
+        raise Fault(FaultKind.UNAVAILABLE, "The key provider gives no answer that can be read.")
     return KeyAnswer(value=sealed[GCM_IV_BYTES:split], iv=sealed[:GCM_IV_BYTES], tag=sealed[split:])
 
 

@@ -85,5 +85,15 @@ def test_an_endpoint_that_does_not_answer(url: str) -> None:
     provider.close()
 
 
+def test_settings_that_name_no_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    with pytest.raises(Fault) as caught:
+        AwsKmsProvider(Provider(name="kms", type="aws-kms"), SEAL)
+    assert caught.value.kind is FaultKind.UNAVAILABLE
+    assert "NoRegion" in caught.value.message
+
+
 def test_the_makers_log_does_not_hold_answers(provider: AwsKmsProvider) -> None:
     assert logging.getLogger("botocore.parsers").getEffectiveLevel() >= logging.INFO

@@ -53,6 +53,7 @@ def refusal(status: int, code: str = "", inner: str = "") -> HttpResponseError:
         pytest.param(refusal(429, "Throttled"), "VaultUnreachable", id="throttled"),
         pytest.param(refusal(500), "VaultUnreachable", id="broken"),
         pytest.param(ServiceRequestError("no route"), "VaultUnreachable", id="no route"),
+        pytest.param(OSError("no authority"), "VaultUnreachable", id="no authority"),
         pytest.param(ValueError("not JSON"), "VaultUnreachable", id="no answer"),
     ],
 )
@@ -101,3 +102,10 @@ def test_a_key_that_unwraps_is_named_with_its_version(provider: AzureKeyVaultPro
 def test_nothing_is_tried_again(provider: AzureKeyVaultProvider) -> None:
     policies = provider._client._client._config.retry_policy
     assert policies.total_retries == 0
+
+
+def test_without_a_credential_the_makers_own_search_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Provider(name="v", type="azure-key-vault", url="https://v.vault.example")
+    provider = AzureKeyVaultProvider(place, Secret(bytes(32)))
+    assert type(provider._login).__name__ == "DefaultAzureCredential"
+    provider.close()

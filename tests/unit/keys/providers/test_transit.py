@@ -33,7 +33,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 @pytest.fixture
 def engine(shared: Engine) -> Iterator[Engine]:
     yield shared
-    shared.delay, shared.fails_with = None, 0
+    shared.delay, shared.fails_with, shared.says = None, 0, None
     shared.asked.clear()
 
 
@@ -138,10 +138,42 @@ def test_a_server_that_refuses(provider: TransitProvider, engine: Engine, status
     unavailable(provider.destroy, key.handle, "a")
 
 
+@pytest.mark.parametrize(
+    "says",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param(
+            {"signature": "vault:v2:AAAA", "ciphertext": "vault:v2:AAAA", "plaintext": "?"}, id="another version"
+        ),
+        pytest.param(
+            {"signature": "vault:v1:!", "ciphertext": ["x"], "plaintext": 1, "keys": {"1": "x"}}, id="other forms"
+        ),
+        pytest.param(
+            {"signature": "vault:v1:AAAA", "ciphertext": "vault:v1:AAAA", "keys": {"1": {"public_key": "not PEM"}}},
+            id="not what it says it is",
+        ),
+    ],
+)
+def test_an_answer_that_is_none(provider: TransitProvider, engine: Engine, says: dict[str, object]) -> None:
+    key, aes = provider.create(P256, "a"), provider.create(AES, "a")
+    engine.says = says
+    unavailable(provider.use, key.handle, key.public, KeyRequest(use="sign", algorithm="ES256", value=bytes(32)), "a")
+    sealed = {"iv": bytes(12), "tag": bytes(16)}
+    for request in (
+        KeyRequest(use="encrypt", algorithm="A256GCM", value=b"x"),
+        KeyRequest(use="decrypt", algorithm="A256GCM", value=b"x", **sealed),
+    ):
+        unavailable(provider.use, aes.handle, aes.public, request, "a")
+    unavailable(provider.create, P256, "a")
+    unavailable(provider.take, AES, {"k": bytes(32)}, "a")
+    unavailable(provider.random, 8)
+
+
 def test_another_token_or_certificate(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = TransitProvider(place(engine, ca_file=""), SEAL)
-    unavailable(other.check)
-    other.close()
+    for file in ("", "/no/such/authority.pem"):
+        other = TransitProvider(place(engine, ca_file=file), SEAL)
+        unavailable(other.check)
+        other.close()
     monkeypatch.setenv("TESTS_TRANSIT_TOKEN", "s.another")
     other = TransitProvider(place(engine), SEAL)
     assert "s.another" not in unavailable(other.check).message
