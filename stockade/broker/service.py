@@ -5,8 +5,6 @@ Every call for content, a vault key or a secret is decided here anew, on evidenc
 
 from __future__ import annotations
 
-import re
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -16,20 +14,27 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from stockade.audit.log import AuditSink
-from stockade.broker.customer_keys import CustomerKeys, customer_key, refusal
-from stockade.broker.data_keys import KEY_BYTES, OpenDataKeys, PlatformWrapping, new_version
-from stockade.broker.evidence import Named, Proven, Verifier, check_action, named
-from stockade.broker.framing import wipe
-from stockade.broker.grants import LONGEST_S, MAX_PATHS, Grant, Grants
+from stockade.broker.account_keys import AccountKeys
+from stockade.broker.content_limits import (
+    account_of,
+    check_customer_key,
+    check_path,
+    check_refs,
+    check_scope,
+    check_scope_rights,
+)
+from stockade.broker.customer_keys import CustomerKeys
+from stockade.broker.data_keys import OpenDataKeys, PlatformWrapping
+from stockade.broker.evidence import Verifier, check_action
+from stockade.broker.grants import Grant, Grants
 from stockade.broker.opening import Opening
 from stockade.broker.providers import Installed
+from stockade.broker.recording import Notes, Recording, shown
 from stockade.broker.vault_keys import VaultKeys
 from stockade.kernel.clock import Clock
 from stockade.kernel.evidence import Evidence
 from stockade.kernel.faults import Fault, FaultKind
-from stockade.kernel.ids import new_guid
-from stockade.kernel.principal import KeyCredential, TokenCredential
-from stockade.kernel.record import AuditRecord
+from stockade.kernel.principal import TokenCredential
 from stockade.kernel.secret import Secret
 from stockade.keys import content_actions
 from stockade.keys.broker import (
@@ -41,23 +46,16 @@ from stockade.keys.broker import (
     ObjectRef,
     WrappedDataKey,
 )
-from stockade.keys.broker_wire import MAX_OBJECTS
 from stockade.keys.keyring import BROKER_PURPOSES, Keyring
 from stockade.keys.material import Jwk, KeyAnswer, KeyRequest, KeySpec
 from stockade.keys.providers.provider import ProviderKey, RemoteVault
-from stockade.keys.stored import DATA_KEYS, data_keys_form, data_keys_of
 from stockade.policy.customer_key import unavailable
-from stockade.policy.snapshot import AccountPolicy, CustomerKey, Snapshot
+from stockade.policy.snapshot import AccountPolicy, Snapshot
 from stockade.settings import Settings
 from stockade.storage.database import Database
 
 RECEIPTS_PURPOSE: Final = "broker/receipts/1"
 MAX_STATEMENT: Final = 64 * 1024
-KEPT_ACCOUNTS: Final = 8192
-_PATH: Final = re.compile(r"[a-z]{1,32}/[0-9A-Za-z._-]{1,200}")
-_VERSION: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
-_PATTERN: Final = re.compile(r"[a-z]{1,32}/(?:\*|[0-9A-Za-z._-]{1,200})")
-_SHOWN_PATHS: Final = 20
 
 Providers = Callable[[Keyring], Installed]
 """Makes the providers, once the keyring is open."""
@@ -68,7 +66,7 @@ class _Unsealed:
     """What there is only while the platform is open."""
 
     keyring: Keyring
-    platform: PlatformWrapping
+    accounts: AccountKeys
     grants: Grants
     verifier: Verifier
     vault: VaultKeys
@@ -96,9 +94,8 @@ class KeyBroker:
     ) -> None:
         self._settings, self._clock, self._database = settings, clock, database
         self._snapshot, self._audit, self._opening, self._make_providers = snapshot, audit, opening, providers
+        self._notes = Notes(audit, clock)
         self._open_keys = OpenDataKeys(clock, settings.keys.lease_s)
-        self._wrapped: OrderedDict[str, tuple[int, tuple[WrappedDataKey, ...]]] = OrderedDict()
-        self._lock = Lock()
         self._turn = Lock()
         """Of whoever seals, unseals or rotates."""
         self._provider_states: dict[str, str] = {}
@@ -119,20 +116,20 @@ class KeyBroker:
         asked_by: str,
     ) -> ObjectKeys:
         place, proven = account_id.lower(), None
-        record = _Recording(self._audit, self._clock, f"Stockade.Keys/content/{access}", place, asked_by, evidence)
+        record = Recording(self._audit, self._clock, f"Stockade.Keys/content/{access}", place, asked_by, evidence)
         record.because["dataAction"] = content_actions.relative(data_action)[:200]
-        record.because["paths"] = _shown([ref.path for ref in objects])
+        record.because["paths"] = shown([ref.path for ref in objects])
         try:
             opened, snapshot = self._state(), self._snapshot()
-            account = _account(snapshot, place)
+            account = account_of(snapshot, place)
             record.resource, now = account.arm_id, self._clock.now()
-            _check_refs(objects)
+            check_refs(objects)
             proven = record.proven = opened.verifier.prove(snapshot, account, evidence, now)
             check_action(snapshot, account, proven, data_action)
             for ref in objects:
-                _check_path(proven, ref.path, access, data_action)
-            _check_customer_key(snapshot, account, now)
-            keys, newest = self._derive(opened, snapshot, account, tuple(objects), now)
+                check_path(proven, ref.path, access, data_action)
+            check_customer_key(snapshot, account, now)
+            keys, newest = opened.accounts.object_keys(snapshot, account, tuple(objects))
         except Fault as fault:
             record.refused(fault)
             raise
@@ -141,20 +138,20 @@ class KeyBroker:
 
     def job_grant(self, account_id: str, job: str, scope: JobScope, data_action: str, evidence: Evidence) -> Secret:
         place = account_id.lower()
-        record = _Recording(self._audit, self._clock, "Stockade.Keys/jobGrants/create", place, f"job {job}", evidence)
+        record = Recording(self._audit, self._clock, "Stockade.Keys/jobGrants/create", place, f"job {job}", evidence)
         record.because["dataAction"] = content_actions.relative(data_action)[:200]
-        record.because["reads"], record.because["writes"] = _shown(scope.reads), _shown(scope.writes)
+        record.because["reads"], record.because["writes"] = shown(scope.reads), shown(scope.writes)
         try:
             opened, snapshot, now = self._state(), self._snapshot(), self._clock.now()
-            account = _account(snapshot, place)
+            account = account_of(snapshot, place)
             record.resource = account.arm_id
-            _check_scope(job, scope, now)
+            check_scope(job, scope, now)
             proven = record.proven = opened.verifier.prove(snapshot, account, evidence, now)
             if isinstance(proven, Grant):
                 raise Fault(FaultKind.PERMISSION_DENIED, "A job's grant starts no other job.")
             check_action(snapshot, account, proven, data_action)
-            _check_scope_rights(snapshot, account, proven, scope, data_action)
-            _check_customer_key(snapshot, account, now)
+            check_scope_rights(snapshot, account, proven, scope, data_action)
+            check_customer_key(snapshot, account, now)
             grant = Grant(
                 account.id,
                 job,
@@ -173,26 +170,12 @@ class KeyBroker:
     # Data keys.
 
     def new_data_key(self, account_id: str, binding: Binding | None) -> WrappedDataKey:
-        opened, place, now = self._state(), account_id.lower(), self._clock.now()
-        version, key = new_version(), bytearray(opened.providers["software"].random(KEY_BYTES))
-        try:
-            inner, platform = opened.platform.wrap(place, version, key)
-        finally:
-            wipe(key)
-        return self._wrap_outer(opened, WrappedDataKey(version, now, inner, platform), binding, now)
+        return self._state().accounts.new(self._snapshot(), account_id.lower(), binding)
 
     def rewrap(
         self, account_id: str, held: WrappedDataKey, before: Binding | None, after: Binding | None
     ) -> WrappedDataKey:
-        opened, place, now = self._state(), account_id.lower(), self._clock.now()
-        snapshot = self._snapshot()
-        key = self._open(opened, snapshot, place, held, customer_key(before) if before is not None else None, now)
-        try:
-            inner, platform = opened.platform.wrap(place, held.version, key)
-        finally:
-            wipe(key)
-        bare = WrappedDataKey(held.version, held.created_at, inner, platform)
-        return self._wrap_outer(opened, bare, after, now)
+        return self._state().accounts.wrap_anew(self._snapshot(), account_id.lower(), held, before, after)
 
     # Vault keys and secrets.
 
@@ -205,7 +188,7 @@ class KeyBroker:
     def use_key(self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str) -> KeyAnswer:
         place = version_id.lower()
         operation = f"Stockade.Keys/vaultKeys/{request.use}"
-        record = _Recording(self._audit, self._clock, operation, place, asked_by, evidence)
+        record = Recording(self._audit, self._clock, operation, place, asked_by, evidence)
         record.because["algorithm"] = request.algorithm[:40]
         try:
             opened, snapshot, now = self._state(), self._snapshot(), self._clock.now()
@@ -231,7 +214,7 @@ class KeyBroker:
 
     def open_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> Secret:
         place = version_id.lower()
-        record = _Recording(self._audit, self._clock, "Stockade.Keys/vaultSecrets/get", place, asked_by, evidence)
+        record = Recording(self._audit, self._clock, "Stockade.Keys/vaultSecrets/get", place, asked_by, evidence)
         try:
             opened, snapshot = self._state(), self._snapshot()
             caller = record.proven = opened.verifier.prove_to_vault(snapshot, evidence, self._clock.now())
@@ -264,8 +247,9 @@ class KeyBroker:
         with self._turn:
             opened = self._state()
             keyring = self._opening.rotate_platform()
-            self._unsealed = replace(opened, keyring=keyring, platform=PlatformWrapping(keyring))
-            self._note("platformKeys/rotate")
+            opened.accounts.platform = PlatformWrapping(keyring)
+            self._unsealed = replace(opened, keyring=keyring)
+            self._notes.note("platformKeys/rotate")
         return keyring.newest
 
     def status(self) -> BrokerStatus:
@@ -284,7 +268,7 @@ class KeyBroker:
         with self._turn:
             self._opening.seal()
             self._close()
-            self._note("seal")
+            self._notes.note("seal")
 
     def unseal(self, share: Secret) -> BrokerStatus:
         with self._turn:
@@ -292,7 +276,7 @@ class KeyBroker:
                 keyring = self._opening.unseal(share)
                 if keyring is not None:
                     self._unsealed = self._with(keyring)
-                    self._note("unseal")
+                    self._notes.note("unseal")
         return self.status()
 
     # For whoever runs it.
@@ -343,20 +327,6 @@ class KeyBroker:
         with self._turn:
             self._close()
 
-    def _note(self, what: str) -> None:
-        """Record what somebody with the right to this process's socket has done to all of the platform."""
-        record = AuditRecord(
-            time=self._clock.now(),
-            id=new_guid(),
-            category="Audit",
-            phase="outcome",
-            operation=f"Stockade.Keys/{what}",
-            resource="/providers/stockade.platform/installations/default",
-            decision="allow",
-            outcome="success",
-        )
-        self._audit.record(record)
-
     def _close(self) -> None:
         opened, self._unsealed = self._unsealed, None
         self._open_keys.wipe()
@@ -366,222 +336,22 @@ class KeyBroker:
     def _with(self, keyring: Keyring) -> _Unsealed:
         providers, grants = self._make_providers(keyring), Grants(keyring.keys)
         vault = VaultKeys(self._database, providers, keyring.keys)
-        return _Unsealed(
-            keyring,
+        customers = CustomerKeys(vault, self._settings.keys.providers, providers)
+        accounts = AccountKeys(
+            self._clock,
+            self._database,
+            self._open_keys,
             PlatformWrapping(keyring),
-            grants,
-            Verifier(self._settings, keyring.keys, grants),
-            vault,
-            CustomerKeys(vault, self._settings.keys.providers, providers),
-            providers,
-            Ed25519PrivateKey.from_private_bytes(keyring.keys.derive(RECEIPTS_PURPOSE).reveal()),
+            customers,
+            providers["software"].random,
+            self._notes,
         )
+        signing = Ed25519PrivateKey.from_private_bytes(keyring.keys.derive(RECEIPTS_PURPOSE).reveal())
+        verifier = Verifier(self._settings, keyring.keys, grants)
+        return _Unsealed(keyring, accounts, grants, verifier, vault, customers, providers, signing)
 
     def _state(self) -> _Unsealed:
         opened = self._unsealed
         if opened is None:
             raise Fault(FaultKind.UNAVAILABLE, "The platform is sealed: nothing can be opened until it is unsealed.")
         return opened
-
-    def _derive(
-        self, opened: _Unsealed, snapshot: Snapshot, account: AccountPolicy, refs: tuple[ObjectRef, ...], now: float
-    ) -> tuple[list[bytes], str]:
-        held = self._data_keys(opened, snapshot, account)
-        newest = held[-1].version
-        found: list[bytes] = [b""] * len(refs)
-        for version in {ref.data_key or newest for ref in refs}:
-            places = [index for index, ref in enumerate(refs) if (ref.data_key or newest) == version]
-            wanted = tuple(refs[index] for index in places)
-            derived = self._open_keys.derive(account.id, version, wanted)
-            if derived is None:
-                one = next((one for one in held if one.version == version), None)
-                if one is None:
-                    raise Fault(FaultKind.NOT_FOUND, "The data key that this is kept under has been destroyed.")
-                key = self._open(opened, snapshot, account.id, one, account.customer_key, now)
-                self._open_keys.put(account.id, version, key, customer=bool(one.customer))
-                derived = self._open_keys.derive(account.id, version, wanted)
-                if (
-                    derived is None
-                ):  # wiped in between: its lease is shorter than this took, or somebody sealed the platform
-                    raise Fault(FaultKind.UNAVAILABLE, "The data key is not open any more.", retry_after_s=1)
-            for index, value in zip(places, derived, strict=True):
-                found[index] = value
-        return found, newest
-
-    def _open(
-        self,
-        opened: _Unsealed,
-        snapshot: Snapshot,
-        account_id: str,
-        held: WrappedDataKey,
-        key: CustomerKey | None,
-        now: float,
-    ) -> bytearray:
-        inner = held.wrapped
-        if held.customer:
-            if key is None:
-                raise Fault(
-                    FaultKind.CUSTOMER_KEY_UNAVAILABLE,
-                    "The data is kept under a customer-managed key, and the resource names none.",
-                    details={"problem": "IdentityMissing"},
-                )
-            inner = opened.customers.unwrap(snapshot, account_id, key, held.customer, held.wrapped, now)
-        return opened.platform.unwrap(account_id, held.version, inner, held.platform)
-
-    def _wrap_outer(
-        self, opened: _Unsealed, inner: WrappedDataKey, binding: Binding | None, now: float
-    ) -> WrappedDataKey:
-        if binding is None:
-            return inner
-        wrapped, customer = opened.customers.wrap(self._snapshot(), customer_key(binding), inner.wrapped, now)
-        return WrappedDataKey(inner.version, inner.created_at, wrapped, inner.platform, customer)
-
-    def _data_keys(self, opened: _Unsealed, snapshot: Snapshot, account: AccountPolicy) -> tuple[WrappedDataKey, ...]:
-        """Return an account's data keys as its document has them. An account from before there were any is given its first one."""
-        with self._lock:
-            known = self._wrapped.get(account.id)
-            if known is not None and known[0] == snapshot.generation:
-                self._wrapped.move_to_end(account.id)
-                return known[1]
-        with self._database.read() as reader:
-            document = reader.get(account.id)
-        if document is None:
-            raise Fault(FaultKind.NOT_FOUND, "There is no such resource.")
-        held = data_keys_of(document.private) or self._first_data_key(account)
-        with self._lock:
-            self._wrapped[account.id] = (snapshot.generation, held)
-            while len(self._wrapped) > KEPT_ACCOUNTS:
-                self._wrapped.popitem(last=False)
-        return held
-
-    def _first_data_key(self, account: AccountPolicy) -> tuple[WrappedDataKey, ...]:
-        if account.customer_key is not None:
-            raise Fault(FaultKind.UNAVAILABLE, "The resource has no data key.")
-        made = self.new_data_key(account.id, None)
-        with self._database.write() as writer:
-            document = writer.get(account.id)
-            if document is None:
-                raise Fault(FaultKind.NOT_FOUND, "There is no such resource.")
-            held = data_keys_of(document.private)
-            if not held:  # nobody else was faster
-                held = (made,)
-                writer.put(
-                    document.id,
-                    document.type,
-                    document.body,
-                    {**document.private, DATA_KEYS: data_keys_form(held)},
-                    subscription=document.subscription,
-                    resource_group=document.resource_group,
-                )
-        return held
-
-
-class _Recording:
-    """The audit record of one call, written before it is answered. Nothing is decided while records cannot be taken."""
-
-    def __init__(
-        self, audit: AuditSink, clock: Clock, operation: str, resource: str, asked_by: str, evidence: Evidence
-    ) -> None:
-        self._audit, self._clock, self._operation, self.resource = audit, clock, operation, resource
-        self._asked_by, self._evidence = asked_by[:120], evidence
-        self.because: dict[str, str] = {}
-        self.proven: Proven | None = None
-        if not audit.healthy:
-            raise Fault(FaultKind.UNAVAILABLE, "The audit log cannot be written, so no key is given.", retry_after_s=5)
-
-    def allowed(self) -> None:
-        self._write("allow", "", "")
-
-    def refused(self, fault: Fault) -> None:
-        self._write("deny", fault.kind.value, fault.message)
-
-    def _write(self, decision: str, reason: str, message: str) -> None:
-        who: Named = named(self._evidence, self.proven)
-        because = {**self.because, "evidence": who.kind}
-        if message:
-            because["message"] = message[:500]
-        self._audit.record(
-            AuditRecord(
-                time=self._clock.now(),
-                id=new_guid(),
-                category="Audit",
-                phase="decision",
-                operation=self._operation,
-                resource=self.resource,
-                client=self._asked_by,
-                credential=who.credential,
-                principal=who.principal,
-                application=who.application,
-                decision="allow" if decision == "allow" else "deny",
-                reason=reason,
-                outcome="success" if decision == "allow" else f"failed:{reason}",
-                because=because,
-            )
-        )
-
-
-def _account(snapshot: Snapshot, account_id: str) -> AccountPolicy:
-    account: AccountPolicy | None = snapshot.only("account", account_id)
-    if account is None:
-        raise Fault(FaultKind.NOT_FOUND, "There is no such resource.")
-    return account
-
-
-def _check_customer_key(snapshot: Snapshot, account: AccountPolicy, now: float) -> None:
-    if account.customer_key is not None:
-        found = unavailable(snapshot, account.id, account.customer_key, now)
-        if found is not None:
-            raise refusal(found)
-
-
-def _check_refs(objects: Sequence[ObjectRef]) -> None:
-    if not 0 < len(objects) <= MAX_OBJECTS:
-        raise Fault(FaultKind.INVALID, f"Between 1 and {MAX_OBJECTS} objects can be asked for at once.")
-    for ref in objects:
-        if not _PATH.fullmatch(ref.path) or not _VERSION.fullmatch(ref.version):
-            raise Fault(FaultKind.INVALID, "That is no object's path and version.")
-        if ref.data_key and not _VERSION.fullmatch(ref.data_key):
-            raise Fault(FaultKind.INVALID, "That is no data key's version.")
-
-
-def _check_path(proven: Proven, path: str, access: Access, data_action: str) -> None:
-    if not content_actions.permits(path.partition("/")[0], access, data_action):
-        message = f"The data action `{content_actions.relative(data_action)}` does not {access} `{path}`."
-        raise Fault(FaultKind.PERMISSION_DENIED, message)
-    if isinstance(proven, Grant) and not proven.permits(path, access):
-        raise Fault(FaultKind.PERMISSION_DENIED, f"The job was not granted to {access} `{path}`.")
-
-
-def _check_scope(job: str, scope: JobScope, now: float) -> None:
-    if not 0 < len(job) <= 200:
-        raise Fault(FaultKind.INVALID, "A job has a name of up to 200 characters.")
-    if not now < scope.expires_at <= now + LONGEST_S:
-        raise Fault(FaultKind.INVALID, f"A job's grant ends within {LONGEST_S / 86_400:.0f} days.")
-    if len(scope.reads) + len(scope.writes) > MAX_PATHS:
-        raise Fault(FaultKind.INVALID, f"A job reads and writes at most {MAX_PATHS} paths.")
-    if not all(_PATTERN.fullmatch(pattern) for pattern in (*scope.reads, *scope.writes)):
-        raise Fault(FaultKind.INVALID, "That is no object's path.")
-
-
-def _check_scope_rights(
-    snapshot: Snapshot,
-    account: AccountPolicy,
-    proven: KeyCredential | TokenCredential,
-    scope: JobScope,
-    data_action: str,
-) -> None:
-    """Let a job have what its starter has: what the data action itself touches, and for everything else that is read the right to read it."""
-    for pattern in scope.writes:
-        _check_path(proven, pattern, "write", data_action)
-    for pattern in scope.reads:
-        _check_path(proven, pattern, "read", data_action)
-    for kind in {pattern.partition("/")[0] for pattern in scope.reads}:
-        needs = content_actions.KINDS[kind].needs
-        if needs.rpartition("/")[0] != content_actions.relative(data_action).rpartition("/")[0]:
-            check_action(snapshot, account, proven, needs)
-
-
-def _shown(paths: Sequence[str]) -> str:
-    """Return paths for a record: ids, never names, and not more than a screenful."""
-    told = ", ".join(path[:240] for path in paths[:_SHOWN_PATHS])
-    return told if len(paths) <= _SHOWN_PATHS else f"{told} and {len(paths) - _SHOWN_PATHS} more"

@@ -44,10 +44,20 @@ def harden() -> None:
     library = ctypes.CDLL(None, use_errno=True)
     if library.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         log.warning("this process cannot be closed to debuggers", extra={"errno": ctypes.get_errno()})
-    if library.mlockall(_MCL_CURRENT | _MCL_FUTURE) != 0:
+    if not _may_lock():
         # Usual without CAP_IPC_LOCK or LimitMEMLOCK=infinity; then swap has to be off or encrypted, which docs/keys.md says.
-        log.info("memory is not locked: keys may reach swap", extra={"errno": ctypes.get_errno()})
-        library.munlockall()
+        log.info("memory is not locked, because the system limits how much may be: keys may reach swap")
+    elif library.mlockall(_MCL_CURRENT | _MCL_FUTURE) != 0:
+        log.warning("memory is not locked: keys may reach swap", extra={"errno": ctypes.get_errno()})
+
+
+def _may_lock() -> bool:
+    """Say whether all memory may be locked, now and later. With a limit, what is allocated above it one day would fail."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if soft != resource.RLIM_INFINITY and hard == resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (hard, hard))
+        soft = hard
+    return soft == resource.RLIM_INFINITY or os.geteuid() == 0
 
 
 def peers(configured: settings.Settings) -> frozenset[int]:

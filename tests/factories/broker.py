@@ -96,7 +96,7 @@ class Brokered:
             made = self.broker.make_key("software", spec, version_id)
             stored = StoredKey(provider="software", handle=made.handle, public=made.public)
             with self.plane.world.database.write() as writer:
-                writer.put(version_id, "microsoft.keyvault/vaults/keys/versions", {}, {"key": stored.to_private()})
+                writer.put(version_id, "tests.keys/versions", {}, {"key": stored.to_private()})
         values: dict[str, Any] = {
             "id": version_id,
             "vault_id": self.vault_id,

@@ -1,0 +1,111 @@
+"""The key broker's audit records: of each call with evidence, written before it is answered, and of what is done without a caller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from stockade.audit.log import AuditSink
+from stockade.broker.evidence import Named, Proven, named
+from stockade.kernel.clock import Clock
+from stockade.kernel.evidence import Evidence
+from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.ids import new_guid
+from stockade.kernel.record import AuditRecord
+from stockade.keys.broker import Binding
+
+PLATFORM: Final = "/providers/stockade.platform/installations/default"
+_SHOWN_PATHS: Final = 20
+
+
+class Recording:
+    """The audit record of one call, written before it is answered. Nothing is decided while records cannot be taken."""
+
+    def __init__(
+        self, audit: AuditSink, clock: Clock, operation: str, resource: str, asked_by: str, evidence: Evidence
+    ) -> None:
+        self._audit, self._clock, self._operation, self.resource = audit, clock, operation, resource
+        self._asked_by, self._evidence = asked_by[:120], evidence
+        self.because: dict[str, str] = {}
+        self.proven: Proven | None = None
+        if not audit.healthy:
+            raise Fault(FaultKind.UNAVAILABLE, "The audit log cannot be written, so no key is given.", retry_after_s=5)
+
+    def allowed(self) -> None:
+        self._write("allow", "", "")
+
+    def refused(self, fault: Fault) -> None:
+        self._write("deny", fault.kind.value, fault.message)
+
+    def _write(self, decision: str, reason: str, message: str) -> None:
+        who: Named = named(self._evidence, self.proven)
+        because = {**self.because, "evidence": who.kind}
+        if message:
+            because["message"] = message[:500]
+        self._audit.record(
+            AuditRecord(
+                time=self._clock.now(),
+                id=new_guid(),
+                category="Audit",
+                phase="decision",
+                operation=self._operation,
+                resource=self.resource,
+                client=self._asked_by,
+                credential=who.credential,
+                principal=who.principal,
+                application=who.application,
+                decision="allow" if decision == "allow" else "deny",
+                reason=reason,
+                outcome="success" if decision == "allow" else f"failed:{reason}",
+                because=because,
+            )
+        )
+
+
+class Notes:
+    """Records of what the platform, or somebody with the right to the broker's socket, does without a caller's evidence."""
+
+    def __init__(self, audit: AuditSink, clock: Clock) -> None:
+        self._audit, self._clock = audit, clock
+
+    @contextmanager
+    def around(self, what: str, owner_id: str, before: Binding | None, after: Binding | None) -> Iterator[None]:
+        """Record how it ended that a data key was made, or opened and wrapped anew; without an audit log nothing is opened."""
+        if not self._audit.healthy:
+            raise Fault(FaultKind.UNAVAILABLE, "The audit log cannot be written, so no key is opened.", retry_after_s=5)
+        told = {"before": _named_key(before), "after": _named_key(after)}
+        try:
+            yield
+        except Fault as fault:
+            self.note(what, owner_id, fault, told)
+            raise
+        self.note(what, owner_id, None, told)
+
+    def note(
+        self, what: str, resource: str = PLATFORM, fault: Fault | None = None, because: dict[str, str] | None = None
+    ) -> None:
+        """Record one thing that was done, or could not be."""
+        record = AuditRecord(
+            time=self._clock.now(),
+            id=new_guid(),
+            category="Audit",
+            phase="outcome",
+            operation=f"Stockade.Keys/{what}",
+            resource=resource,
+            decision="allow" if fault is None else "deny",
+            reason=fault.kind.value if fault is not None else "",
+            outcome="success" if fault is None else f"failed:{fault.kind.value}",
+            because=because,
+        )
+        self._audit.record(record)
+
+
+def _named_key(binding: Binding | None) -> str:
+    return f"{binding.vault_uri}/keys/{binding.key_name}" if binding is not None else "platform"
+
+
+def shown(paths: Sequence[str]) -> str:
+    """Return paths for a record: ids, never names, and not more than a screenful."""
+    told = ", ".join(path[:240] for path in paths[:_SHOWN_PATHS])
+    return told if len(paths) <= _SHOWN_PATHS else f"{told} and {len(paths) - _SHOWN_PATHS} more"
