@@ -360,9 +360,9 @@ def vault_app(base: Foundation) -> VaultApp:
     """Return what answers for key vaults."""
     configured, wanted = base.settings, KeysWanted(base.settings.run_dir)
     return VaultApp(
-        shop_of(configured, base.database, base.broker, base.clock),
+        shop_of(configured, base.database, base.broker, base.clock, async_broker(base)),
         base.audit,
-        base.source.current,
+        base.source,
         verifier(configured, wanted.note),
         _client_address(configured),
     )

@@ -25,6 +25,10 @@ class SnapshotSource:
         self._seen = -1
         self._lock = threading.Lock()
 
+    def known(self) -> Snapshot | None:
+        """Return the snapshot when nothing was published since it was made, without reading anything; None when `current` has to be asked."""
+        return self._snapshot if self._cell.value == self._seen else None
+
     def current(self) -> Snapshot:
         """Return a snapshot that includes every commit published before this call.
 

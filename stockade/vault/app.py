@@ -9,7 +9,7 @@
 7. record of what is about to be changed
 8. answer (key_operations.py, secret_operations.py), and its record
 
-All but 1 and 2 runs in a few threads, because it reads documents and asks the key broker.
+All but 1 and 2 runs in a few threads, because it reads documents and asks the key broker; only the use of keys, which needs no documents, does not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl, quote
 
 import msgspec
@@ -35,6 +35,7 @@ from stockade.kernel.ids import new_guid
 from stockade.kernel.threads import BoundedThreads
 from stockade.policy import stranded
 from stockade.policy.snapshot import Snapshot, VaultPolicy
+from stockade.policy.source import SnapshotSource
 from stockade.vault import key_operations, secret_operations
 from stockade.vault.access import Admitted, Verify, admit, require
 from stockade.vault.address import Addresses, Place, item_name, segments, version_name
@@ -56,6 +57,11 @@ _API_VERSION: Final = re.compile(r"\d+\.\d+(-[A-Za-z]+[.\d]*)?|\d{4}-\d{2}-\d{2}
 
 log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
+
+
+_Reply: TypeAlias = tuple[int, bytes, Mapping[str, str]]
+"""Status, body, headers of its own."""
+_USES: Final = frozenset({b"encrypt", b"decrypt", b"sign", b"verify", b"wrapkey", b"unwrapkey"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +92,19 @@ class _Progress:
 class VaultApp:
     """Answers for every vault.
 
-    snapshot: returns the policy in force. client_address: tells the caller's address from the peer's and `X-Forwarded-For`.
+    source: of the policy in force. client_address: tells the caller's address from the peer's and `X-Forwarded-For`.
     """
 
     def __init__(
         self,
         shop: Shop,
         audit: AuditSink,
-        snapshot: Callable[[], Snapshot],
+        source: SnapshotSource,
         verify: Verify,
         client_address: Callable[[str, str], str] = lambda peer, _: peer,
     ) -> None:
-        self._shop, self._snapshot, self._verify, self._client_address = shop, snapshot, verify, client_address
+        self._shop, self._verify, self._client_address = shop, verify, client_address
+        self._snapshot, self._known = source.current, source.known
         self._addresses = Addresses(shop.settings)
         self._records = Records(audit, shop.clock)
         self._rates = Rates(shop.settings.vault.transactions_per_10_s)
@@ -131,7 +138,10 @@ class VaultApp:
         )
         try:
             content = await self._body(request, head) if headers.get("authorization") else b""
-            status, body, more = await self._threads.run(self._answer, head, content)
+            reply = await self._used(head, content)
+            if reply is None:
+                reply = await self._threads.run(self._answer, head, content)
+            status, body, more = reply
         except ClientDisconnect:
             return
         except Fault as fault:
@@ -166,23 +176,52 @@ class VaultApp:
             self._bodies -= 1
         return bytes(content)
 
-    def _answer(self, head: Head, content: bytes) -> tuple[int, bytes, Mapping[str, str]]:
+    async def _used(self, head: Head, content: bytes) -> _Reply | None:
+        """Answer the use of a key without leaving the event loop; None for all else, and while there is policy that has to be read first.
+
+        It reads no documents, and handing it to a thread and back costs more than all of its checks.
+        """
+        snapshot = self._known() if head.path.rpartition(b"/")[2] in _USES else None
+        if snapshot is None:
+            return None
         progress = _Progress()
         try:
-            self._records.require_healthy()
-            found = self._dispatch(head, content, progress)
-        except Fault as fault:
-            return self._refuse(head, progress, fault)
-        except Exception:
-            log.exception("a request to a vault failed", extra={"decision": head.decision_id})
-            message = f"An internal error occurred. Decision: {head.decision_id}."
-            return self._refuse(head, progress, Fault(FaultKind.INTERNAL, message))
+            asked = self._admit(head, content, progress, snapshot)
+            use = asked.operation.use
+            if use is None:
+                return None  # a path that only looked like one
+            found = await key_operations.used(self._shop, asked, use)
+        except Exception as failure:  # noqa: BLE001 - the one place where what went wrong becomes a reply
+            return self._failed(head, progress, failure)
+        return self._done(head, progress, found)
+
+    def _answer(self, head: Head, content: bytes) -> _Reply:
+        progress = _Progress()
+        try:
+            asked = self._admit(head, content, progress, self._snapshot())
+            if asked.operation.changes:
+                self._records.intent(_subject(head, progress))  # 7. record
+            found = asked.operation.answer(self._shop, asked)  # 8. answer
+        except Exception as failure:  # noqa: BLE001 - as above
+            return self._failed(head, progress, failure)
+        return self._done(head, progress, found)
+
+    def _done(self, head: Head, progress: _Progress, found: Mapping[str, Any] | None) -> _Reply:
         status = 204 if found is None else 200
         self._records.outcome(_subject(head, progress), status, None)
         return status, b"" if found is None else _encode(found), self._warning(progress)
 
-    def _dispatch(self, head: Head, content: bytes, progress: _Progress) -> Mapping[str, Any] | None:
-        snapshot, now, settings = self._snapshot(), self._shop.clock.now(), self._shop.settings
+    def _failed(self, head: Head, progress: _Progress, failure: Exception) -> _Reply:
+        if isinstance(failure, Fault):
+            return self._refuse(head, progress, failure)
+        log.error("a request to a vault failed", exc_info=failure, extra={"decision": head.decision_id})
+        message = f"An internal error occurred. Decision: {head.decision_id}."
+        return self._refuse(head, progress, Fault(FaultKind.INTERNAL, message))
+
+    def _admit(self, head: Head, content: bytes, progress: _Progress, snapshot: Snapshot) -> Asked:
+        """Do steps 3 to 6; raises Fault."""
+        self._records.require_healthy()
+        now, settings = self._shop.clock.now(), self._shop.settings
         # 3. vault
         vault_id = snapshot.only("vault-named", head.place.vault)
         vault: VaultPolicy | None = snapshot.only("vault", vault_id) if vault_id is not None else None
@@ -207,14 +246,7 @@ class VaultApp:
         progress.permitted_by = require(
             snapshot, vault, who.credential, operation.permission, item_id, head.decision_id
         )
-        # 7. record
-        if operation.changes:
-            self._records.intent(_subject(head, progress))
-        # 8. answer
-        base = head.place.base
-        return operation.answer(
-            self._shop, Asked(operation, snapshot, vault, base, name, version, query, content, who.token, now)
-        )
+        return Asked(operation, snapshot, vault, head.place.base, name, version, query, content, who.token, now)
 
     def _warning(self, progress: _Progress) -> Mapping[str, str]:
         """Return the header that tells whoever has changed a key what they have taken from others by it."""
@@ -226,7 +258,7 @@ class VaultApp:
             return {}  # the change is made; that policy cannot be read just now is no reason to say it was not
         return {stranded.HEADER: told} if told else {}
 
-    def _refuse(self, head: Head, progress: _Progress, fault: Fault) -> tuple[int, bytes, Mapping[str, str]]:
+    def _refuse(self, head: Head, progress: _Progress, fault: Fault) -> _Reply:
         status = STATUS[fault.kind][0]
         self._records.outcome(_subject(head, progress), status, fault)
         headers = {"x-stockade-decision": head.decision_id}

@@ -13,6 +13,8 @@ from stockade.kernel.clock import Clock
 from stockade.kernel.evidence import CallerToken
 from stockade.kernel.secret import Secret
 from stockade.keys.broker import Broker
+from stockade.keys.broker_client import AsyncBroker, BrokerInThreads
+from stockade.keys.material import Use
 from stockade.policy.snapshot import Snapshot, VaultPolicy
 from stockade.settings import Settings
 from stockade.storage.database import Database
@@ -32,15 +34,19 @@ class Shop:
     settings: Settings
     database: Database
     broker: Broker
+    async_broker: AsyncBroker
+    """The same broker, for the event loop."""
     clock: Clock
     keys: Keys
     secrets: Secrets
 
 
-def shop_of(settings: Settings, database: Database, broker: Broker, clock: Clock) -> Shop:
+def shop_of(
+    settings: Settings, database: Database, broker: Broker, clock: Clock, async_broker: AsyncBroker | None = None
+) -> Shop:
     """Return what a process that answers for vaults, or works on them, has."""
     keys, secrets = Keys(settings, database, broker, clock), Secrets(settings, database, broker, clock)
-    return Shop(settings, database, broker, clock, keys, secrets)
+    return Shop(settings, database, broker, async_broker or BrokerInThreads(broker), clock, keys, secrets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,7 @@ class Operation:
     path:       `{name}` and `{version}` stand for one segment each; other segments compare without case.
     permission: in an access policy's words, with what it is about: `keys/sign`.
     changes:    it changes something: recorded before it is done.
+    use:        a use of a key, which needs no documents: it may be answered on the event loop, by `key_operations.used`.
     """
 
     name: str
@@ -92,6 +99,7 @@ class Operation:
     answer: Answer
     changes: bool = False
     body_limit: int = BODY_LIMIT
+    use: Use | None = None
 
     def match(self, parts: tuple[str, ...]) -> Mapping[str, str] | None:
         """Return what a path captures; None when it is not this operation's."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from stockade.kernel.faults import Fault, FaultKind
-from stockade.keys.material import KeyRequest, Use
+from stockade.keys.material import KeyAnswer, KeyRequest, Use
 from stockade.keys.stored import StoredKey, key_of
 from stockade.policy.snapshot import VaultVersionPolicy
 from stockade.storage.documents import State
@@ -198,10 +198,24 @@ def _set_rotation(shop: Shop, asked: Asked) -> dict[str, Any]:
 # Using keys.
 
 
-def _use(shop: Shop, asked: Asked, use: Use) -> dict[str, Any]:
+async def used(shop: Shop, asked: Asked, use: Use) -> dict[str, Any]:
+    """Use a key, on the event loop."""
+    version = _usable(asked, use)
+    request = _request(read_body(asked.content, SentUse), use)
+    answer = await shop.async_broker.use_key(version.id, request, asked.evidence, asked.asked_by)
+    return _shown_answer(asked, version, use, answer)
+
+
+def _use(shop: Shop, asked: Asked) -> dict[str, Any]:
+    use = asked.operation.use
+    assert use is not None
     version = _usable(asked, use)
     request = _request(read_body(asked.content, SentUse), use)
     answer = shop.broker.use_key(version.id, request, asked.evidence, asked.asked_by)
+    return _shown_answer(asked, version, use, answer)
+
+
+def _shown_answer(asked: Asked, version: VaultVersionPolicy, use: Use, answer: KeyAnswer) -> dict[str, Any]:
     if use == "verify":
         return {"value": answer.valid is True}
     kid = f"{asked.base}/keys/{asked.name}/{version.version}"
@@ -254,30 +268,6 @@ def _required(text: str | None, name: str) -> str:
     return text
 
 
-def _encrypt(shop: Shop, asked: Asked) -> dict[str, Any]:
-    return _use(shop, asked, "encrypt")
-
-
-def _decrypt(shop: Shop, asked: Asked) -> dict[str, Any]:
-    return _use(shop, asked, "decrypt")
-
-
-def _sign(shop: Shop, asked: Asked) -> dict[str, Any]:
-    return _use(shop, asked, "sign")
-
-
-def _verify(shop: Shop, asked: Asked) -> dict[str, Any]:
-    return _use(shop, asked, "verify")
-
-
-def _wrap(shop: Shop, asked: Asked) -> dict[str, Any]:
-    return _use(shop, asked, "wrap")
-
-
-def _unwrap(shop: Shop, asked: Asked) -> dict[str, Any]:
-    return _use(shop, asked, "unwrap")
-
-
 def _release(shop: Shop, asked: Asked) -> dict[str, Any]:
     message = "Keys are never released here: this platform verifies no attestations, so no release policy could be met."
     raise forbidden(message, "KeyReleaseNotPermitted")
@@ -309,12 +299,12 @@ OPERATIONS: Final = (
         "KeyRotationPolicySet", "PUT", (*_ONE, "rotationpolicy"), "keys/setrotationpolicy", _set_rotation, changes=True
     ),
     Operation("KeyGetAttestation", "GET", (*_VERSION, "attestation"), "keys/get", _attestation),
-    Operation("KeyEncrypt", "POST", (*_VERSION, "encrypt"), "keys/encrypt", _encrypt),
-    Operation("KeyDecrypt", "POST", (*_VERSION, "decrypt"), "keys/decrypt", _decrypt),
-    Operation("KeySign", "POST", (*_VERSION, "sign"), "keys/sign", _sign),
-    Operation("KeyVerify", "POST", (*_VERSION, "verify"), "keys/verify", _verify),
-    Operation("KeyWrap", "POST", (*_VERSION, "wrapkey"), "keys/wrapkey", _wrap),
-    Operation("KeyUnwrap", "POST", (*_VERSION, "unwrapkey"), "keys/unwrapkey", _unwrap),
+    Operation("KeyEncrypt", "POST", (*_VERSION, "encrypt"), "keys/encrypt", _use, use="encrypt"),
+    Operation("KeyDecrypt", "POST", (*_VERSION, "decrypt"), "keys/decrypt", _use, use="decrypt"),
+    Operation("KeySign", "POST", (*_VERSION, "sign"), "keys/sign", _use, use="sign"),
+    Operation("KeyVerify", "POST", (*_VERSION, "verify"), "keys/verify", _use, use="verify"),
+    Operation("KeyWrap", "POST", (*_VERSION, "wrapkey"), "keys/wrapkey", _use, use="wrap"),
+    Operation("KeyUnwrap", "POST", (*_VERSION, "unwrapkey"), "keys/unwrapkey", _use, use="unwrap"),
     Operation("KeyRelease", "POST", (*_VERSION, "release"), "keys/release", _release),
     Operation("KeyGet", "GET", _VERSION, "keys/get", _get),
     Operation("KeyGet", "GET", _ONE, "keys/get", _get),

@@ -62,7 +62,7 @@ class Vaulted:
             Providers(self.settings.keys),
         )
         self.shop = shop_of(self.settings, self.database, self.broker, self.clock)
-        self.app = VaultApp(self.shop, self.audit, self.source.current, verifier(self.settings))
+        self.app = VaultApp(self.shop, self.audit, self.source, verifier(self.settings))
         self.client = TestClient(_Only(VaultRoute(self.app)), base_url="https://localhost:8444")
         self.vault = self.make_vault("Demo-Vault")
         self.admin = self.principal("admin", (ADMINISTRATOR, str(self.vault.body["id"])))
