@@ -44,6 +44,7 @@ ENDPOINTS: Final[Mapping[str, str]] = {
     "/chat/completions": "ChatCompletions_Create",
     "/completions": "Completions_Create",
     "/embeddings": "Embeddings_Create",
+    "/responses": "Responses_Create",
 }
 """Per endpoint, without `/v1`, the operation that answers its lines."""
 _ID = re.compile(r"batch_[0-9a-f-]{36}")

@@ -45,9 +45,9 @@ class World:
         account = [] if self.gone else [("account", policy.ACCOUNT, policy.account(**self.account))]
         return policy.snapshot(*account, ("deployment", (policy.ACCOUNT, "chat"), policy.deployment(**self.deployment)))
 
-    async def ask(self, **changes: Any) -> Answer:
-        operation = self.lines.operation("/v1/chat/completions")
-        body = json.dumps({**HELLO, **changes}).encode()
+    async def ask(self, endpoint: str = "/v1/chat/completions", **changes: Any) -> Answer:
+        operation = self.lines.operation(endpoint)
+        body = json.dumps({name: value for name, value in {**HELLO, **changes}.items() if value is not None}).encode()
         return await self.lines.answer(policy.ACCOUNT, "batch_1", operation, body)
 
     @property
@@ -82,12 +82,25 @@ async def test_a_line_is_answered_by_the_deployments_model_and_recorded(world: W
     assert record["id"] == answer.request_id
 
 
+async def test_responses_are_answered_and_not_kept_beside_the_batch(world: World) -> None:
+    answer = await world.ask("/v1/responses", input="hello", messages=None)
+    said = json.loads(answer.body)
+    assert (answer.status, said["object"], said["store"]) == (200, "response", False)
+    assert (await world.ask("/responses", input="hello", previous_response_id="resp_1")).status == 400
+
+
+def test_only_some_endpoints_have_batches(world: World) -> None:
+    with pytest.raises(Fault) as refused:
+        world.lines.operation("/v1/files")
+    assert refused.value.kind is FaultKind.UNSUPPORTED
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "code"),
     [
         ({"model": "other"}, 404, "DeploymentNotFound"),
         ({"stream": True}, 400, "BadRequest"),
-        ({"messages": None, "model": None}, 400, "BadRequest"),
+        ({"messages": None}, 400, "BadRequest"),
     ],
     ids=["no-deployment", "stream", "no-model"],
 )
