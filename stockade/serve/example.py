@@ -94,4 +94,21 @@ EXAMPLE_SETTINGS = """\
 # keep_per_account = 500
 # keep = 20000                      # over all accounts
 # keep_days = 30                    # how long it is counted what controls refused, or would have
+
+# --- The SKU E0 has to be asked for: docs/e0.md ------------------------------------------------------------------------------------------
+# [access]
+# e0_capacity = 100                 # accounts of one kind in one region
+# answer_days = [3, 5]              # business days within which requests are answered
+# holidays = ["2026-12-25"]         # beside Saturdays and Sundays
+
+# --- Who is told of what waits for a person ------------------------------------------------------------------------------------------------
+# [notices]
+# operators = ["platform@example.com"]
+# webhook = "https://hooks.example.com/stockade"
+# webhook_secret_file = "/run/secrets/webhook"
+# [notices.mail]
+# host = "mail.example.com"
+# sender = "stockade@example.com"
+# user = "stockade"
+# credential_file = "/run/secrets/mail"
 """

@@ -89,6 +89,17 @@ def advance(live: Live, period: str) -> None:
     live._token = ("", 0.0)
 
 
+def key(live: Live, what: str, body: Any) -> Any:
+    """Ask something of the key `brief` of the demonstration vault."""
+    return requests.post(
+        f"{live.arm}/keys/brief/{what}?api-version=7.4",
+        json=body,
+        headers={"Authorization": f"Bearer {live.token('https://vault.azure.net')}"},
+        verify=str(live.bundle),
+        timeout=30,
+    )
+
+
 def decider(live: Live, approver: Mapping[str, str]) -> str:
     """Return a token of somebody who decides."""
     with live.credential(approver["STOCKADE_APPROVER_ID"], approver["STOCKADE_APPROVER_SECRET"]) as credential:
@@ -204,12 +215,21 @@ def test_after_a_jump_tokens_have_ended_and_what_nobody_answered_is_overdue_unti
 ) -> None:
     ask(rehearsal, "slow")
     token, before = rehearsal.token(), now(rehearsal)
+    version = key(rehearsal, "create", {"kty": "EC", "crv": "P-256", "attributes": {"exp": int(before) + 5 * DAY}})
+    path_of_key = version.json()["key"]["kid"].split("/keys/brief/")[1]
+    digest = {"alg": "ES256", "value": "A" * 43}
+    signed = key(rehearsal, f"{path_of_key}/sign", digest)
+    assert signed.status_code == 200, signed.text
     path = request_id(rehearsal, "slow")
     assert rehearsal.request("GET", path, token=token).json()["properties"]["overdue"] is False
     advance(rehearsal, "10d")
     assert 10 * DAY - 60 < now(rehearsal) - before < 10 * DAY + 600
     assert rehearsal.request("GET", path, token=token).status_code == 401
     assert shown(rehearsal, "slow")["overdue"] is True
+    ended = key(rehearsal, f"{path_of_key}/sign", digest)
+    assert (ended.status_code, ended.json()["error"]["code"]) == (403, "Forbidden"), ended.text
+    made = {"alg": "ES256", "digest": digest["value"], "value": signed.json()["value"]}
+    assert key(rehearsal, f"{path_of_key}/verify", made).json() == {"value": True}
     assert "OVERDUE" in rehearsal.stockade("approvals", "list")
     wait_for(
         lambda: any("'slow'" in one and "is overdue" in one for one in boxes.subjects("boss@example.com")),

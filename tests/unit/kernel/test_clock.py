@@ -91,6 +91,7 @@ def test_without_the_file_time_is_the_machines(tmp_path: Path) -> None:
 OWN_TIME = {
     "kernel/clock.py": "makes the clocks",
     "content/account_content.py": "for tools and tests that give it none; processes of the platform give it theirs",
+    "keys/providers/azure_key_vault.py": "whether a key in a vault elsewhere has ended is judged by that vault's time, which is real",
     "storage/database.py": "for tools that open a database and write nothing of their own",
     "serve/supervisor.py": "since when this process has been running, and the ends of TLS certificates, which other programs judge",
     "serve/tls.py": "TLS certificates are judged by other programs, by their own time",
