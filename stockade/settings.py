@@ -262,7 +262,7 @@ class Jobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Work that goes on without a caller. Its state is in `jobs.db` or, with PostgreSQL, in a schema of the platform's database."""
 
     concurrency: Size = 2
-    """Jobs at a time on one node."""
+    """Jobs of one kind at a time on one node: batches do not keep anything else waiting."""
     lines_at_a_time: Size = 4
     """Requests of one batch under way at once."""
     max_batch_lines: Size = 100_000

@@ -62,7 +62,8 @@ class Runner:
         self._waiting: dict[str, OrderedDict[str, None]] = {name: OrderedDict() for name in self._kinds}
         self._in_hand: dict[str, set[str]] = {name: set() for name in self._kinds}
         self._ended: OrderedDict[str, None] = OrderedDict()
-        self._slots = asyncio.Semaphore(place.settings.jobs.concurrency)
+        # Each kind has its own, so that batches of hours keep no notice and no re-wrapping waiting.
+        self._slots = {name: asyncio.Semaphore(place.settings.jobs.concurrency) for name in self._kinds}
         self._with_slot: set[str] = set()
         self._offered = asyncio.Event()
         self._changed = asyncio.Event()
@@ -129,13 +130,12 @@ class Runner:
     async def _start(self) -> None:
         while True:
             await self._offered.wait()
-            await self._slots.acquire()
             taken = self._next()
             if taken is None:
-                self._slots.release()
                 self._offered.clear()
                 continue
             name, piece = taken
+            await self._slots[name].acquire()  # there is one: `_next` has looked
             own = workflow_id(name, piece)
             self._with_slot.add(own)
             try:
@@ -148,14 +148,14 @@ class Runner:
                     self._note_ended(own)
             if not begun and own in self._with_slot:
                 self._with_slot.discard(own)
-                self._slots.release()
+                self._free(name)
             if begun:
                 log.info("a job begins", extra={"job": own})
 
     def _next(self) -> tuple[str, str] | None:
-        """Take a piece from the kind that has least in hand."""
+        """Take a piece from the kind that has least in hand, of those that have a slot."""
         for name in sorted(self._waiting, key=lambda name: len(self._in_hand[name])):
-            if self._waiting[name] and len(self._in_hand[name]) < MAX_IN_HAND:
+            if self._waiting[name] and len(self._in_hand[name]) < MAX_IN_HAND and not self._slots[name].locked():
                 piece, _ = self._waiting[name].popitem(last=False)
                 return name, piece
         return None
@@ -184,7 +184,7 @@ class Runner:
         while True:
             if not has_slot:
                 await self._sit_out(kind, memory)
-                await self._slots.acquire()
+                await self._slots[kind.name].acquire()
             has_slot = False
             run.progress = False
             try:
@@ -202,7 +202,11 @@ class Runner:
                 log.info("a job is done", extra={"job": own})
                 return {"ended": "done"}
             finally:
-                self._slots.release()
+                self._free(kind.name)
+
+    def _free(self, name: str) -> None:
+        self._slots[name].release()
+        self._offered.set()
 
     async def _put_off(self, own: str, memory: Memory, fault: Fault, *, progress: bool) -> None:
         """Remember when a piece is to be tried again."""

@@ -82,12 +82,18 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def running(
-    work: Work, tmp_path: Path, database: Database, node: str = "one", clock: Any = None, generation: Any = Generation
+    work: Work,
+    tmp_path: Path,
+    database: Database,
+    node: str = "one",
+    clock: Any = None,
+    generation: Any = Generation,
+    beside: tuple[Work, ...] = (),
 ) -> AsyncIterator[Runner]:
     """Run work in this process until the block ends."""
     place = workplace(tmp_path, database, clock=clock)
     durable, nodes = Durable(database, tmp_path, node), Nodes(database, node, look_s=0.1)
-    runner = Runner(place, [work], durable, nodes, lambda: generation.value)
+    runner = Runner(place, [work, *beside], durable, nodes, lambda: generation.value)
     stop = asyncio.Event()
     task = asyncio.create_task(runner.run(stop))
     try:
@@ -258,6 +264,31 @@ async def test_no_more_at_a_time_than_the_settings_say_and_what_waits_takes_no_r
     async with running(Trial(do, *pieces), tmp_path, database, clock=RealTime()):
         await asyncio.wait_for(finished.wait(), 15)
     assert most == 2
+
+
+async def test_long_work_of_one_kind_keeps_no_other_waiting(tmp_path: Path, database: Database) -> None:
+    begun, release, told = asyncio.Semaphore(0), asyncio.Event(), asyncio.Event()
+
+    class Batches(Trial):
+        name = "batches"
+
+    async def long(run: Run) -> None:
+        begun.release()
+        await release.wait()
+
+    async def short(run: Run) -> None:
+        if run.piece == "n5":
+            told.set()
+
+    notices = Trial(short)
+    async with running(Batches(long, "b1", "b2", "b3"), tmp_path, database, beside=(notices,)):
+        for _ in range(2):
+            await asyncio.wait_for(begun.acquire(), 10)
+        notices.pieces += [f"n{number}" for number in range(6)]
+        await asyncio.wait_for(told.wait(), 10)
+        assert begun.locked(), "the third batch waits for the first two"
+        release.set()
+        await asyncio.wait_for(begun.acquire(), 10)
 
 
 async def test_nothing_of_the_library_speaks_outside_our_log_or_keeps_what_was_raised(
