@@ -15,13 +15,17 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 import msgspec
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import GCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -42,6 +46,10 @@ HEAD_BYTES: Final = len(BODY_MAGIC) + HEADER_BYTES
 FIRST_BYTES: Final = SEGMENT_BYTES - HEADER_BYTES - TAG_BYTES
 REST_BYTES: Final = SEGMENT_BYTES - TAG_BYTES
 """Of the body in the first segment, and in every other one."""
+KEY_BYTES: Final = 32
+FEW_PARTS: Final = 64
+BATCH: Final = 4
+"""Segments that are sealed at once, into one buffer."""
 MAX_METADATA_BYTES: Final = 4 * 1024 * 1024
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -72,21 +80,32 @@ class Head:
 
 
 class SegmentCipher:
-    """The key of one body's segments, derived from the object's key. Let go of it when the lease ends."""
+    """The key of one body's segments, derived from the object's key. Let go of it when the lease ends; it is overwritten then."""
 
-    __slots__ = ("_aead", "_prefix")
+    __slots__ = ("_aead", "_cipher", "_key", "_prefix")
 
     def __init__(self, object_key: Secret, head: Head, bound: bytes) -> None:
-        self._prefix = head.prefix
-        derived = bytearray(32)
-        try:
-            HKDF(SHA256(), 32, head.salt, bound).derive_into(object_key.reveal(), derived)
-            self._aead = AESGCM(derived)
-        finally:
-            derived[:] = bytes(32)
+        self._prefix, self._key = head.prefix, bytearray(KEY_BYTES)
+        HKDF(SHA256(), KEY_BYTES, head.salt, bound).derive_into(object_key.reveal(), self._key)
+        self._aead, self._cipher = AESGCM(self._key), AES256(self._key)
 
-    def seal(self, number: int, plain: Buffer, *, last: bool) -> bytes:
-        return self._aead.encrypt(self._nonce(number, last), plain, None)
+    def __del__(self) -> None:
+        self._key[:] = bytes(KEY_BYTES)
+
+    def seal(self, number: int, parts: Sequence[Buffer], *, last: bool, room: memoryview) -> int:
+        """Seal a segment that comes in parts into the beginning of `room`; return how many bytes it has there."""
+        nonce, end = self._nonce(number, last), 0
+        if not 1 < len(parts) <= FEW_PARTS:
+            plain = parts[0] if len(parts) == 1 else b"".join(parts)
+            return self._aead.encrypt_into(nonce, plain, None, room[: len(plain) + TAG_BYTES])
+        # The same cipher part by part: putting them together first would cost half of what AES does.
+        encryptor = Cipher(self._cipher, GCM(nonce)).encryptor()
+        update_into = encryptor.update_into
+        for part in parts:
+            end += update_into(part, room[end:])
+        encryptor.finalize()
+        room[end : end + TAG_BYTES] = encryptor.tag
+        return end + TAG_BYTES
 
     def open(self, number: int, sealed: Buffer, *, last: bool) -> bytes:
         """Return the segment's bytes of the body; DamagedError when it is not that segment as it was written."""
@@ -99,54 +118,88 @@ class SegmentCipher:
         return self._prefix + number.to_bytes(4, "big") + (b"\1" if last else b"\0")
 
 
+class Buffers:
+    """Room for sealed segments, used again once whoever was given it has let go of it.
+
+    Memory that is new to a process costs the kernel more time than AES takes to fill it.
+    """
+
+    __slots__ = ("_all",)
+
+    def __init__(self) -> None:
+        self._all: list[bytearray] = []
+
+    def take(self, segments: int) -> bytearray:
+        """Return room for some segments."""
+        if segments < BATCH:
+            return bytearray(segments * SEGMENT_BYTES)
+        for buffer in self._all:
+            try:
+                buffer.append(0)  # a bytearray of which somebody has a view does not grow
+            except BufferError:
+                continue
+            del buffer[-1]
+            return buffer
+        self._all.append(bytearray(BATCH * SEGMENT_BYTES))
+        return self._all[-1]
+
+
 class Sealer:
-    """Cuts a body that arrives in pieces of any size into segments and seals them; copies only what does not fill a segment by itself.
+    """Cuts a body that arrives in pieces of any size into segments and seals them.
 
     size: bytes of the body so far.
     """
 
-    __slots__ = ("_carry", "_filled", "_number", "size")
+    __slots__ = ("_buffers", "_held", "_holds", "_number", "size")
 
     def __init__(self) -> None:
-        self._carry, self._filled, self._number, self.size = bytearray(), 0, 0, 0
+        self._buffers, self._held = Buffers(), deque[memoryview]()
+        self._holds = self._number = self.size = 0
 
-    def add(self, cipher: SegmentCipher, pieces: Sequence[Buffer]) -> list[bytes]:
-        """Return the segments that are certainly not the last one."""
-        done: list[bytes] = []
+    def add(self, cipher: SegmentCipher, pieces: Iterable[Buffer]) -> list[memoryview]:
+        """Return the segments that are certainly not the last one, several in each buffer."""
         for piece in pieces:
-            view = memoryview(piece)
-            self.size += len(view)
-            while view:
-                room = self._room()
-                if self._filled == room:
-                    done.append(self._seal(cipher, memoryview(self._carry)[:room], last=False))
-                elif self._filled or len(view) <= room:
-                    view = view[self._keep(view[: room - self._filled]) :]
-                else:
-                    done.append(self._seal(cipher, view[:room], last=False))
-                    view = view[room:]
+            if piece:
+                self._held.append(memoryview(piece))
+            self._holds += len(piece)
+            self.size += len(piece)
+        done: list[memoryview] = []
+        while (ready := self._ready()) > 0:
+            room = memoryview(self._buffers.take(ready))
+            end = 0
+            for _ in range(min(ready, BATCH)):
+                end += cipher.seal(self._number, self._take(self._room()), last=False, room=room[end:])
+                self._number += 1
+            done.append(room[:end])
         return done
 
-    def finish(self, cipher: SegmentCipher) -> bytes:
+    def finish(self, cipher: SegmentCipher) -> memoryview:
         """Return the last segment."""
-        return self._seal(cipher, memoryview(self._carry)[: self._filled], last=True)
+        room = memoryview(bytearray(self._holds + TAG_BYTES))
+        cipher.seal(self._number, self._take(self._holds), last=True, room=room)
+        return room
 
     def _room(self) -> int:
         return REST_BYTES if self._number else FIRST_BYTES
 
-    def _keep(self, part: memoryview) -> int:
-        end = self._filled + len(part)
-        if end > len(self._carry):
-            # Small bodies need no room for a segment.
-            self._carry.extend(bytes(min(max(end, 2 * len(self._carry)), REST_BYTES) - len(self._carry)))
-        self._carry[self._filled : end] = part
-        self._filled = end
-        return len(part)
+    def _ready(self) -> int:
+        """Return how many segments are full and have something behind them."""
+        over = self._holds - self._room()
+        return 0 if over <= 0 else 1 + (over - 1) // REST_BYTES
 
-    def _seal(self, cipher: SegmentCipher, plain: memoryview, *, last: bool) -> bytes:
-        sealed = cipher.seal(self._number, plain, last=last)
-        self._number, self._filled = self._number + 1, 0
-        return sealed
+    def _take(self, size: int) -> list[memoryview]:
+        """Return the next bytes in the parts in which they came."""
+        held, parts = self._held, list[memoryview]()
+        self._holds -= size
+        while size:
+            part = held.popleft()
+            length = len(part)
+            if length > size:
+                held.appendleft(part[size:])
+                part, length = part[:size], size
+            parts.append(part)
+            size -= length
+        return parts
 
 
 class Layout:
@@ -174,16 +227,14 @@ class Layout:
         start = len(BODY_MAGIC) + number * SEGMENT_BYTES if number else HEAD_BYTES
         return start, min(len(BODY_MAGIC) + (number + 1) * SEGMENT_BYTES, self.stored)
 
-    def open(self, cipher: SegmentCipher, first: int, final: int, stored: memoryview) -> list[bytes]:
-        """Open segments first to final, given what the store has of exactly these."""
+    def open(self, cipher: SegmentCipher, first: int, final: int, stored: memoryview) -> Iterator[bytes]:
+        """Yield segments first to final, opened, given what the store has of exactly these."""
         start = self.stored_at(first)[0]
         if len(stored) != self.stored_at(final)[1] - start:
             raise DamagedError("there is more or less of it than was written")
-        opened: list[bytes] = []
         for number in range(first, final + 1):
             begin, end = self.stored_at(number)
-            opened.append(cipher.open(number, stored[begin - start : end - start], last=number == self.last))
-        return opened
+            yield cipher.open(number, stored[begin - start : end - start], last=number == self.last)
 
 
 def bound_to(magic: bytes, *names: str) -> bytes:

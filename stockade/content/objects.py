@@ -24,7 +24,7 @@ from anyio import to_thread
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 
-from stockade.content.format import DamagedError
+from stockade.content.format import Buffer, DamagedError
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.settings import Content, Settings
 
@@ -45,7 +45,7 @@ class MissingError(DamagedError):
 class Bodies(Protocol):
     """An object store. Fault(UNAVAILABLE) when it does not answer, is full or refuses us."""
 
-    async def put(self, location: str, pieces: AsyncIterator[bytes]) -> None:
+    async def put(self, location: str, pieces: AsyncIterator[Buffer]) -> None:
         """Write an object; durable when this returns. What the iterator raises comes out, and then nothing is there."""
         ...
 
@@ -87,7 +87,7 @@ class RemoteBodies:
     def __init__(self, store: ObjectStore, timeout_s: float) -> None:
         self._store, self._timeout_s = store, timeout_s
 
-    async def put(self, location: str, pieces: AsyncIterator[bytes]) -> None:
+    async def put(self, location: str, pieces: AsyncIterator[Buffer]) -> None:
         begun, whole = await _begin(pieces)
         source = _Source(b"".join(begun), pieces)
         putting = asyncio.create_task(self._put(location, source, whole=whole))
@@ -150,7 +150,7 @@ class LocalBodies(RemoteBodies):
         self._folder = folder
         super().__init__(LocalStore(folder), timeout_s)
 
-    async def put(self, location: str, pieces: AsyncIterator[bytes]) -> None:
+    async def put(self, location: str, pieces: AsyncIterator[Buffer]) -> None:
         await super().put(location, pieces)
         with _told():
             await to_thread.run_sync(self._make_durable, location)
@@ -181,10 +181,10 @@ class _Source:
     The store's time runs while it has a piece, not while the source is making one, which has limits of its own.
     """
 
-    def __init__(self, begun: bytes, pieces: AsyncIterator[bytes]) -> None:
+    def __init__(self, begun: bytes, pieces: AsyncIterator[Buffer]) -> None:
         self.begun, self._pieces = begun, pieces
         self.failure: Exception | None = None
-        self._pulling: asyncio.Future[bytes | None] | None = None
+        self._pulling: asyncio.Future[Buffer | None] | None = None
         self._stopped = False
 
     def stop(self) -> None:
@@ -193,7 +193,7 @@ class _Source:
         if self._pulling is not None:
             self._pulling.cancel()
 
-    async def watched(self, watch: asyncio.Timeout, limit_s: float) -> AsyncIterator[bytes]:
+    async def watched(self, watch: asyncio.Timeout, limit_s: float) -> AsyncIterator[Buffer]:
         """Yield everything, and set `watch` by who is being waited for."""
         now = asyncio.get_running_loop().time
         yield self.begun
@@ -218,9 +218,9 @@ class _Source:
             raise
 
 
-async def _begin(pieces: AsyncIterator[bytes]) -> tuple[list[bytes], bool]:
+async def _begin(pieces: AsyncIterator[Buffer]) -> tuple[list[Buffer], bool]:
     """Take pieces until they fill a part; also tell whether that was all."""
-    begun: list[bytes] = []
+    begun: list[Buffer] = []
     held = 0
     async for piece in pieces:
         begun.append(piece)

@@ -20,7 +20,7 @@ def seal(
 ) -> bytes:
     head = head or Head()
     cipher, sealer = SegmentCipher(Secret(key), head, bound), Sealer()
-    segments = [head.encode()]
+    segments: list[bytes | memoryview] = [head.encode()]
     for start in range(0, len(body), piece):
         segments += sealer.add(cipher, [body[start : start + piece]])
     return b"".join([*segments, sealer.finish(cipher)])
