@@ -22,8 +22,9 @@ MAX_COUNT: Final = 100
 ASKED: Final = ("kind", "sku", "location", "reason", "contact", "count")
 """What the requester says; the rest is the platform's."""
 SERVER: Final = frozenset(
-    {"accounts", "dueBy", "history", "overdue", "queuePosition", "remaining", "requestedBy", "state", "submittedAt"}
+    {"accounts", "dueby", "history", "overdue", "queueposition", "remaining", "requestedby", "state", "submittedat"}
 )
+"""The platform's own, in lower case: members are read in any case, and a `State` beside `state` would look like one."""
 
 
 class Asked(Struct):
@@ -72,7 +73,7 @@ def wanted(call: Call) -> Json:
     count, most = 1 if asked.count is None else asked.count, call.platform.settings.access.e0_capacity
     if not 1 <= count <= MAX_COUNT or count > most:
         raise _invalid("count", f"'count' is a number of accounts, from 1 to {min(MAX_COUNT, most)}.")
-    sent = {name: value for name, value in (body.get("properties") or {}).items() if name not in SERVER}
+    sent = {name: value for name, value in (body.get("properties") or {}).items() if name.lower() not in SERVER}
     checked = {"kind": kind.name, "sku": CLOSED_SKU, "location": location}
     return {**sent, **checked, "reason": reason, "contact": asked.contact, "count": count}
 

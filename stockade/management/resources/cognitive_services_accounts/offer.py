@@ -86,6 +86,11 @@ def planned_sku(
         offered = ", ".join(other.name for other in offers)
         message = f"The SKU '{asked.name[:40]}' is not available for kind '{kind.name}'; it is one of: {offered}."
         raise Fault(FaultKind.INVALID, message, code="SkuNotAvailable", target="sku.name")
+    if sku.needs_approval and before is not None and before.body["kind"] != kind.name:
+        message = (
+            f"An account with SKU '{sku.name}' keeps its kind: what was approved is that kind. Create a new account."
+        )
+        raise Fault(FaultKind.INVALID, message, code="PropertyChangeNotAllowed", target="kind")
     if sku.needs_approval and old != sku.name:
         access = Access(reader, call.id.subscription or "")
         if not access.left(kind.name, location):

@@ -64,7 +64,8 @@ def _readable(call: Call, reader: Reader) -> Iterator[Document]:
 
 
 def _is_top_level(kind: ResourceType) -> bool:
-    return kind.type.count("/") == 1 and not kind.extension and not kind.type.startswith("Microsoft.Resources/")
+    beside = kind.extension or kind.in_subscription or kind.type.startswith("Microsoft.Resources/")
+    return kind.type.count("/") == 1 and not beside
 
 
 def _shown(document: Document, expand: str) -> Json:

@@ -13,7 +13,7 @@ from stockade.management.access import upkeep
 from stockade.policy.builtin_roles import ACCESS_APPROVER
 from stockade.settings import Access, Mail, Notices, Settings
 from tests.factories.access import ACCOUNTS, REQUESTS, Office, asked
-from tests.factories.control_plane import CONTRIBUTOR, OTHER_SUB, READER, ControlPlane, S
+from tests.factories.control_plane import CONTRIBUTOR, OTHER_SUB, READER, RG, ControlPlane, S
 
 DAY = 86_400
 # The manual clock begins at 2027-01-15T08:00:00Z, a Friday.
@@ -95,6 +95,8 @@ def test_bad_requests_are_refused_by_name(office: Office, target: str, value: An
 def test_what_the_platform_writes_cannot_be_sent(office: Office) -> None:
     made = office.ask("r1", state="Approved", accounts=[], history=[], requestedBy={"objectId": "x"}, remaining=9)
     assert (made["state"], made["requestedBy"]["name"], len(made["history"])) == ("Submitted", "asker", 1)
+    made = office.ask("r2", State="Approved", REQUESTEDBY={"objectId": "x"})
+    assert made["state"] == "Submitted" and not {"State", "REQUESTEDBY"} & set(made)
     office.plane.fails(403, "SkuNotApproved", "PUT", f"{ACCOUNTS}/a1", _e0(), by=office.asker)
 
 
@@ -181,6 +183,21 @@ def test_no_account_changes_to_or_from_e0(office: Office) -> None:
         for path, wanted in ((f"{ACCOUNTS}/{sku}", "E0"), (f"{ACCOUNTS}/a1", sku)):
             office.plane.fails(400, "InvalidSkuUpdate", "PATCH", path, {"sku": {"name": wanted}})
     assert office.show("r1")["remaining"] == 1
+
+
+def test_an_e0_account_keeps_the_kind_it_was_approved_for(office: Office) -> None:
+    office.approve("r1", kind="OpenAI")
+    assert office.account("o1", kind="OpenAI").status_code == 201
+    office.plane.fails(400, "PropertyChangeNotAllowed", "PATCH", f"{ACCOUNTS}/o1", {"kind": "AIServices"})
+
+
+def test_requests_are_no_resources_of_a_group(office: Office) -> None:
+    office.ask("r1")
+    assert office.plane.ok("GET", f"{S}/resources")["value"] == []
+    office.plane.fails(
+        404, "NoRegisteredProviderFound", "PUT", f"{RG}/providers/Stockade.Access/skuRequests/r1", asked()
+    )
+    assert office.plane.ok("GET", f"{RG}/providers/Stockade.Access/skuRequests")["value"] == []
 
 
 def test_deciding_takes_a_role_that_names_it(office: Office) -> None:
