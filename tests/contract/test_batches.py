@@ -11,7 +11,8 @@ import pytest
 from openai import AzureOpenAI, OpenAI
 
 from tests.factories.azure import API_VERSION, Account, Azure
-from tests.live import wait_for
+from tests.factories.customer_key_live import KeptKey, settled, vault_names
+from tests.live import Live, wait_for
 
 pytestmark = pytest.mark.usefixtures("client_environment")
 
@@ -96,6 +97,38 @@ def test_a_batch_is_cancelled_within_seconds_and_by_the_other_client_too(account
     assert 0 <= found.request_counts.completed < 3000
     kept = rows(client, found.output_file_id) if found.output_file_id else []
     assert len({row["custom_id"] for row in kept}) == len(kept) == found.request_counts.completed
+
+
+def test_without_the_customers_key_a_batch_stands_still_and_with_it_it_goes_on(
+    live: Live, account: Account, client: AzureOpenAI
+) -> None:
+    with vault_names():
+        kept = KeptKey(live, account.name)
+        try:
+            kept.bind()
+            file_id = upload(client, *(line(f"c{number}", input="hello " * 50) for number in range(150)))
+            batch = client.batches.create(input_file_id=file_id, endpoint="/v1/embeddings", completion_window="24h")
+            wait_for(lambda: client.batches.retrieve(batch.id).request_counts.completed, "lines are answered")
+            way = next(one for one in kept.ways() if one.name == "key disabled")
+            way.take()
+            wait_for(lambda: refused(client, batch.id), "the batch is refused")
+            job = f"batches/{batch.id}"
+            wait_for(lambda: json.loads(live.stockade("jobs", "show", job, "--format", "json"))["why"], "it waits")
+            way.give()
+            settled(kept)
+            found = ended(client, batch.id)
+        finally:
+            kept.close()
+    assert (found.status, found.request_counts.completed) == ("completed", 150)
+    assert len({row["custom_id"] for row in rows(client, found.output_file_id)}) == 150
+
+
+def refused(client: OpenAI, batch_id: str) -> bool:
+    try:
+        client.batches.retrieve(batch_id)
+    except openai.PermissionDeniedError:
+        return True
+    return False
 
 
 def test_what_cannot_be_a_batch_is_refused_in_openais_words(client: AzureOpenAI) -> None:
