@@ -640,3 +640,71 @@ def test_the_provider_is_registered_and_says_what_it_has(az: Az) -> None:
     az("provider", "register", "--namespace", "Microsoft.CognitiveServices")
     types = az("provider", "show", "--namespace", "Microsoft.CognitiveServices")["resourceTypes"]
     assert "accounts" in {entry["resourceType"] for entry in types}
+
+
+# Key vaults
+
+RESOLVER = """import socket
+real = socket.getaddrinfo
+def resolve(host, *more, **named):
+    ours = isinstance(host, str) and host.lower().endswith(".stockade.localhost")
+    return real("127.0.0.1" if ours else host, *more, **named)
+socket.getaddrinfo = resolve
+"""
+"""What a name server, or the file of hosts, does on other machines: this one resolves no names below `localhost`."""
+
+
+@pytest.fixture(scope="module")
+def vaults(az: Az, tmp_path_factory: pytest.TempPathFactory) -> Az:
+    """The same command line, where the names of vaults resolve."""
+    folder = tmp_path_factory.mktemp("resolver")
+    (folder / "sitecustomize.py").write_text(RESOLVER)
+    return Az(az.live, Path(az._environment["AZURE_CONFIG_DIR"]), PYTHONPATH=str(folder))
+
+
+def test_a_vault_with_keys_and_secrets(vaults: Az, group: str) -> None:
+    name = "v" + new_name("")[-12:]
+    made = vaults("keyvault", "create", "--name", name, "--resource-group", group, "--location", vaults.live.location)
+    assert made["properties"]["enableRbacAuthorization"] is True
+    assert made["properties"]["vaultUri"].startswith(f"https://{name}.vault.stockade.localhost:")
+    here = ("--vault-name", name)
+    assert "Forbidden" in vaults.refused("keyvault", "key", "create", *here, "--name", "k1")
+    me = vaults("ad", "sp", "show", "--id", vaults.live.admin[0])["id"]
+    who = ("--assignee-object-id", me, "--assignee-principal-type", "ServicePrincipal")
+    vaults("role", "assignment", "create", *who, "--role", "Key Vault Administrator", "--scope", made["id"])
+
+    key = vaults("keyvault", "key", "create", *here, "--name", "k1", "--kty", "RSA", "--size", "2048")
+    kid = key["key"]["kid"]
+    asked = ("--algorithm", "RSA-OAEP-256", "--data-type", "plaintext")
+    sealed = vaults("keyvault", "key", "encrypt", "--id", kid, "--value", "plain text", *asked)["result"]
+    opened = vaults("keyvault", "key", "decrypt", "--id", kid, "--value", sealed, *asked)
+    assert opened["result"] == "plain text"
+    digest = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
+    assert vaults("keyvault", "key", "sign", "--id", kid, "--algorithm", "RS256", "--digest", digest)["signature"]
+
+    vaults("keyvault", "secret", "set", *here, "--name", "s1", "--value", "hush")
+    assert vaults("keyvault", "secret", "show", *here, "--name", "s1")["value"] == "hush"
+
+    vaults("keyvault", "key", "delete", *here, "--name", "k1")
+    assert [entry["name"] for entry in vaults("keyvault", "key", "list-deleted", *here)] == ["k1"]
+    assert vaults("keyvault", "key", "recover", *here, "--name", "k1")["key"]["kid"] == kid
+    vaults("keyvault", "secret", "delete", *here, "--name", "s1")
+    vaults("keyvault", "secret", "purge", *here, "--name", "s1")
+    assert vaults("keyvault", "secret", "list-deleted", *here) == []
+
+    vaults("keyvault", "update", "--name", name, "--default-action", "Deny")
+    vaults("keyvault", "network-rule", "add", "--name", name, "--ip-address", "203.0.113.7")
+    assert "not authorized" in vaults.refused("keyvault", "secret", "list", *here)
+    vaults("keyvault", "delete", "--name", name)
+    assert name in {entry["name"] for entry in vaults("keyvault", "list-deleted")}
+    vaults("keyvault", "recover", "--name", name, "--location", vaults.live.location)
+    vaults("keyvault", "delete", "--name", name)
+    vaults("keyvault", "purge", "--name", name, "--location", vaults.live.location)
+    assert name not in {entry["name"] for entry in vaults("keyvault", "list-deleted")}
+
+
+def test_the_default_vault_is_reached_on_localhost(vaults: Az) -> None:
+    name = new_name("key")
+    kid = f"{vaults.live.arm}/keys/{name}"
+    assert vaults("keyvault", "key", "create", "--id", kid, "--kty", "EC")["key"]["kid"].startswith(kid)
+    assert vaults("keyvault", "key", "show", "--id", kid)["key"]["crv"] == "P-256"
