@@ -46,12 +46,14 @@ class Addresses:
     def place(self, host: str, path: bytes) -> Place | None:
         """Return where a request goes; None when it is not for a vault. host: the Host header."""
         authority = host.strip().lower()
+        if _HOST.fullmatch(authority) is None:
+            return None
         name = authority.partition(":")[0]
         for suffix in self._suffixes:
             if name.endswith(suffix):
                 return Place(name.removesuffix(suffix), f"https://{authority}", own_host=True)
         first = path.lstrip(b"/").partition(b"/")[0].partition(b"?")[0]
-        if first.decode("latin-1").lower() not in ROOTS or _HOST.fullmatch(authority) is None:
+        if first.decode("latin-1").lower() not in ROOTS:
             return None
         return Place(self._default, f"https://{authority}", own_host=False)
 
