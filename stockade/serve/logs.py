@@ -64,6 +64,8 @@ def configuration(process: str, level: str) -> dict[str, Any]:
             # What it says at INFO (which worker has which PID) is for its developers.
             "_granian": {"level": quiet, "handlers": [], "propagate": True},
             "granian.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
+            # What it warns of is a caller's mistake, which the caller is told; and it would write down bytes of what was sent.
+            "python_multipart": {"level": "CRITICAL"},
             **{name: {"level": quiet} for name in ("alembic", "uvicorn", "sqlalchemy", "dbos")},
         },
     }
