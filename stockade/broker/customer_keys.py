@@ -21,6 +21,7 @@ from stockade.policy.snapshot import CustomerKey, Snapshot, VaultPolicy, VaultVe
 from stockade.settings import Provider
 
 REMOTE_TYPE: Final = "azure-key-vault"
+RSA_WRAPPINGS: Final = ("RSA-OAEP-256", "RSA-OAEP")
 
 
 class CustomerKeys:
@@ -85,16 +86,35 @@ class CustomerKeys:
         return found if isinstance(found, RemoteVault) else None
 
     def _use(self, snapshot: Snapshot, version: VaultVersionPolicy, use: Use, value: bytes) -> bytes:
-        algorithm = f"A{version.key_size or 256}KW" if version.key_type.startswith("oct") else "RSA-OAEP-256"
         try:
-            request = KeyRequest(use=use, algorithm=algorithm, value=value)
-            return self._vault_keys.use_stored(snapshot, version.id, request).value
+            return self._use_first(snapshot, version, use, value)
         except Fault as fault:
             if fault.kind is FaultKind.NOT_FOUND:
                 raise refusal(Unavailable("KeyNotFound", "The key is not in the vault, or is deleted.")) from fault
             if fault.kind is FaultKind.INVALID and use == "unwrap":
                 raise Fault(FaultKind.UNAVAILABLE, "A data key could not be opened.") from fault
             raise refusal(Unavailable("VaultUnreachable", f"The key cannot be used: {fault.message}")) from fault
+
+    def _use_first(self, snapshot: Snapshot, version: VaultVersionPolicy, use: Use, value: bytes) -> bytes:
+        """Use the first wrapping that the key's provider knows: there are HSMs that know OAEP with SHA-1 alone, and services without it.
+
+        What it does not unwrap with the first, a provider that has learned it since may have wrapped with the second.
+        """
+        wrappings = (f"A{version.key_size or 256}KW",) if version.key_type.startswith("oct") else RSA_WRAPPINGS
+        failed: Fault | None = None
+        for algorithm in wrappings:
+            try:
+                request = KeyRequest(use=use, algorithm=algorithm, value=value)
+                return self._vault_keys.use_stored(snapshot, version.id, request).value
+            except Fault as fault:
+                if fault.kind is not FaultKind.UNSUPPORTED and not (
+                    use == "unwrap" and fault.kind is FaultKind.INVALID
+                ):
+                    raise
+                # That a value does not open says more than that an algorithm is not known.
+                failed = fault if failed is None or failed.kind is FaultKind.UNSUPPORTED else failed
+        assert failed is not None
+        raise failed
 
     def _wrap_remote(self, key: CustomerKey, inner: bytes) -> tuple[bytes, str]:
         name = f"{key.vault_uri}/keys/{key.key_name}" + (f"/{key.key_version}" if key.key_version else "")

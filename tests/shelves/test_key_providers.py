@@ -235,6 +235,8 @@ class Conformance:
         theirs = second_opinion.encrypt(key.public, algorithm, VALUE)
         answer = self.unless_unsupported(algorithm, self.use, provider, key, back, algorithm, theirs)
         if answer is None:
+            # What could not be opened again is not made either.
+            refused(FaultKind.UNSUPPORTED, self.use, provider, key, out, algorithm, VALUE)
             return
         assert answer.value == VALUE
         ours = self.use(provider, key, out, algorithm, VALUE).value

@@ -54,6 +54,8 @@ class Pkcs11Provider:
         self._token = Token(place)
         self._lib = self._token.lib
         self._handles = Handles(seal_key, place.name)
+        self._opens: set[str] = set()
+        """Algorithms that the token has been seen to decrypt with."""
 
     def supports(self, spec: KeySpec) -> bool:
         return algorithms.supported(spec)
@@ -96,8 +98,8 @@ class Pkcs11Provider:
         key = held.key
         if request.use in {"sign", "decrypt", "unwrap"}:
             return self._token.run(lambda session: self._private(session, held, key, request))
-        # What the public part does is done here, as long as the key is there.
-        self._token.run(lambda session: self._token.find(session, held.id))
+        # What the public part does is done here, as long as the key is there, and as what comes of it can be opened there.
+        self._token.run(lambda session: self._serves(session, held, key, request))
         return algorithms.use_public(key, held.type, request)
 
     def export(self, handle: bytes, bound_to: str) -> bytes:
@@ -204,6 +206,16 @@ class Pkcs11Provider:
             raise algorithms.undecryptable()
         how = self._oaep(request.algorithm)
         return KeyAnswer(value=self._token.opened(session, lambda: key.decrypt(value, **how), request.algorithm))
+
+    def _serves(self, session: pkcs11.Session, held: Held, public: PublicKey, request: KeyRequest) -> None:
+        """Raise Fault(UNAVAILABLE) where the key is gone, Fault(UNSUPPORTED) for encryption that the token would not undo."""
+        self._token.find(session, held.id)
+        if request.use == "verify" or request.algorithm in self._opens:
+            return
+        trial = KeyRequest(use="encrypt", algorithm=request.algorithm, value=b"trial")
+        sealed = algorithms.use_public(public, held.type, trial).value
+        self._private(session, held, public, KeyRequest(use="decrypt", algorithm=request.algorithm, value=sealed))
+        self._opens.add(request.algorithm)
 
     def _symmetric(self, session: pkcs11.Session, held: Held, request: KeyRequest) -> KeyAnswer:
         lib, key, value = self._lib, self._token.find(session, held.id), request.value
