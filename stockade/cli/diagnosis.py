@@ -25,7 +25,7 @@ Level: TypeAlias = Literal["ok", "note", "wrong"]
 class Finding:
     """One thing that was looked at. advice: lines that say what to change."""
 
-    check: Literal["name", "public access", "private endpoint", "connection", "engine", "clock"]
+    check: Literal["name", "public access", "private endpoint", "connection", "engine", "clock", "keys"]
     level: Level
     message: str
     advice: tuple[str, ...] = ()

@@ -41,6 +41,7 @@ def doctor(
     Ends with 1 when something is wrong.
     """
     from stockade.cli.engine_exposure import engines
+    from stockade.cli.key_custody import custody
 
     if server:
         try:
@@ -60,15 +61,16 @@ def doctor(
         one.name: asked.account(diagnosis.subject(arm.call("GET", one.id), states))
         for one in chosen[: diagnosis.MAX_ACCOUNTS]
     }
-    behind = engines(settings)
+    behind, keys = engines(settings), custody(settings)
     time = _time(settings)
-    everything = [*(finding for found in accounts.values() for finding in found), *behind]
+    everything = [*(finding for found in accounts.values() for finding in found), *behind, *keys]
     healthy = all(finding.level != "wrong" for finding in everything)
     if form == "json":
         told = {
             "healthy": healthy,
             "accounts": {name: [asdict(one) for one in found] for name, found in accounts.items()},
             "engines": [asdict(one) for one in behind],
+            "keys": [asdict(one) for one in keys],
             "time": [asdict(one) for one in time],
         }
         sys.stdout.write(json.dumps(told, indent=2) + "\n")
@@ -76,6 +78,7 @@ def doctor(
         for name, found in accounts.items():
             _print(name, found)
         _print("Engines", behind)
+        _print("Keys", keys)
         _print("Time", time)
         out.print("Nothing is wrong." if healthy else "Something is wrong: see the lines marked WRONG.", style="bold")
     if not healthy:

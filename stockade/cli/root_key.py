@@ -6,6 +6,7 @@ import getpass
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -40,9 +41,14 @@ OutFolder = Annotated[
 
 def seal(data_dir: DataDir = None) -> None:
     """Wipe every key from memory: nothing is answered, and nothing can be opened, until `stockade unseal`."""
-    settings = running_settings()
-    _broker(settings).seal()
-    _note_sealed(settings)
+    with _broker(running_settings()) as broker:
+        broker.seal()
+        state = broker.status()
+    err.print("The platform is sealed.")
+    if state.root_source == "shares":
+        err.print(f"{state.shares_wanted or 'Enough'} shares open it again: stockade unseal")
+    else:
+        err.print("stockade unseal opens it again, from where its root key lies.")
 
 
 def unseal(data_dir: DataDir = None) -> None:
@@ -50,28 +56,13 @@ def unseal(data_dir: DataDir = None) -> None:
 
     Shares are typed without echo; from a pipe one is read per line. Ends with 0 when the platform is open.
     """
-    settings = running_settings()
-    broker = _broker(settings)
-    state = broker.status()
-    if not state.sealed:
-        err.print("The platform is not sealed.")
-        return
-    if state.root_source != "shares":
-        broker.unseal(Secret(b""))
-    else:
-        for share in _typed_shares():
-            try:
-                state = broker.unseal(share)
-            except Fault as fault:
-                if fault.kind is not FaultKind.INVALID or not sys.stdin.isatty():
-                    raise
-                err.print(fault.message, markup=False)
-                continue
-            if not state.sealed:
-                break
-            err.print(f"{state.shares_given} of {state.shares_wanted} shares given.")
-    if broker.status().sealed:
+    with _broker(running_settings()) as broker:
         state = broker.status()
+        if not state.sealed:
+            err.print("The platform is not sealed.")
+            return
+        state = _give_shares(broker) if state.root_source == "shares" else broker.unseal(Secret(b""))
+    if state.sealed:
         err.print(f"The platform is still sealed: {state.shares_given} of {state.shares_wanted} shares given.")
         raise typer.Exit(outcome.CONFLICT)
     err.print("The platform is open, and starts to answer.")
@@ -187,26 +178,32 @@ def rotate_root(
 def rotate_platform(data_dir: DataDir = None) -> None:
     """Make a new version of the platform's key. Accounts' data keys are wrapped anew with it in the background."""
     settings = running_settings()
-    version = _broker(settings).rotate_platform()
+    with _broker(settings) as broker:
+        version = broker.rotate_platform()
     out.print(version)
     err.print("Data keys are wrapped with it from now on; those there are follow, one by one.")
 
 
 def sealed_state(settings: Settings) -> BrokerStatus | None:
     """Return how the running platform's broker stands; None when it does not answer."""
+    from stockade.cli.arm import NotRunning
+
     try:
-        return _broker(settings).status()
-    except Fault:
+        with _broker(settings) as broker:
+            return broker.status()
+    except (Fault, NotRunning):
         return None
 
 
-def _broker(settings: Settings) -> Broker:
+@contextmanager
+def _broker(settings: Settings) -> Iterator[Broker]:
     from stockade.cli.arm import NotRunning
     from stockade.keys.broker_client import BrokerClient
 
     if not settings.broker_socket.exists():
         raise NotRunning
-    return BrokerClient(settings.broker_socket)
+    with closing(BrokerClient(settings.broker_socket)) as client:
+        yield client
 
 
 def _source(settings: Settings) -> RootSource:
@@ -228,6 +225,22 @@ def _root(settings: Settings) -> RootKey:
     root = _source(settings).read() or _from_shares()
     Keyring.open(settings.data_dir / FILE_NAME, sealing_key(root))
     return root
+
+
+def _give_shares(broker: Broker) -> BrokerStatus:
+    """Give the broker shares until it is open or nobody types any more; return how it stands then."""
+    for share in _typed_shares():
+        try:
+            state = broker.unseal(share)
+        except Fault as fault:
+            if fault.kind is not FaultKind.INVALID or not sys.stdin.isatty():
+                raise
+            err.print(fault.message, markup=False)
+            continue
+        if not state.sealed:
+            return state
+        err.print(f"{state.shares_given} of {state.shares_wanted} shares given.")
+    return broker.status()
 
 
 def _from_shares() -> RootKey:
@@ -267,6 +280,8 @@ def _hand_out(kit: Kit, words: tuple[Secret, ...], folder: Path | None) -> None:
             out.print(f"Share {number}: {share.reveal_text()}", markup=False)
         return
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(folder.glob("share-*")):
+        raise Fault(FaultKind.CONFLICT, f"There are shares in {folder} already; name another folder.")
     for number, share in enumerate(words, start=1):
         file = folder / f"share-{number}-of-{kit.shares}.txt"
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -274,15 +289,6 @@ def _hand_out(kit: Kit, words: tuple[Secret, ...], folder: Path | None) -> None:
             written.write(share.reveal_text() + "\n")
         out.print(str(file), markup=False)
     err.print(f"Any {kit.threshold} of these {kit.shares} files give the root key: bring them to different places.")
-
-
-def _note_sealed(settings: Settings) -> None:
-    state = _broker(settings).status()
-    err.print("The platform is sealed.")
-    if state.root_source == "shares":
-        err.print(f"{state.shares_wanted or 'Enough'} shares open it again: stockade unseal")
-    else:
-        err.print("stockade unseal opens it again, from where its root key lies.")
 
 
 def _now(settings: Settings) -> float:
