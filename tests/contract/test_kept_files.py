@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import json
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -347,3 +349,25 @@ async def test_process_that_keeps_nothing_says_so_and_answers_chats_all_the_same
     ground.gateway._requests._kept = KeptContent(None, 1000)
     assert (await ground.get(FILES)).status == 503
     assert (await ground.get("/openai/v1/models", query="")).status == 200
+
+
+async def test_output_filter_looks_at_what_models_answered_and_not_at_what_was_uploaded(tmp_path: Path) -> None:
+    ground = Ground(tmp_path)
+    lines = b'{"response":{"body":{"choices":[{"message":{"content":"https://leak.example/x"}}]}}}\n'
+    file_id = await ground.made(lines)
+    ground.plane.change(
+        ground.account, restrictOutboundNetworkAccess=True, stockade={"controls": {"output": "enforce"}}
+    )
+    path = f"{FILES}/{file_id}/content"
+    assert (await ground.get(path)).body == lines
+    for key, (item, data) in list(ground.plane.kept.items.items()):  # a job of this platform has written it
+        ground.plane.kept.items[key] = (
+            dataclasses.replace(item, metadata={**item.metadata, "purpose": "batch_output"}),
+            data,
+        )
+    for wanted in ([], [("range", "bytes=0-60")]):  # a part would let pass what is a URI only with its other part
+        looked_at = await ground.get(path, *wanted)
+        assert looked_at.status == 200
+        assert b"leak.example" not in looked_at.body
+        assert "content-length" not in looked_at.headers
+        assert json.loads(looked_at.body)

@@ -395,3 +395,27 @@ async def test_client_that_goes_away_leaves_nothing(plane: DataPlane) -> None:
         await ground.gateway.__rsgi__(Scope(ground.account.path(RESPONSES), "POST", VERSION, sent), answer)
         await asyncio.wait_for(running.seen_closed.wait(), 10)
         assert ground.plane.kept.items == {}
+
+
+async def test_what_a_model_answered_is_looked_at_whenever_it_is_given_out(plane: DataPlane) -> None:
+    uri = "https://leak.example/secret"
+    said = events({"content": "See https://leak.exa"}, {"content": "mple/secret now."})
+    async with engine(answers(completion(f"See {uri} now.")), port=PORT):
+        ground = Ground(plane)
+        loose = (await ground.create()).json
+        assert uri in loose["output"][0]["content"][0]["text"]
+        ground.plane.change(
+            ground.account,
+            restrictOutboundNetworkAccess=True,
+            allowedFqdnList=["other.example"],
+            stockade={"controls": {"output": "enforce"}},
+        )
+        made = await ground.create()
+        for answer in (made, await ground.get(f"/{loose['id']}"), await ground.get(f"/{made.json['id']}")):
+            assert answer.status == 200
+            assert b"leak.example" not in answer.body
+            assert answer.json["output"][0]["content"][0]["text"].startswith("See ")
+    async with engine(says_and_closes(chunked(*said, headers=SSE)), port=PORT):
+        streamed_answer = await ground.create(stream=True)
+        assert b"leak.exa" not in streamed_answer.body
+        assert streamed(streamed_answer)[-1]["type"] == "response.completed"

@@ -100,9 +100,11 @@ async def _list(call: Call) -> Reply:
 def _content(call: Call, item: Item) -> Reply | Stream:
     name = quote(str(item.metadata.get("filename", item.id)), safe="")
     headers = [("accept-ranges", "bytes"), ("content-disposition", f"attachment; filename*=UTF-8''{name}")]
-    start, end = 0, item.size
-    wanted = _range(call.headers, item.size)
-    status = 200
+    # What models have answered is looked at by the output filter, so it has to be what it is; what was uploaded is nobody's business.
+    lines = str(item.metadata.get("purpose", "")).endswith("_output")
+    start, end, status = 0, item.size, 200
+    # Where that filter looks, such a file is given out whole: a URI in two parts would pass it.
+    wanted = _range(call.headers, item.size) if not lines or call.account.output is None else None
     if wanted is not None:
         start, end = wanted
         if start >= end:
@@ -111,8 +113,6 @@ def _content(call: Call, item: Item) -> Reply | Stream:
         status = 206
         headers.append(("content-range", f"bytes {start}-{end - 1}/{item.size}"))
     headers.append(("content-length", str(end - start)))
-    # What models have answered is looked at by the output filter, so it has to be what it is; what was uploaded is nobody's business.
-    lines = str(item.metadata.get("purpose", "")).endswith("_output")
     media = "application/jsonl" if lines else "application/octet-stream"
     return Stream(status, pages.content_of(call).read(item, start, end), _nothing, media, headers)
 
