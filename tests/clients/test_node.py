@@ -1,4 +1,4 @@
-"""The unmodified JavaScript clients against a running server: @azure/identity, @azure/arm-cognitiveservices and openai."""
+"""The unmodified JavaScript clients against a running server: @azure/identity, @azure/arm-cognitiveservices, @azure/keyvault-keys and openai."""
 
 from __future__ import annotations
 
@@ -103,3 +103,10 @@ def test_a_program_gets_the_account_s_managed_identity_and_no_key(live: Live, en
         *("env", f"TEST_ENDPOINT={endpoint}", str(outside.program("node")), str(SCRIPTS / "managed-identity.mjs")),
     )
     assert "smollm2-135m-instruct" in json.loads(ran)["models"]
+
+
+def test_the_key_vault_client_makes_uses_deletes_and_recovers_a_key(live: Live) -> None:
+    name = f"node-{os.urandom(4).hex()}"
+    found = play(live, "vault.mjs", TEST_KEY=name)
+    assert found["id"].startswith(f"{live.arm}/keys/{name}/")
+    assert (found["unwrapped"], found["verified"], found["tags"]) == ("0123456789abcdef", True, {"from": "node"})
