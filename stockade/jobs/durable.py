@@ -140,12 +140,17 @@ class Durable:
         except Exception as failure:
             raise Fault(FaultKind.UNAVAILABLE, "The state of jobs cannot be opened.") from failure
 
-    async def close(self) -> None:
-        """Let go of everything. What is under way stays unfinished, and is taken up again by the next `open`."""
+    async def interrupt(self) -> None:
+        """Have what is under way end, unfinished; the next `open` takes it up again."""
+        logging.getLogger("dbos").setLevel(logging.ERROR)  # it warns of each
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        await self.interrupt()
         DBOS.destroy(destroy_registry=True)
         # It had put its own threads in the place of the loop's, and has ended them.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))

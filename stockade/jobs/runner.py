@@ -65,6 +65,7 @@ class Runner:
         # Each kind has its own, so that batches of hours keep no notice and no re-wrapping waiting.
         self._slots = {name: asyncio.Semaphore(place.settings.jobs.concurrency) for name in self._kinds}
         self._with_slot: set[str] = set()
+        self._silent: set[str] = set()
         self._offered = asyncio.Event()
         self._changed = asyncio.Event()
         self._busy = 0
@@ -73,7 +74,7 @@ class Runner:
         self._stopping = False
 
     async def run(self, stop: asyncio.Event) -> bool:
-        """Work until told to stop, then let the steps under way end; False when some did not within the drain time.
+        """Work until told to stop, then let the steps under way end, and work keep what it has; False when the drain time was not enough.
 
         Fault(UNAVAILABLE) when the state of jobs cannot be opened, or when this node has lost its place and others may take over its pieces.
         """
@@ -95,6 +96,7 @@ class Runner:
         try:
             async with asyncio.timeout(self._place.settings.limits.drain_timeout_s):
                 await self._idle.wait()
+                await self._durable.interrupt()
         except TimeoutError:
             return False
         return True
@@ -106,15 +108,24 @@ class Runner:
             changed = self._changed
             try:
                 due = await asyncio.to_thread(lambda: list(itertools.islice(kind.due(self._place), MAX_WAITING)))
-            except Fault as fault:
-                log.warning("what is due cannot be found out", extra={"work": kind.name, "reason": fault.kind.value})
-            except Exception:
-                log.exception("what is due cannot be found out", extra={"work": kind.name})
+            except Exception as failure:  # noqa: BLE001 - the database may be away for a while; what is due stays due
+                self._not_found_out(kind.name, failure)
             else:
+                self._silent.discard(kind.name)
                 self._offer(kind.name, due)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(kind.every_s):
                     await (changed if kind.on_change else asyncio.Event()).wait()
+
+    def _not_found_out(self, name: str, failure: Exception) -> None:
+        """Say so once, not with every question."""
+        if name in self._silent:
+            return
+        self._silent.add(name)
+        if isinstance(failure, Fault):
+            log.warning("what is due cannot be found out", extra={"work": name, "reason": failure.kind.value})
+        else:
+            log.error("what is due cannot be found out", extra={"work": name}, exc_info=failure)
 
     def _offer(self, name: str, pieces: list[str]) -> None:
         waiting, in_hand = self._waiting[name], self._in_hand[name]

@@ -8,11 +8,14 @@ from typing import Any
 
 import openai
 import pytest
+from azure.identity import get_bearer_token_provider
 from openai import AzureOpenAI, OpenAI
 
-from tests.factories.azure import API_VERSION, Account, Azure
+from tests.factories.azure import API_VERSION, DATA_SCOPE, OPENAI_USER, Account, Azure
 from tests.factories.customer_key_live import KeptKey, settled, vault_names
 from tests.live import Live, wait_for
+
+OPENAI_CONTRIBUTOR = "a001fd3d-188f-4b5d-821b-7da978bf7442"
 
 pytestmark = pytest.mark.usefixtures("client_environment")
 
@@ -129,6 +132,27 @@ def refused(client: OpenAI, batch_id: str) -> bool:
     except openai.PermissionDeniedError:
         return True
     return False
+
+
+def test_an_identity_needs_the_role_to_start_a_batch_and_its_job_goes_on_with_it(
+    azure: Azure, account: Account
+) -> None:
+    principal = azure.new_principal()
+    credential = azure.credential(principal.client_id, principal.client_secret)
+    with AzureOpenAI(
+        azure_endpoint=account.endpoint,
+        azure_ad_token_provider=get_bearer_token_provider(credential, DATA_SCOPE),
+        api_version=API_VERSION,
+        max_retries=0,
+        timeout=30,
+    ) as client:
+        azure.assign(OPENAI_USER, account.id, principal.object_id)
+        with pytest.raises(openai.AuthenticationError, match="files/write"):
+            upload(client, line("a", input="hello"))
+        azure.assign(OPENAI_CONTRIBUTOR, account.id, principal.object_id)
+        file_id = upload(client, line("a", input="hello"))
+        batch = client.batches.create(input_file_id=file_id, endpoint="/v1/embeddings", completion_window="24h")
+        assert ended(client, batch.id).status == "completed"
 
 
 def test_what_cannot_be_a_batch_is_refused_in_openais_words(client: AzureOpenAI) -> None:

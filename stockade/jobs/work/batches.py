@@ -198,6 +198,10 @@ class _Batch:
                 if not last.done() and self._failure is None:
                     await asyncio.wait([last], timeout=GRACE_S)
                 last.cancel()
+        except asyncio.CancelledError:  # the process ends: what has been answered need not be asked again
+            with contextlib.suppress(Exception):
+                await self._keep(total, tell=False)
+            raise
         finally:
             for task in (*beside, *under_way):
                 task.cancel()
@@ -283,13 +287,13 @@ class _Batch:
             self._failure = self._failure or failure
             self._stop.set()
 
-    async def _keep(self, total: int) -> None:
-        """Keep what is answered, and say how far the batch is."""
+    async def _keep(self, total: int, *, tell: bool = True) -> None:
+        """Keep what is answered, and say how far the batch is. tell: for operators too, which is a step."""
         if not await self._parts.keep():
             return
         await self._update({"counts": {"total": total, **self._parts.counts()}, **self._parts.usage()}, "in_progress")
         tenth = self._parts.done * 10 // max(total, 1)
-        if tenth > self._told:
+        if tell and tenth > self._told:
             self._told = tenth
             await self._tell(f"answered {tenth}0 %")
 

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stockade.cli.root import app
+from stockade.jobs import durable as durable_module
 from stockade.jobs.durable import Durable
 from stockade.jobs.job import Run
 from stockade.jobs.looking import Job, looking
@@ -22,6 +23,11 @@ from stockade.kernel.faults import Fault, FaultKind
 from stockade.storage.database import Database
 from tests.factories.jobs import workplace
 from tests.unit.jobs.test_runner import Trial
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durable_module, "POLL_S", 0.01)
 
 
 @pytest.fixture

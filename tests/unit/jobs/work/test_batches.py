@@ -205,7 +205,7 @@ async def test_what_a_killed_process_had_kept_is_not_asked_again(world: World) -
         await asyncio.wait_for(stuck.wait(), 5)
         while (await world.batch()).metadata.get("counts", {}).get("completed", 0) < 3:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        task.cancel()  # as close as a process comes to its end without ending
+        task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     finally:
         batches.KEEP_LINES = before
@@ -217,6 +217,29 @@ async def test_what_a_killed_process_had_kept_is_not_asked_again(world: World) -
     assert item.status == "completed"
     assert await world.ids("output") == ["c1", "c2", "c3", "c4", "c5"]
     assert [world.lines.asked[f"m{number}"] for number in (1, 2, 3)] == [1, 1, 1]
+
+
+async def test_a_process_that_ends_in_order_keeps_what_it_has(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "KEEP_S", 1000.0)
+    stuck = asyncio.Event()
+
+    async def reply(said: str) -> Answer:
+        if said == "m5":
+            stuck.set()
+            await asyncio.Event().wait()
+        return Answer(200, b"{}", "r")
+
+    world.lines.reply = reply
+    await world.begin()
+    task = asyncio.create_task(world.do())
+    await asyncio.wait_for(stuck.wait(), 5)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    world.lines.reply = None
+    item = await world.do()
+    assert item.status == "completed"
+    assert {said: times for said, times in world.lines.asked.items() if times > 1} == {"m5": 2}
 
 
 async def test_killed_while_the_files_are_written_it_ends_with_the_same_files(
