@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from tests import outside
+from tests.factories.customer_key_live import KeptKey, vault_names
 from tests.live import Live
 
 pytestmark = [pytest.mark.az, pytest.mark.timeout(300)]
@@ -236,6 +237,32 @@ def test_an_identity_is_assigned_shown_and_removed(account: Account) -> None:
     assert account("identity", "show")["principalId"] == assigned["principalId"]
     account("identity", "remove")
     assert account("show")["identity"]["type"] == "None"
+
+
+def test_a_customers_key_is_refused_with_what_to_do_bound_taken_away_and_left(az: Az, group: str) -> None:
+    account = Account(az, group)
+    with vault_names():  # Azure's Key Vault client makes vault and key; `az` does everything about the account
+        kept = KeptKey(az.live, account.id)
+        try:
+            wrong = json.dumps(kept.encryption(keyName="none"))
+            said = az.refused("cognitiveservices", "account", "update", *account.options, "--encryption", wrong)
+            assert "CustomerManagedKeyPreflightFailed" in said
+            assert "is not in the vault" in said
+            bound = account("update", "--encryption", json.dumps(kept.encryption()))
+            assert bound["properties"]["encryption"]["keyVaultProperties"]["keyName"] == "k1"
+            key = account("keys", "list")["key1"]
+            assert account.models(api_key=key).status_code == 200
+            az("role", "assignment", "delete", "--ids", kept.role)
+            assert account.models(api_key=key).status_code == 403
+            # What the explanation proposes gives it back.
+            status = az("rest", "--method", "get", "--url", f"{account.id}/encryptionStatus?api-version=2025-09-01")
+            command = status["problems"][0]["command"]
+            az(*shlex.split(command)[1:])
+            assert account.models(api_key=key).status_code == 200
+            account("update", "--encryption", json.dumps({"keySource": "Microsoft.CognitiveServices"}))
+            assert account("show")["properties"]["encryption"]["keySource"] == "Microsoft.CognitiveServices"
+        finally:
+            kept.close()
 
 
 def test_a_deployment_is_created_listed_shown_used_and_deleted(account: Account) -> None:

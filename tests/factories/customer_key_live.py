@@ -50,7 +50,8 @@ class KeptKey:
     """A vault of its own with the key `k1`, and an account whose identity may use it. `bind` binds it."""
 
     def __init__(self, live: Live, account: str) -> None:
-        self.live, self.account = live, live.account_id(account)
+        """account: its name, or its id where it is in a group of its own."""
+        self.live, self.account = live, account if account.startswith("/") else live.account_id(account)
         self.vault_name = f"v{uuid.uuid4().hex[:12]}"
         self.vault = f"{live.group_id}/providers/Microsoft.KeyVault/vaults/{self.vault_name}"
         self.uri = f"https://{self.vault_name}.vault.stockade.localhost:{live.ports[1]}"
