@@ -100,8 +100,7 @@ class HttpRequests:
         if operation.headers:
             call.headers = declared_headers(operation, exchange.scope.headers)
         call.query_string = exchange.scope.query_string
-        if operation.stores != "nothing":
-            self._kept.give(call, presented)
+        self._kept.offer(call, presented)
         route.service.read(call)
 
         facts = exchange.facts = head_facts(exchange, account, credential, path, regional=admitted.regional)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 from stockade.content.closed import KeepsNothing
@@ -36,12 +37,17 @@ class KeptContent:
     def __init__(self, open_content: OpenContent | None, max_file_bytes: int, jobs: StartJobs | None = None) -> None:
         self._open, self.max_file_bytes, self._jobs = open_content, max_file_bytes, jobs
 
+    def offer(self, call: Call, presented: Presented) -> None:
+        """Give a call what it needs, or what gets it where it is needed only on request."""
+        if call.operation.stores == "customer-content":
+            self.give(call, presented)
+        elif call.operation.stores == "on-request":
+            call.opens = partial(self.give, call, presented)
+
     def give(self, call: Call, presented: Presented) -> None:
-        """Set `call.evidence`, `call.content` and `call.jobs`; Fault(UNAVAILABLE) where nothing is kept and the operation is about nothing else."""
+        """Set `call.evidence`, `call.content` and `call.jobs`; Fault(UNAVAILABLE) where nothing is kept."""
         operation, account = call.operation, call.account
         if self._open is None or operation.data_action is None:
-            if operation.stores == "on-request":
-                return
             raise Fault(FaultKind.UNAVAILABLE, "This process of the platform keeps no content.")
         call.evidence = evidence(presented, call.credential)
         opened = self._open(account.id, call.evidence, operation.data_action, f"data-worker {operation.name}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -47,6 +47,8 @@ class Call:
     """What the caller presented, for the key broker. Only for operations that keep content; a Secret inside, never logged."""
     content: AccountContent | None = None
     """What the account keeps, opened with that evidence. Only for operations that keep content."""
+    opens: Callable[[], None] | None = None
+    """Sets `content` and what goes with it, for operations that keep content only on request: most requests do not ask."""
     jobs: JobStarter | None = None
     """Starts what goes on once the call has been answered, with what its caller may do. Only for operations that keep content."""
     upload: AsyncIterator[bytes] | None = None

@@ -82,8 +82,15 @@ def new_id(prefix: str) -> str:
     return f"{prefix}{secrets.token_hex(16)}"
 
 
+def can_keep(call: Call) -> bool:
+    """Say whether there is anybody to keep something for this call: there is not for the lines of a batch."""
+    return call.content is not None or call.opens is not None
+
+
 def content_of(call: Call) -> AccountContent:
     """Return what the account keeps; Fault(UNAVAILABLE) where this process keeps nothing."""
+    if call.content is None and call.opens is not None:
+        call.opens()
     if call.content is None:
         raise Fault(FaultKind.UNAVAILABLE, "This process of the platform keeps no content.")
     return call.content

@@ -103,7 +103,7 @@ class Responses:
     async def _create(self, call: Call) -> Reply | Stream:
         parsed: _Parsed = call.parsed
         wanted = read_wanted(parsed.members)
-        store = wanted.store and call.account.keeps_content and call.content is not None
+        store = wanted.store and call.account.keeps_content and pages.can_keep(call)
         before = await _before(call, wanted.previous) if wanted.previous is not None else []
         members = {name: msgspec.Raw(bodies.encode(said)) for name, said in chat_members(wanted, before).items()}
         loop = asyncio.get_running_loop()
@@ -148,7 +148,7 @@ class Responses:
 
 async def _before(call: Call, response_id: str) -> _Items:
     """Return the items of the responses that one goes on from, oldest first."""
-    if call.content is None:
+    if not pages.can_keep(call):
         raise unsupported("previous_response_id", "Responses are not gone on from here.")
     turns: list[_Items] = []
     given: _Items = []

@@ -35,11 +35,11 @@ class Keeper:
         if not call.account.keeps_completions:
             message = "This resource stores no completions: its property 'storedCompletionsDisabled' is true. Send the request without 'store'."
             raise Fault(FaultKind.UNSUPPORTED, message, code="StoredCompletionsDisabled", target="store")
-        if call.content is None:
+        if not pages.can_keep(call):
             raise Fault(
                 FaultKind.UNSUPPORTED, "Completions are not stored from here; a batch keeps its own.", target="store"
             )
-        self._content, self._call = call.content, call
+        self._content, self._call = pages.content_of(call), call
         self._days, self._metadata = kept.completions_days, read_metadata(metadata)
         self._id = pages.new_id("chatcmpl-")
         """Ours: engines give theirs as they please, some the same twice."""
