@@ -147,6 +147,12 @@ _METHODS: Final[dict[type, Callable[[Broker, Any], object]]] = {
     wire.OpenSecretCall: lambda broker, call: broker.open_secret(
         call.sealed, call.version_id, call.evidence.evidence, call.asked_by
     ),
+    wire.BackUpSecretCall: lambda broker, call: broker.back_up_secret(
+        call.sealed, call.version_id, call.evidence.evidence, call.asked_by
+    ),
+    wire.RestoreSecretCall: lambda broker, call: broker.restore_secret(
+        call.backup, call.version_id, call.evidence.evidence, call.asked_by
+    ),
     wire.RandomCall: lambda broker, call: broker.random(call.provider, call.count),
     wire.PurposeKeyCall: lambda broker, call: broker.purpose_key(call.purpose),
     wire.SignCall: lambda broker, call: broker.sign(call.statement),

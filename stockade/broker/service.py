@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Final
+from typing import Final, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -53,6 +53,8 @@ from stockade.policy.customer_key import unavailable
 from stockade.policy.snapshot import AccountPolicy, Snapshot
 from stockade.settings import Settings
 from stockade.storage.database import Database
+
+T = TypeVar("T")
 
 RECEIPTS_PURPOSE: Final = "broker/receipts/1"
 MAX_STATEMENT: Final = 64 * 1024
@@ -213,17 +215,34 @@ class KeyBroker:
         return self._state().vault.seal_secret(value, version_id.lower())
 
     def open_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> Secret:
+        return self._with_secret("get", version_id, evidence, asked_by, sealed, VaultKeys.open_secret)
+
+    def back_up_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
+        return self._with_secret("backup", version_id, evidence, asked_by, sealed, VaultKeys.back_up_secret)
+
+    def restore_secret(self, backup: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
+        return self._with_secret("restore", version_id, evidence, asked_by, backup, VaultKeys.restore_secret)
+
+    def _with_secret(
+        self,
+        word: str,
+        version_id: str,
+        evidence: Evidence,
+        asked_by: str,
+        sealed: bytes,
+        do: Callable[[VaultKeys, Snapshot, bytes, str, TokenCredential], T],
+    ) -> T:
         place = version_id.lower()
-        record = Recording(self._audit, self._clock, "Stockade.Keys/vaultSecrets/get", place, asked_by, evidence)
+        record = Recording(self._audit, self._clock, f"Stockade.Keys/vaultSecrets/{word}", place, asked_by, evidence)
         try:
             opened, snapshot = self._state(), self._snapshot()
             caller = record.proven = opened.verifier.prove_to_vault(snapshot, evidence, self._clock.now())
-            value = opened.vault.open_secret(snapshot, sealed, place, caller)
+            found = do(opened.vault, snapshot, sealed, place, caller)
         except Fault as fault:
             record.refused(fault)
             raise
         record.allowed()
-        return value
+        return found
 
     def random(self, provider: str, count: int) -> bytes:
         return self._state().vault.random(provider, count)

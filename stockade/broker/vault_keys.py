@@ -43,6 +43,7 @@ OPERATIONS: Final[dict[Use, tuple[str, str]]] = {
 """Per use the `key_ops` word and the permission."""
 _UNDOING: Final = frozenset({"decrypt", "unwrap", "verify"})
 _BACKUP: Final = "stockade key backup 1"
+_VALUE_BACKUP: Final = "stockade secret backup 1"
 _NONCE: Final = 12
 
 
@@ -178,11 +179,37 @@ class VaultKeys:
                 "Operation get is not allowed on a disabled secret.",
                 code="SecretDisabled",
             )
+        return Secret(self._opened(sealed, version_id))
+
+    def back_up_secret(self, snapshot: Snapshot, sealed: bytes, version_id: str, caller: TokenCredential) -> bytes:
+        """Seal a secret's version for a backup, for a caller who has been proven. It may be disabled."""
+        _check_caller(snapshot, _version(snapshot, version_id, "secrets"), caller, "secrets/backup")
+        nonce = os.urandom(_NONCE)
+        value = self._opened(sealed, version_id)
+        return b"\x01" + nonce + self._backups.encrypt(nonce, value, joined(_VALUE_BACKUP))
+
+    def restore_secret(self, snapshot: Snapshot, backup: bytes, version_id: str, caller: TokenCredential) -> bytes:
+        """Seal a backed-up secret for a version that is about to be stored; Fault(INVALID) for what is no backup of a secret."""
+        vault_id = version_id.rpartition("/secrets/")[0]
+        vault: VaultPolicy | None = snapshot.only("vault", vault_id)
+        if vault is None:
+            raise Fault(FaultKind.NOT_FOUND, "There is no such vault.")
+        _check_permission(snapshot, vault, caller, "secrets/restore", vault_id)
+        try:
+            if backup[:1] != b"\x01":
+                raise InvalidTag
+            nonce, sealed = backup[1 : 1 + _NONCE], backup[1 + _NONCE :]
+            value = self._backups.decrypt(nonce, sealed, joined(_VALUE_BACKUP))
+        except (InvalidTag, ValueError) as failure:
+            raise Fault(FaultKind.INVALID, "The backup is damaged, or of another platform.") from failure
+        return self.seal_secret(Secret(value), version_id)
+
+    def _opened(self, sealed: bytes, version_id: str) -> bytes:
         try:
             if sealed[:1] != b"\x01":
                 raise InvalidTag
             associated = joined("secret", version_id)
-            return Secret(self._secrets.decrypt(sealed[1 : 1 + _NONCE], sealed[1 + _NONCE :], associated))
+            return self._secrets.decrypt(sealed[1 : 1 + _NONCE], sealed[1 + _NONCE :], associated)
         except (InvalidTag, ValueError) as failure:
             raise Fault(FaultKind.UNAVAILABLE, "The secret could not be opened.") from failure
 
@@ -203,6 +230,12 @@ def _check_caller(snapshot: Snapshot, version: VaultVersionPolicy, caller: Token
     vault: VaultPolicy | None = snapshot.only("vault", version.vault_id)
     if vault is None:
         raise Fault(FaultKind.NOT_FOUND, "There is no such vault.")
-    if not vault_access.permits(snapshot, vault, caller.object_id, caller.groups, permission, version.item_id):
+    _check_permission(snapshot, vault, caller, permission, version.item_id)
+
+
+def _check_permission(
+    snapshot: Snapshot, vault: VaultPolicy, caller: TokenCredential, permission: str, item_id: str
+) -> None:
+    if not vault_access.permits(snapshot, vault, caller.object_id, caller.groups, permission, item_id):
         message = f"The principal `{caller.object_id}` lacks the permission '{permission}' on the vault's item."
         raise Fault(FaultKind.PERMISSION_DENIED, message)

@@ -146,6 +146,14 @@ class Broker(Protocol):
 
     def open_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> Secret: ...
 
+    def back_up_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
+        """Return one version of a secret for a vault's backup. Whoever may back up need not be one who may read it, and it may be disabled."""
+        ...
+
+    def restore_secret(self, backup: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
+        """Return a backed-up secret sealed for a version that is about to be stored."""
+        ...
+
     def random(self, provider: str, count: int) -> bytes: ...
 
     # The platform's own.

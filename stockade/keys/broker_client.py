@@ -73,6 +73,8 @@ class AsyncBroker(Protocol):
     async def restore_key(self, provider: str, backup: bytes, version_id: str) -> ProviderKey: ...
     async def seal_secret(self, value: Secret, version_id: str) -> bytes: ...
     async def open_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> Secret: ...
+    async def back_up_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes: ...
+    async def restore_secret(self, backup: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes: ...
     async def random(self, provider: str, count: int) -> bytes: ...
     async def purpose_key(self, purpose: str) -> Secret: ...
     async def sign(self, statement: bytes) -> bytes: ...
@@ -137,6 +139,12 @@ class BrokerClient:
 
     def open_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> Secret:
         return self._ask(wire.OpenSecretCall(sealed, version_id, wire.shown(evidence), asked_by), Secret)  # type: ignore[no-any-return]
+
+    def back_up_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
+        return self._ask(wire.BackUpSecretCall(sealed, version_id, wire.shown(evidence), asked_by), bytes)  # type: ignore[no-any-return]
+
+    def restore_secret(self, backup: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
+        return self._ask(wire.RestoreSecretCall(backup, version_id, wire.shown(evidence), asked_by), bytes)  # type: ignore[no-any-return]
 
     def random(self, provider: str, count: int) -> bytes:
         return self._ask(wire.RandomCall(provider, count), bytes)  # type: ignore[no-any-return]
@@ -271,6 +279,14 @@ class AsyncBrokerClient:
         call = wire.OpenSecretCall(sealed, version_id, wire.shown(evidence), asked_by)
         return await self._ask(call, Secret)  # type: ignore[no-any-return]
 
+    async def back_up_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
+        call = wire.BackUpSecretCall(sealed, version_id, wire.shown(evidence), asked_by)
+        return await self._ask(call, bytes)  # type: ignore[no-any-return]
+
+    async def restore_secret(self, backup: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
+        call = wire.RestoreSecretCall(backup, version_id, wire.shown(evidence), asked_by)
+        return await self._ask(call, bytes)  # type: ignore[no-any-return]
+
     async def random(self, provider: str, count: int) -> bytes:
         return await self._ask(wire.RandomCall(provider, count), bytes)  # type: ignore[no-any-return]
 
@@ -386,6 +402,12 @@ class BrokerInThreads:
 
     async def open_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> Secret:
         return await asyncio.to_thread(self._broker.open_secret, sealed, version_id, evidence, asked_by)
+
+    async def back_up_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
+        return await asyncio.to_thread(self._broker.back_up_secret, sealed, version_id, evidence, asked_by)
+
+    async def restore_secret(self, backup: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
+        return await asyncio.to_thread(self._broker.restore_secret, backup, version_id, evidence, asked_by)
 
     async def random(self, provider: str, count: int) -> bytes:
         return await asyncio.to_thread(self._broker.random, provider, count)

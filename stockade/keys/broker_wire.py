@@ -158,6 +158,24 @@ class OpenSecretCall(_Call, frozen=True, tag="open_secret"):
     asked_by: str
 
 
+class BackUpSecretCall(_Call, frozen=True, tag="back_up_secret"):
+    """`Broker.back_up_secret`."""
+
+    sealed: bytes
+    version_id: str
+    evidence: Shown
+    asked_by: str
+
+
+class RestoreSecretCall(_Call, frozen=True, tag="restore_secret"):
+    """`Broker.restore_secret`."""
+
+    backup: bytes
+    version_id: str
+    evidence: Shown
+    asked_by: str
+
+
 class RandomCall(_Call, frozen=True, tag="random"):
     """`Broker.random`."""
 
@@ -212,6 +230,8 @@ Call: TypeAlias = (
     | RestoreKeyCall
     | SealSecretCall
     | OpenSecretCall
+    | BackUpSecretCall
+    | RestoreSecretCall
     | RandomCall
     | PurposeKeyCall
     | SignCall

@@ -109,7 +109,7 @@ class VaultApp:
         self._records = Records(audit, shop.clock)
         self._rates = Rates(shop.settings.vault.transactions_per_10_s)
         self._threads = BoundedThreads(THREADS, MAX_UNDER_WAY)
-        self._bodies = 0
+        self._bodies = self._using = 0
 
     def place(self, scope: Scope) -> Place | None:
         """Return which vault a request is for; None when it is none's."""
@@ -185,7 +185,10 @@ class VaultApp:
         if snapshot is None:
             return None
         progress = _Progress()
+        self._using += 1
         try:
+            if self._using > MAX_UNDER_WAY:
+                raise Fault(FaultKind.UNAVAILABLE, "Too many requests at once; try again.", retry_after_s=1)
             asked = self._admit(head, content, progress, snapshot)
             use = asked.operation.use
             if use is None:
@@ -193,6 +196,8 @@ class VaultApp:
             found = await key_operations.used(self._shop, asked, use)
         except Exception as failure:  # noqa: BLE001 - the one place where what went wrong becomes a reply
             return self._failed(head, progress, failure)
+        finally:
+            self._using -= 1
         return self._done(head, progress, found)
 
     def _answer(self, head: Head, content: bytes) -> _Reply:

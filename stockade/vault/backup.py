@@ -1,7 +1,7 @@
 """Backups of keys and secrets: sealed so that only this platform opens them, and only into a vault of the same subscription.
 
-What is inside a key's backup is its provider's (`Broker.back_up_key`); names, attributes, tags and where it came from stand around it, and the
-whole is sealed with AES-256-GCM under a key that the broker derives for this purpose alone.
+What is inside is the broker's, key material and secrets' values both (`Broker.back_up_key`, `back_up_secret`). Names, attributes, tags and where
+it came from stand around it, and the whole is sealed with AES-256-GCM under a key that the broker derives for this purpose alone.
 Source: Azure binds backups to subscription and geography; this platform has one geography.
 """
 
@@ -42,7 +42,7 @@ class SecretVersionBackup(msgspec.Struct, frozen=True):
 
     version: str
     described: SecretVersion
-    value: bytes
+    material: bytes
 
 
 class Backup(msgspec.Struct, frozen=True):

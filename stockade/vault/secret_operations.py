@@ -67,7 +67,9 @@ def _restore(shop: Shop, asked: Asked) -> dict[str, Any]:
     text = read_body(asked.content, SentValue).value
     if text is None:
         raise bad_parameter("Property value is required.", "value")
-    return described(shop.secrets.restore(asked.vault.id, decoded(text, "value")), asked.base, version=True)
+    blob = decoded(text, "value")
+    found = shop.secrets.restore(asked.vault.id, blob, asked.evidence, asked.asked_by)
+    return described(found, asked.base, version=True)
 
 
 def _delete(shop: Shop, asked: Asked) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class Secrets:
             backup.SecretVersionBackup(
                 version.id.rsplit("/", 1)[-1],
                 secret_version_of(version),
-                self._broker.open_secret(_sealed(version), version.id, evidence, asked_by).reveal(),
+                self._broker.back_up_secret(_sealed(version), version.id, evidence, asked_by),
             )
             for version in versions
         )
@@ -103,14 +103,14 @@ class Secrets:
         whole = backup.Backup(found.vault.subscription, "secrets", found.name, current, secrets=kept)
         return backup.sealed(self._broker, whole)
 
-    def restore(self, vault_id: str, blob: bytes) -> Record:
+    def restore(self, vault_id: str, blob: bytes, evidence: Evidence, asked_by: str) -> Record:
         """Put a backed-up secret back, with the versions it had; Fault(CONFLICT) while its name is taken."""
         with self._database.read() as reader:
             vault = lifecycle.live_vault(reader, vault_id)
         whole = backup.opened(self._broker, blob, "secrets", vault.subscription)
         arm_id = f"{vault.body['id']}/secrets/{whole.name}"
         sealed = [
-            self._broker.seal_secret(Secret(kept.value), f"{arm_id}/versions/{kept.version}".lower())
+            self._broker.restore_secret(kept.material, f"{arm_id}/versions/{kept.version}".lower(), evidence, asked_by)
             for kept in whole.secrets
         ]
         with self._database.write() as writer:

@@ -300,6 +300,26 @@ def test_secrets_open_for_tokens_with_the_permission(world: Brokered) -> None:
     assert fault.code == "SecretDisabled"
 
 
+def test_secrets_are_backed_up_and_restored_by_those_who_need_not_read_them(world: Brokered) -> None:
+    version, other = world.secret(enabled=False), world.secret("s2")
+    principal, _ = world.plane.world.application("keeper")
+    shown = CallerToken(Secret(world.plane.world.token(principal, VAULT)))
+    sealed = world.broker.seal_secret(Secret("value"), version.id)
+    refused(lambda: world.broker.back_up_secret(sealed, version.id, shown, "vault"), FaultKind.PERMISSION_DENIED)
+    world.permit(principal, "secrets/backup")
+    backup = world.broker.back_up_secret(sealed, version.id, shown, "vault")
+    assert b"value" not in backup
+    refused(lambda: world.broker.open_secret(sealed, version.id, shown, "vault"), FaultKind.PERMISSION_DENIED)
+    refused(lambda: world.broker.restore_secret(backup, other.id, shown, "vault"), FaultKind.PERMISSION_DENIED)
+    world.permit(principal, "secrets/restore", "secrets/get")
+    restored = world.broker.restore_secret(backup, other.id, shown, "vault")
+    assert world.broker.open_secret(restored, other.id, shown, "vault").reveal() == b"value"
+    # Neither a key's backup nor a sealed value is one, nor the other way round.
+    for wrong in (sealed, backup[:-1], b"", b"\x01"):
+        refused(lambda wrong=wrong: world.broker.restore_secret(wrong, other.id, shown, "vault"), FaultKind.INVALID)
+    refused(lambda: world.broker.restore_key("software", backup, other.id), FaultKind.INVALID)
+
+
 def test_a_backup_opens_on_this_platform_alone(world: Brokered) -> None:
     version = world.key()
     made = world.broker.make_key("software", KeySpec(type="EC", curve="P-256"), version.id)

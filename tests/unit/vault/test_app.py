@@ -266,6 +266,9 @@ def test_backups_come_back_and_only_here(shared: Vaulted) -> None:
     for path, body in (("/keys/backed/create", {"kty": "EC"}), ("/keys/backed/create", {"kty": "RSA"})):
         made = shared.ok("POST", path, body)
     value = shared.ok("PUT", "/secrets/backed", {"value": "kept"})
+    first = value["id"].removeprefix("https://localhost:8444")
+    shared.ok("PATCH", first, {"attributes": {"enabled": False}})  # which keeps nobody from backing it up
+    value = shared.ok("PUT", "/secrets/backed", {"value": "kept"})
     key, secret = (shared.ok("POST", f"/{place}/backup") for place in ("keys/backed", "secrets/backed"))
     shared.fails(409, "KeyAlreadyExists", "POST", "/keys/restore", key)
     for place in ("keys/backed", "secrets/backed"):
