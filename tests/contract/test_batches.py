@@ -15,7 +15,7 @@ from tests.factories.azure import API_VERSION, DATA_SCOPE, OPENAI_USER, Account,
 from tests.factories.customer_key_live import KeptKey, settled, vault_names
 from tests.live import Live, wait_for
 
-OPENAI_CONTRIBUTOR = "a001fd3d-188f-4b5d-821b-7da978bf7442"
+OPENAI_CONTRIBUTOR = "Cognitive Services OpenAI Contributor"
 
 pytestmark = pytest.mark.usefixtures("client_environment")
 
