@@ -25,7 +25,8 @@ from stockade.storage.database import Database
 
 SHARE_OF_LEASE: Final = 0.4
 """How long an answer may take, and how often it is asked for: twice that and the writing fit into one lease."""
-AT_ONCE: Final = 16
+AT_ONCE: Final = 8
+"""Questions under way to one vault: one that hangs keeps nobody else's waiting."""
 MAX_PROBES: Final = 4096
 
 log = logging.getLogger(__name__)
@@ -68,11 +69,12 @@ class Watch:
     ) -> None:
         self._database, self._clock, self._snapshot, self._vault = database, clock, snapshot, vault
         self.every_s = lease_s * SHARE_OF_LEASE
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="watch")
+        self._threads: dict[str, ThreadPoolExecutor] = {}
+        """By vault."""
         self._asked: dict[Probe, Future[None]] = {}
         self._generation = -1
         self._owners: dict[str, tuple[CustomerKey, tuple[Probe, ...]]] = {}
-        self._samples: dict[Unwraps, bytes] = {}
+        self._samples: dict[Probe, bytes] = {}
 
     def look(self) -> bool:
         """Ask about every key once and write down what has changed; return whether there are any. Not for several threads at once."""
@@ -85,7 +87,8 @@ class Watch:
         return bool(self._owners)
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in self._threads.values():
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def _read(self, snapshot: Snapshot) -> None:
         """Find out whose keys are elsewhere, and what they have wrapped."""
@@ -116,23 +119,16 @@ class Watch:
             if len(self._asked) >= MAX_PROBES and held is None:
                 late[probe] = ("VaultUnreachable", "Too many keys in other vaults are in use to ask about them all.")
                 continue
-            self._asked[probe] = self._threads.submit(self._try, probe)
+            vault = self._vault(probe.vault_uri)
+            if vault is None:
+                late[probe] = ("VaultNotFound", f"There is no key vault at {probe.vault_uri}.")
+                continue
+            threads = self._threads.get(probe.vault_uri)
+            if threads is None:
+                threads = self._threads[probe.vault_uri] = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="watch")
+            self._asked[probe] = threads.submit(_try, vault, probe, self._samples.get(probe, b""))
         wait(self._asked.values(), max(0.0, until - time.monotonic()))
-        return late | {probe: _result(future) for probe, future in self._asked.items()}
-
-    def _try(self, probe: Probe) -> None:
-        vault = self._vault(probe.vault_uri)
-        if vault is None:
-            raise Fault(
-                FaultKind.CUSTOMER_KEY_UNAVAILABLE,
-                f"There is no key vault at {probe.vault_uri}.",
-                details={"problem": "VaultNotFound"},
-            )
-        match probe:
-            case Serving(key_name=name, key_version=version):
-                vault.serving(name, version)
-            case Unwraps(customer=customer):
-                vault.unwrap_named(customer, self._samples[probe])
+        return {probe: _result(future) for probe, future in self._asked.items()} | late
 
     def _write(self, snapshot: Snapshot, found: dict[Probe, Failure]) -> None:
         now = self._clock.now()
@@ -173,6 +169,14 @@ def _elsewhere(snapshot: Snapshot) -> Iterable[tuple[str, CustomerKey]]:
             key: CustomerKey | None = owner.customer_key if owner is not None else None
             if key is not None and vault_of(snapshot, key) is None and identity_problem(snapshot, key) is None:
                 yield str(owner_id), key
+
+
+def _try(vault: RemoteVault, probe: Probe, wrapped: bytes) -> None:
+    match probe:
+        case Serving(key_name=name, key_version=version):
+            vault.serving(name, version)
+        case Unwraps(customer=customer):
+            vault.unwrap_named(customer, wrapped)
 
 
 def _result(future: Future[None]) -> Failure:

@@ -162,12 +162,12 @@ def run_alone(configured: settings.Settings, log_level: str) -> None:
     if not configured.database_url:
         raise ValueError("database_url has to name the platform's database: this data directory has none of its own")
     peers(configured)
-    os.umask(0o077)
-    logging.config.dictConfig(logs.configuration("broker", log_level))
     private_folder(configured.data_dir)
     with locked(configured.data_dir / "broker.lock", wait=False) as alone:
         if not alone:
             raise ValueError(f"a key broker is running on {configured.data_dir} already")
+        os.umask(0o077)
+        logging.config.dictConfig(logs.configuration("broker", log_level))
         first_start.ensure_keys(configured)
         run(configured, alone=True)
 

@@ -154,3 +154,26 @@ def test_a_vault_that_the_settings_do_not_know_is_not_found(world: Brokered, wat
     watch.look()
     assert problem(world, account) == "VaultNotFound"
     assert not Watch(world.plane.world.database, world.clock, world.base.source.current, lambda _: None, 5).look()
+
+
+def test_a_vault_that_hangs_keeps_nobody_elses_waiting(world: Brokered, vault: Elsewhere) -> None:
+    other, url = Elsewhere(), "https://hangs.vault.azure.net"
+    other.answers.clear()
+    watch = Watch(
+        world.plane.world.database,
+        world.clock,
+        world.snapshot,
+        {ELSEWHERE: vault, url: other}.get,
+        lease_s=0.5,
+    )
+    hanging = [bound(world, f"h{number}", url) for number in range(10)]
+    for number, account in enumerate(hanging):  # each with a key of its own, more than may be asked about at once
+        key = world.customer_keys[account.id]
+        world.customer_keys[account.id] = CustomerKey(url, f"k{number}", "", key.principal_id)
+    well = bound(world, "a1")
+    watch.look()
+    watch.look()
+    assert {problem(world, account) for account in hanging} == {"VaultUnreachable"}
+    assert problem(world, well) == ""
+    other.answers.set()
+    watch.close()

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from pathlib import Path
 
 import pytest
 
+from stockade.broker.providers import HANDLES_PURPOSE, Installed
+from stockade.broker.vault_keys import VaultKeys
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
 from stockade.keys.durable import write_durably
 from stockade.keys.keyring import FILE_NAME, Keyring, open_or_make, read_slots, sealing_key
+from stockade.keys.material import Jwk, KeyRequest
+from stockade.keys.providers.software import SoftwareProvider
 from stockade.keys.root import LentKeys, RootKey
+from stockade.settings import Keys
+from stockade.storage.database import Database
+from tests.outside import ROOT as FROZEN
 
 ROOT, OTHER = RootKey(Secret(b"r" * 32)), RootKey(Secret(b"o" * 32))
 
@@ -90,3 +99,23 @@ def test_lent_keys_are_those_that_the_keyring_derives_and_the_root_is_not_lent()
         lent.derive("x", 33)
     with pytest.raises(Fault):
         _ = lent.value
+
+
+def test_the_first_file_opens_for_ever(file: Path) -> None:
+    """Frozen on 2026-11-26; never made anew. What was sealed under it then opens too."""
+    frozen = json.loads((FROZEN / "tests" / "vectors" / "keys" / "keyring.json").read_text())
+    held = {name: base64.b64decode(value) for name, value in frozen.items() if isinstance(value, str)}
+    file.write_bytes(held["file"])
+    keyring = Keyring.open(file, sealing_key(RootKey(Secret(held["root"]))))
+    assert keyring.keys.derive("subscription-key-digest/1").matches(held["digestKey"])
+    assert keyring.kek(keyring.newest).matches(held["kek"])
+    assert keyring.keys.unseal(held["sealed"], "account-1|Key1").reveal() == b"value"
+    vault = VaultKeys(Database("sqlite://"), Installed(Keys(), keyring), keyring.keys)
+    sealed = SoftwareProvider(keyring.keys.derive(HANDLES_PURPOSE))
+    restored = vault.restore("software", held["backup"], "/new")
+    public = Jwk(kty="EC", crv="P-256", x=held["x"], y=held["y"])
+    assert restored.public == public
+    digest = KeyRequest(use="sign", algorithm="ES256", value=b"d" * 32)
+    signature = sealed.use(held["handle"], public, digest, "/v").value
+    shown = KeyRequest(use="verify", algorithm="ES256", value=b"d" * 32, signature=signature)
+    assert sealed.use(restored.handle, public, shown, "/new").valid

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from stockade.storage.generation import GenerationCell
+from stockade.storage.generation import AskedGeneration, GenerationCell
 
 
 def test_cell_begins_at_zero_in_a_private_file(tmp_path: Path) -> None:
@@ -38,3 +38,11 @@ def test_restart_follows_the_database_back(tmp_path: Path) -> None:
     cell.restart(3)
     cell.publish(4)
     assert cell.value == 4
+
+
+def test_one_that_is_asked_for_is_what_the_database_says() -> None:
+    said = iter((3, 4))
+    asked = AskedGeneration(lambda: next(said))
+    asked.publish(9)
+    asked.restart(9)
+    assert [asked.value, asked.value] == [3, 4]
