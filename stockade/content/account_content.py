@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping, Sequence
-from typing import Any, Final, TypeVar, TypeVarTuple
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, ParamSpec, TypeVar
 
 from stockade.content.format import (
     HEAD_BYTES,
@@ -41,7 +42,7 @@ from stockade.settings import Settings
 from stockade.storage.database import Database
 
 T = TypeVar("T")
-Arguments = TypeVarTuple("Arguments")
+P = ParamSpec("P")
 
 DATABASE_THREADS: Final = 4
 DATABASE_WAITING: Final = 256
@@ -83,14 +84,13 @@ class Contents:
         account = account_id.lower()
         return StoredContent(self, Borrower(self._broker, self.clock, account, evidence, data_action, asked_by))
 
-    async def query(self, call: Any, *arguments: Any, **named: Any) -> Any:
+    async def query(self, call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """Run a statement of `rows` in a thread."""
-        return await self._threads.run(lambda: call(*arguments, **named))
+        return await self._threads.run(functools.partial(call, *arguments, **named))
 
     async def usage(self, account_id: str) -> Usage:
         """Return how much an account keeps; needs no keys."""
-        found: Usage = await self.query(self.rows.usage, account_id.lower())
-        return found
+        return await self.query(self.rows.usage, account_id.lower())
 
     async def discard(self, row_ordinal: int, location: str) -> None:
         """Remove an item: from its readers first, then its body, then the row. What fails of it the sweeper does later."""
@@ -109,7 +109,7 @@ class Contents:
     async def purge_account(self, account_id: str) -> Purged:
         """Remove all that an account keeps, when it is gone for good; needs no keys. What the store does not remove now is swept later."""
         account = account_id.lower()
-        purged: Purged = await self.query(self.rows.remove_account, account, self.clock.now())
+        purged = await self.query(self.rows.remove_account, account, self.clock.now())
         after = 0
         while rows := await self.query(self.rows.removing, account, after, MAX_ASKED):
             for row in rows:
@@ -162,7 +162,7 @@ class StoredContent:
         statuses: Sequence[str] = (),
     ) -> list[Item]:
         """Return a page in the order of creation; its metadata is opened with one question to the broker."""
-        rows: list[ItemRow] = await self._contents.query(
+        rows = await self._contents.query(
             self._rows.page,
             self._account,
             kind,
@@ -217,7 +217,7 @@ class StoredContent:
 
     async def delete(self, item: Item) -> None:
         """Remove it; done twice is done once. Readers have lost it when this returns, even where the store does not answer."""
-        row: ItemRow | None = await self._contents.query(self._rows.get, self._account, item.kind, item.id, 0.0)
+        row = await self._contents.query(self._rows.get, self._account, item.kind, item.id, 0.0)
         if row is not None and row.created_at == item.created_at:
             await self._contents.discard(row.ordinal, row.location)
 
@@ -317,7 +317,7 @@ class StoredContent:
     # Reading
 
     async def _row(self, kind: Kind, item_id: str) -> ItemRow:
-        row: ItemRow | None = await self._contents.query(self._rows.get, self._account, kind, item_id, self._now())
+        row = await self._contents.query(self._rows.get, self._account, kind, item_id, self._now())
         if row is None:
             raise _not_found(item_id)
         return row

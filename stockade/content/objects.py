@@ -28,8 +28,8 @@ from stockade.content.format import Buffer, DamagedError
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.settings import Content, Settings
 
-PART_BYTES: Final = 8 * 1024 * 1024
-"""Of a multipart upload; what is smaller is put with one request. S3 takes 10,000 parts, so objects up to 80 GB."""
+PART_BYTES: Final = 5 * 1024 * 1024
+"""Of a multipart upload, S3's least; what is smaller is put with one request. S3 takes 10,000 parts, so objects up to 50 GB."""
 PARTS_AT_ONCE: Final = 2
 CONNECT_S: Final = 5.0
 RETRIES: Final = 3

@@ -47,13 +47,18 @@ class Sweeper:
         pieces = [over[start : start + PIECE] for start in range(0, len(over), PIECE)]
         return [f"{piece[0].ordinal}-{piece[-1].ordinal}-{piece[0].version[:8]}" for piece in pieces]
 
+    def found(self, piece: str) -> list[ItemRow]:
+        """Return what is over of a piece. Blocks: for a thread."""
+        first, last, _ = piece.split("-")
+        return self._rows.over(self._clock.now(), PIECE * PIECES, first=int(first), last=int(last))
+
     async def sweep(self, piece: str, bodies: Bodies) -> int:
         """Take what is over of a piece from readers, then from the store, then from the database; return how many items.
 
         Done twice it is done once. Fault(UNAVAILABLE) when some of it has to be tried again.
         """
-        first, last, _ = piece.split("-")
-        rows = await asyncio.to_thread(self._hide, int(first), int(last))
+        rows = await asyncio.to_thread(self.found, piece)
+        await asyncio.to_thread(self._rows.remove, [row.ordinal for row in rows], self._clock.now())
         gone: list[int] = []
         for row in rows:
             try:
@@ -66,9 +71,3 @@ class Sweeper:
         if len(gone) < len(rows):
             raise Fault(FaultKind.UNAVAILABLE, "The store did not remove all that is over.", retry_after_s=60)
         return len(rows)
-
-    def _hide(self, first: int, last: int) -> list[ItemRow]:
-        now = self._clock.now()
-        rows = self._rows.over(now, PIECE * PIECES, first=first, last=last)
-        self._rows.remove([row.ordinal for row in rows], now)
-        return rows

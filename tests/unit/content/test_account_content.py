@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
@@ -293,3 +294,43 @@ async def test_purging_an_account_takes_everything_and_nothing_else(kept: Kept) 
     kept.lender.refusal = None
     assert await kept.of().find("files") == []
     assert [item.id for item in await kept.of("/other").find("files")] == ["file-1"]
+
+
+async def test_a_part_of_a_body_takes_no_more_of_the_store_than_the_segments_it_lies_in(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 20 * MIB
+    made = await kept.of().create("files", "file-1", {}, pieces(bytes(size)))
+    bodies, touched = kept.contents.bodies, 0
+    fetch = bodies.get
+
+    async def counted(location: str, start: int, end: int, stored: int) -> memoryview:
+        nonlocal touched
+        touched += end - start
+        return await fetch(location, start, end, stored)
+
+    monkeypatch.setattr(bodies, "get", counted)
+    for start in range(0, size - MIB, 1_234_567):
+        touched = 0
+        assert await whole(kept.of().read(made, start, start + MIB)) == bytes(MIB)
+        assert touched <= 2_000_000, start
+
+
+async def test_reading_that_is_given_up_lets_go_of_everything(kept: Kept) -> None:
+    made = await kept.of().create("files", "file-1", {}, pieces(bytes(20 * MIB)))
+    stream = kept.of().read(made)
+    await anext(stream)
+    await stream.aclose()
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    await asyncio.wait(others or {asyncio.create_task(asyncio.sleep(0))})
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_what_is_deleted_while_it_is_read_ends_as_not_there(kept: Kept) -> None:
+    made = await kept.of().create("files", "file-1", {}, pieces(bytes(20 * MIB)))
+    stream = kept.of().read(made)
+    await anext(stream)
+    await kept.of().delete(made)
+    with pytest.raises(Fault) as caught:
+        await whole(stream)
+    assert caught.value.kind is FaultKind.NOT_FOUND

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import insert
@@ -50,6 +52,10 @@ async def sweep_all(kept: Kept, sweeper: Sweeper) -> int:
     return count
 
 
+def audit_lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for file in folder.rglob("audit.jsonl") for line in file.read_text().splitlines()]
+
+
 def test_each_kind_is_kept_as_long_as_the_settings_say() -> None:
     content = Content(files_days=0, batches_days=1, responses_days=2, completions_days=3)
     assert expires_at("files", content, 100.0) is None
@@ -72,6 +78,10 @@ async def test_the_work_removes_what_has_expired_and_nothing_else(
     await PLUGIN.do(place, InProcessRun(piece))
     await PLUGIN.do(place, InProcessRun(piece))
     assert list(PLUGIN.due(place)) == []
+    lines = audit_lines(tmp_path)
+    assert [(line["operation"], line["resource"], line["because"]) for line in lines] == [
+        ("Stockade.Content/expired/delete", ACCOUNT, {"files": "1", "responses": "1"})
+    ]
     assert len(kept.stored()) == 1
     assert [item.id for item in await kept.of().find("files")] == ["stays"]
     assert (await kept.contents.usage(ACCOUNT)).items == 1
