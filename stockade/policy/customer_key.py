@@ -7,12 +7,14 @@ Source: contracts, control-plane section 6.6; choices.md ("Customer's key unavai
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from stockade.policy import vault_access
 from stockade.policy.snapshot import (
+    MEMO_LIMIT,
     CustomerKey,
     DataKeysPolicy,
     PrincipalPolicy,
@@ -93,7 +95,41 @@ def unavailable(snapshot: Snapshot, account_id: str, key: CustomerKey, now: floa
 
     Two versions have to be usable: the one that is meant now, and where that is another one still, the one the data keys are wrapped with.
     So whoever disables the newest version has taken the key away, whatever older versions there are.
+
+    Asked by every request, so the answer is remembered with the snapshot, for as long as none of the key's versions begins or ends.
     """
+    name = ("customer-key", account_id, key)
+    known: _Known | None = snapshot.memo.get(name)
+    if known is not None and known.since <= now < known.until:
+        return known.found
+    found = _unavailable(snapshot, account_id, key, now)
+    since, until = _unchanged(snapshot, key, now)
+    if known is not None or len(snapshot.memo) < MEMO_LIMIT:
+        snapshot.memo[name] = _Known(found, since, until)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """An answer, and from when until when it is the same."""
+
+    found: Unavailable | None
+    since: float
+    until: float
+
+
+def _unchanged(snapshot: Snapshot, key: CustomerKey, now: float) -> tuple[float, float]:
+    """Return between which two instants, around now, no version of the key begins or ends."""
+    vault = vault_of(snapshot, key)
+    versions: tuple[VaultVersionPolicy, ...] = (
+        snapshot.all("vault-versions-of", f"{vault.id}/keys/{key.key_name.lower()}") if vault is not None else ()
+    )
+    instants = [at for one in versions for at in (one.not_before, one.expires) if at is not None]
+    since = max((at for at in instants if at <= now), default=-math.inf)
+    return since, min((at for at in instants if at > now), default=math.inf)
+
+
+def _unavailable(snapshot: Snapshot, account_id: str, key: CustomerKey, now: float) -> Unavailable | None:
     missing = identity_problem(snapshot, key)
     if missing is not None:
         return missing

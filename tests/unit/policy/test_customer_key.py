@@ -129,6 +129,15 @@ def test_of_another_vault_it_is_what_was_last_found_there() -> None:
     assert found(snapshot(principal=None, more=(("remote-key", ACCOUNT, state),))) == "IdentityMissing"
 
 
+def test_what_is_remembered_ends_when_a_version_begins_or_ends() -> None:
+    timed = snapshot(versions=(version(not_before=NOW + 10, expires=NOW + 20),))
+    found = [(at, customer_key.unavailable(timed, ACCOUNT, key(), NOW + at)) for at in (0, 9, 10, 19, 20, 30, 15, 5)]
+    problems = {at: one.problem if one is not None else "" for at, one in found}
+    assert problems == {
+        0: "KeyNotYetValid", 5: "KeyNotYetValid", 9: "KeyNotYetValid", 10: "", 15: "", 19: "", 20: "KeyExpired", 30: "KeyExpired",
+    }  # fmt: skip
+
+
 def test_all_problems_are_told_at_once() -> None:
     broken = snapshot(
         vaults=(vault(network=NetworkPolicy(public_access=False)),),
