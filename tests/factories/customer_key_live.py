@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import socket
 import time
 import uuid
@@ -9,12 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from azure.keyvault.keys import KeyClient
 from azure.mgmt.cognitiveservices import CognitiveServicesManagementClient
 
+from tests.factories.azure import descendants
 from tests.live import Live, wait_for
 
 ENCRYPTION_USER = "e147488a-f6f5-4113-8e2d-b22465e65bf6"
@@ -185,6 +190,73 @@ class KeptKey:
         self._grant_again()
 
 
-def settled(kept: KeptKey) -> None:
+class KeyElsewhere:
+    """A key in the vault of another server, which the account's server reaches as it reaches any other Azure Key Vault."""
+
+    def __init__(self, live: Live, account: str, other: Live) -> None:
+        self.live, self.account, self.other = live, live.account_id(account), other
+        self.uri = f"https://localhost:{other.ports[1]}"
+        self.credential = other.credential()
+        self.keys = KeyClient(
+            self.uri, self.credential, connection_verify=str(other.bundle), verify_challenge_resource=False
+        )
+        self.version = str(self.keys.create_rsa_key("elsewhere", size=2048).properties.version)
+
+    @staticmethod
+    def settings(other: Live, folder: Path) -> str:
+        """Return the settings of a server that may use the other one's default vault; its credential lies in the folder."""
+        login = folder / "elsewhere.json"
+        client_id, secret = other.admin
+        login.write_text(
+            json.dumps(
+                {"tenantId": other.tenant, "clientId": client_id, "clientSecret": secret, "authority": other.authority}
+            )
+        )
+        login.chmod(0o600)
+        return (
+            f'[[keys.providers]]\nname = "elsewhere"\ntype = "azure-key-vault"\nurl = "https://localhost:{other.ports[1]}"\n'
+            f'credential_file = "{login}"\nca_file = "{other.ca}"\n'
+        )
+
+    def bind(self) -> None:
+        self.live.request("PATCH", self.account, {"identity": {"type": "SystemAssigned"}}).raise_for_status()
+        named = {"keyVaultUri": self.uri + "/", "keyName": "elsewhere"}
+        encryption = {"keySource": "Microsoft.KeyVault", "keyVaultProperties": named}
+        done = self.live.request("PATCH", self.account, {"properties": {"encryption": encryption}})
+        assert done.status_code == 200, done.text
+
+    def status(self) -> Any:
+        return self.live.request("GET", f"{self.account}/encryptionStatus").json()
+
+    def ways(self) -> list[Way]:
+        """Return the ways in which the other vault takes it away."""
+        return [
+            Way("elsewhere: key disabled", lambda: self._enabled(on=False), lambda: _untimed(self._enabled(on=True))),
+            Way("elsewhere: vault silent", self._silence, self._speak),
+        ]
+
+    def close(self) -> None:
+        self.keys.close()
+        self.credential.close()
+
+    def _enabled(self, *, on: bool) -> float:
+        self.keys.update_key_properties("elsewhere", self.version, enabled=on)
+        return time.monotonic()
+
+    def _silence(self) -> float:
+        for pid in (self.other.pid, *descendants(self.other.pid)):
+            os.kill(pid, signal.SIGSTOP)
+        return time.monotonic()
+
+    def _speak(self) -> None:
+        for pid in (self.other.pid, *descendants(self.other.pid)):
+            os.kill(pid, signal.SIGCONT)
+
+
+def _untimed(_: float) -> None:
+    return
+
+
+def settled(kept: KeptKey | KeyElsewhere) -> None:
     """Wait until the key serves."""
     wait_for(lambda: kept.status()["state"] == "Available", "the key")
