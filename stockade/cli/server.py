@@ -207,6 +207,7 @@ def _serve(
     *,
     simulation: bool,
 ) -> int:
+    from stockade.content.objects import open_bodies
     from stockade.egress.fetch import Fetcher
     from stockade.egress.resolve import resolver_for
     from stockade.serve import first_start, logs, supervisor
@@ -223,6 +224,7 @@ def _serve(
         Fetcher(settings.egress, resolver_for(settings.egress))  # said here, and not by every worker that cannot start
         supervisor.check_not_running(settings)
         first_start.ensure(settings, say, simulation=simulation)
+        open_bodies(settings)  # as above
         asyncio.run(supervisor.Supervisor(settings, overrides, engines).run(ready))
     except UnusablePair as failure:
         err.print(f"The TLS certificate cannot be used: {failure}.", markup=False)

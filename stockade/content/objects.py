@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 import obstore
@@ -70,6 +70,13 @@ def open_bodies(settings: Settings) -> Bodies:
     url = urlsplit(content.url or (settings.data_dir / "content").as_uri())
     if url.query or url.fragment or url.username or url.password:
         raise ValueError(f"content.url: {url.scheme}://... takes a bucket and a prefix, nothing else")
+    try:
+        return _open(content, url)
+    except OSError as failure:
+        raise ValueError(f"content: {failure}") from failure
+
+
+def _open(content: Content, url: SplitResult) -> Bodies:
     if url.scheme == "file":
         if url.netloc or not url.path.strip("/"):
             raise ValueError("content.url: file:///path names an absolute folder")

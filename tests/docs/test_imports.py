@@ -61,8 +61,8 @@ ARROWS: dict[str, set[str]] = {
     },
     # A user's commands. They start and find servers, hence serve.
     "cli": {
-        "kernel", "settings", "storage", "keys", "audit", "policy", "decisions", "egress", "services", "identity", "vault", "jobs", "serve",
-        "boot",
+        "kernel", "settings", "storage", "keys", "content", "audit", "policy", "decisions", "egress", "services", "identity", "vault", "jobs",
+        "serve", "boot",
     },
     "__main__": {"cli"},
 }  # fmt: skip

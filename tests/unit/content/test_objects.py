@@ -35,6 +35,20 @@ def test_a_url_that_names_no_store_is_said_so_at_start(tmp_path: Path, url: str)
         opened(tmp_path, url=url)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"url": "s3://b", "credential_file": "/nowhere/credential"},
+        {"url": "s3://b", "ca_file": "/nowhere/ca.pem"},
+        {"url": "file:///dev/null/content"},
+    ],
+    ids=["credential", "authority", "folder"],
+)
+def test_files_that_the_settings_name_and_that_are_not_there_are_named(tmp_path: Path, content: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"^content: .*/(nowhere|dev)/"):
+        opened(tmp_path, **content)
+
+
 def test_files_lie_below_the_data_directory_or_where_the_settings_say(tmp_path: Path) -> None:
     assert isinstance(opened(tmp_path), LocalBodies)
     assert (tmp_path / "content").is_dir()
