@@ -52,6 +52,7 @@ KEPT_CONTROLS = (
     "restrictOutboundNetworkAccess",
     "allowedFqdnList",
     "encryption",
+    "storedCompletionsDisabled",
 )
 CREATE_ONLY = ("customSubDomainName", "userOwnedStorage")
 ALWAYS_KEPT = (*CREATE_ONLY, extension.NAME)

@@ -48,6 +48,19 @@ def test_output_is_reported_where_outbound_access_is_restricted_unless_the_accou
     assert policy(arm).output is not None
 
 
+def test_what_is_kept_is_said_by_the_extension_and_by_azures_own_property(arm: Arm) -> None:
+    arm.account(properties={"customSubDomainName": "a1"})
+    assert (policy(arm).keeps_content, policy(arm).keeps_completions) == (True, True)
+    extended(arm, {"content": {"store": "off"}}, storedCompletionsDisabled=True)
+    arm.account(properties={"customSubDomainName": "a1"})  # a PUT that does not name them
+    assert (policy(arm).keeps_content, policy(arm).keeps_completions) == (False, False)
+    arm.ok("PATCH", A1, {"properties": {"stockade": {"content": {"store": "on"}}, "storedCompletionsDisabled": False}})
+    assert (policy(arm).keeps_content, policy(arm).keeps_completions) == (True, True)
+    assert "storedCompletionsDisabled" in arm.fails(
+        400, "InvalidRequestContent", "PATCH", A1, {"properties": {"storedCompletionsDisabled": "yes"}}
+    )
+
+
 def test_loss_prevention_that_is_off_looks_at_nothing(arm: Arm) -> None:
     extended(arm, {"controls": {"dlp": "off"}}, restrictOutboundNetworkAccess=True)
     assert policy(arm).outbound is None
@@ -67,6 +80,8 @@ def test_depth_of_loss_prevention_is_set_per_account(arm: Arm, said: bool | None
     [
         ({"control": {}}, ""),
         ({"controls": {"netwrok": "report"}}, ".controls"),
+        ({"content": {"store": False}}, ".content.store"),
+        ({"content": {"stored": "off"}}, ".content"),
         ({"controls": {"network": "Report"}}, ".controls.network"),
         ({"controls": {"rbac": True}}, ".controls.rbac"),
         ({"controls": []}, ".controls"),
