@@ -61,6 +61,23 @@ _encode = msgspec.json.Encoder().encode
 
 _Reply: TypeAlias = tuple[int, bytes, Mapping[str, str]]
 """Status, body, headers of its own."""
+_BODY_LIMITS: Final[Mapping[tuple[str, bytes], int]] = {
+    (operation.method, operation.path[0].encode()): max(
+        other.body_limit
+        for other in OPERATIONS
+        if (other.method, other.path[0]) == (operation.method, operation.path[0])
+    )
+    for operation in OPERATIONS
+}
+"""Per method and first segment what any operation takes: which one it is is not known before the caller is."""
+_BY_SHAPE: Final = {
+    (operation.path[0], len(operation.path)): tuple(
+        other for other in OPERATIONS if (other.path[0], len(other.path)) == (operation.path[0], len(operation.path))
+    )
+    for operation in OPERATIONS
+}
+"""The operations that a path of so many segments can mean."""
+_PLACE: Final = "stockade.vault.place"
 _USES: Final = frozenset({b"encrypt", b"decrypt", b"sign", b"verify", b"wrapkey", b"unwrapkey"})
 
 
@@ -118,7 +135,7 @@ class VaultApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        place = self.place(scope)
+        place: Place | None = scope.get(_PLACE) or self.place(scope)
         assert place is not None
         decision_id, started = new_guid(), time.perf_counter()
         headers: dict[str, str] = {}
@@ -153,10 +170,7 @@ class VaultApp:
     async def _body(self, request: Request, head: Head) -> bytes:
         """Read a body up to what any operation on the path takes."""
         # 2. body
-        limit = max(
-            (operation.body_limit for operation in OPERATIONS if _could_be(operation, head)),
-            default=0,
-        )
+        limit = _BODY_LIMITS.get((head.method, _first(head.path)), 0)
         announced = head.headers.get("content-length", "0")
         if not announced.isdigit() or int(announced[:12]) > limit:
             raise Fault(FaultKind.TOO_LARGE, f"The request body is larger than {limit} bytes.")
@@ -300,9 +314,8 @@ class VaultRoute(BaseRoute):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Say whether a request is for a vault."""
-        if scope["type"] == "http" and self._app.place(scope) is not None:
-            return Match.FULL, {}
-        return Match.NONE, {}
+        place = self._app.place(scope) if scope["type"] == "http" else None
+        return (Match.FULL, {_PLACE: place}) if place is not None else (Match.NONE, {})
 
     def url_path_for(self, name: str, /, **path_params: Any) -> Any:
         """Vaults' addresses are no paths of this application's."""
@@ -314,10 +327,6 @@ class VaultRoute(BaseRoute):
 
 def _raw_path(scope: Scope) -> bytes:
     return scope.get("raw_path") or quote(scope["path"]).encode()
-
-
-def _could_be(operation: Operation, head: Head) -> bool:
-    return operation.method == head.method and operation.path[0].encode() == _first(head.path)
 
 
 def _first(path: bytes) -> bytes:
@@ -332,7 +341,7 @@ def _operation(head: Head) -> tuple[Operation, Mapping[str, str]]:
     if parts[0].lower() in ("certificates", "deletedcertificates"):
         raise Fault(FaultKind.UNSUPPORTED, "Vaults of this platform keep keys and secrets, and no certificates.")
     known = False
-    for operation in OPERATIONS:
+    for operation in _BY_SHAPE.get((parts[0].lower(), len(parts)), ()):
         captured = operation.match(parts)
         if captured is not None:
             if operation.method == head.method:

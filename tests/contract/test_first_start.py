@@ -20,6 +20,7 @@ from stockade.keys.root import RootKey
 from stockade.serve import first_start
 from stockade.serve.administrator import Administrator
 from stockade.settings import Settings
+from stockade.vault.vaults import purge
 from tests import outside
 from tests.factories import interrupted
 from tests.live import Live, StartServer
@@ -124,6 +125,34 @@ def test_a_first_start_killed_at_any_step_is_made_good_by_the_next(tmp_path: Pat
             "assignments": 4,
             "leftovers": [],
         }, f"killed before step {run['step']}: {done.stderr}"
+
+
+@pytest.mark.parametrize("group", ["kept", "gone"])
+def test_an_installation_from_before_there_were_vaults_gets_one_where_its_group_still_is(
+    configured: Settings, group: str
+) -> None:
+    admin = first_start.ensure(configured)
+    base = boot.foundation(configured)
+    place = f"/subscriptions/{admin.subscription_id}/resourceGroups/{admin.resource_group}"
+    vault = f"{place}/providers/Microsoft.KeyVault/vaults/{first_start.DEMO_VAULT}"
+    with base.database.write() as writer:
+        found, state = writer.get(vault), writer.get(first_start.INSTALLATION)
+        assert found is not None
+        assert state is not None
+        purge(writer, found)
+        before = {name: value for name, value in state.body.items() if name != "vault"}
+        writer.put(state.id, state.type, before)
+        whole = writer.get(place)
+        if group == "gone" and whole is not None:
+            writer.remove(whole)
+    said: list[str] = []
+    first_start.ensure(configured, said.append)
+    with base.database.read() as reader:
+        assert (reader.get(vault) is not None) == (group == "kept")
+    assert said == (["making the key vault demo-vault"] if group == "kept" else [])
+    first_start.ensure(configured, said.append)
+    assert len(said) <= 1
+    base.database.close()
 
 
 def test_two_first_starts_at_once_make_one_installation(tmp_path: Path) -> None:

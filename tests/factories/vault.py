@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from starlette.routing import Match
 from starlette.testclient import TestClient
 
 from stockade.broker.opening import Opening
@@ -144,7 +145,7 @@ class _Only:
         self._route = route
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and self._route.matches(scope)[1] == {} and self._route.matches(scope)[0].value:
+        if scope["type"] == "http" and self._route.matches(scope)[0] is Match.FULL:
             await self._route.handle(scope, receive, send)
         elif scope["type"] == "http":
             await send({"type": "http.response.start", "status": 418, "headers": []})
