@@ -127,7 +127,7 @@ def _named(rows: Sequence[Route], kind: str, name: str) -> Route:
 def _guessed(rows: Sequence[Route], kind: str, described: Described) -> Route:
     best: tuple[int, Route] | None = None
     for row in rows:
-        fitting = row.operation.body not in ("none", "binary")
+        fitting = row.operation.body not in ("none", "binary", "stream")
         count = _count(row.operation, described) if fitting else None
         if count is not None and (best is None or count > best[0]):
             best = count, row

@@ -271,9 +271,13 @@ async def test_broker_is_shown_what_the_caller_presented(tmp_path: Path) -> None
     await ask(ground.gateway, path, ("authorization", f"Bearer {token}"), body=None, method="GET")
     await ask(ground.gateway, path, ("authorization", f"Bearer aad#{account.id}#{token}"), body=None, method="GET")
     await ask(ground.gateway, v1, ("authorization", f"Bearer {account.key}"), body=None, method="GET", query="")
+    issued = await ask(ground.gateway, account.path("/sts/v1.0/issueToken"), ("api-key", account.key), query="")
+    session = issued.body.decode()
+    listed = await ask(ground.gateway, path, ("authorization", f"Bearer {session}"), body=None, method="GET")
+    assert listed.status == 200
     keys = [one.evidence.key.reveal_text() for one in opened if isinstance(one.evidence, CallerKey)]
     tokens = [one.evidence.token.reveal_text() for one in opened if isinstance(one.evidence, CallerToken)]
-    assert (keys, tokens) == ([account.key] * 3, [token] * 2)
+    assert (keys, tokens) == ([account.key] * 3, [token, token, session])
     assert {(one.account_id, one.data_action, one.asked_by) for one in opened} == {
         (account.id.lower(), "OpenAI/files/read", "data-worker Files_List")
     }
