@@ -19,10 +19,8 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
-import boto3
 import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 
 from stockade.content.format import DamagedError
 from stockade.content.objects import PART_BYTES, Bodies, MissingError, new_location, open_bodies
@@ -162,6 +160,8 @@ class TestLocalFiles(ObjectStore):
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer  # a second to import, for whoever runs it
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -169,12 +169,17 @@ def s3() -> Iterator[str]:
     server.stop()
 
 
+def s3_client(endpoint: str) -> Any:
+    import boto3
+
+    credential = {"aws_access_key_id": "k", "aws_secret_access_key": "s"}
+    return boto3.client("s3", endpoint_url=endpoint, region_name="eu-west-1", **credential)
+
+
 class TestS3(ObjectStore):
     @pytest.fixture
     def client(self, s3: str) -> Any:
-        return boto3.client(
-            "s3", endpoint_url=s3, region_name="eu-west-1", aws_access_key_id="k", aws_secret_access_key="s"
-        )
+        return s3_client(s3)
 
     @pytest.fixture
     def settings(self, tmp_path: Path, s3: str, client: Any) -> Settings:
@@ -188,13 +193,7 @@ class TestS3(ObjectStore):
         return Settings(data_dir=tmp_path, content=content)
 
     async def leftovers(self, settings: Settings) -> list[str]:
-        client = boto3.client(
-            "s3",
-            endpoint_url=settings.content.endpoint,
-            region_name="eu-west-1",
-            aws_access_key_id="k",
-            aws_secret_access_key="s",
-        )
+        client = s3_client(settings.content.endpoint)
         uploads = await asyncio.to_thread(client.list_multipart_uploads, Bucket="kept")
         return [upload["Key"] for upload in uploads.get("Uploads", [])]
 
