@@ -6,6 +6,7 @@ nothing is lost when it is back.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import uuid
@@ -19,6 +20,7 @@ from azure.core.exceptions import HttpResponseError
 from stockade.policy.stranded import HEADER
 from tests.factories.azure import Account, Azure
 from tests.factories.customer_key_live import KeptKey, Way, settled, vault_names
+from tests.factories.downloads import DownloadTarget, upload
 from tests.live import Live, wait_for
 
 PROMISED_S = 5.0
@@ -105,6 +107,25 @@ def test_without_the_key_nothing_is_answered_and_with_it_nothing_is_lost(
     settled(kept)
     assert client.files.content(file_id).content == CONTENT
     client.chat.completions.create(model="chat", messages=[{"role": "user", "content": "hello"}], max_tokens=1)
+
+
+async def test_a_download_under_way_is_cut_and_not_ended(
+    live: Live, account: Account, file_id: str, kept: KeptKey
+) -> None:
+    assert file_id
+    size = 8 * 1024 * 1024
+    large = await asyncio.to_thread(upload, live, account.name, account.key1, size)
+    download = await DownloadTarget(live, account.name, account.key1, large, size).open()
+    way = next(one for one in kept.ways() if one.name == "role removed")
+    gone_at = await asyncio.to_thread(way.take)
+    try:
+        await download.ended()
+        assert not download.whole
+        assert download.ended_at - gone_at < PROMISED_S
+    finally:
+        download.close()
+        await asyncio.to_thread(way.give)
+    await asyncio.to_thread(settled, kept)
 
 
 def test_a_rotation_is_followed_in_the_background(client: openai.AzureOpenAI, file_id: str, kept: KeptKey) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from stockade.kernel.faults import Fault, FaultKind
@@ -282,3 +283,29 @@ def test_inference_that_keeps_nothing_may_be_allowed_without_the_key(bound: Boun
     assert not key.guards_stateless
     wrong = {"properties": {"stockade": {"customerKey": {"statelessInference": "sometimes"}}}}
     bound.plane.fails(400, "InvalidRequestContent", "PATCH", ACCOUNT, wrong)
+
+
+def test_strict_parity_takes_what_azure_takes(bound: Bound) -> None:
+    plane = bound.plane
+    plane.ok("PUT", f"{IDENTITIES}/user1", {"location": "local"})
+    user = plane.ok("GET", f"{IDENTITIES}/user1")["properties"]
+    bound.grant(user["principalId"])
+    both = {"type": "SystemAssigned, UserAssigned", "userAssignedIdentities": {f"{IDENTITIES}/user1": {}}}
+    plane.ok("PATCH", ACCOUNT, {"identity": both})
+    foundry = ACCOUNT.replace("a1", "foundry")
+    bound.account(foundry, kind="AIServices", identity=both)
+    large = bound.new_version(KEY.replace("k1", "large"), size=4096)
+    object.__setattr__(plane.platform, "settings", msgspec.structs.replace(plane.settings, strict_parity=True))
+
+    def patched(path: str, **key: Any) -> Any:
+        return "PATCH", path, {"properties": {"encryption": bound.encryption(**key)}}
+
+    assert large
+    named = {"identityClientId": user["clientId"]}
+    plane.fails(400, "UserAssignedIdentityNotSupported", *patched(ACCOUNT, **named))
+    plane.fails(400, "PropertyChangeNotAllowed", *patched(foundry, **named))
+    assert "2048" in plane.fails(400, PREFLIGHT, *patched(ACCOUNT, keyName="large"))
+    bound.bind()
+    body = {"kind": "OpenAI", "sku": {"name": "S0"}, "location": "local", "properties": {}}
+    plane.ok("PUT", ACCOUNT, body)
+    assert bound.wrapped_by() == [""], "a PUT that does not name it takes it away"
