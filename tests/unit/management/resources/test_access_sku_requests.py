@@ -57,37 +57,35 @@ def test_a_request_says_what_was_asked_by_whom_and_what_is_promised(office: Offi
     assert office.told() == [("submitted", "mailto:boss@example.com"), ("submitted", "webhook")]
 
 
-@pytest.mark.parametrize(
-    ("target", "value"),
-    [
-        ("kind", None),
-        ("kind", "Nonsense"),
-        ("sku", "S0"),
-        ("location", "atlantis"),
-        ("location", None),
-        ("location", "global"),
-        ("reason", ""),
-        ("reason", " \n "),
-        ("reason", "x" * 2001),
-        ("reason", "a\x1b[2Jb"),
-        ("contact", None),
-        ("contact", "nobody"),
-        ("contact", "a@b.example\r\nBcc: c@d.example"),
-        ("contact", "a@b.example, c@d.example"),
-        ("contact", "<a@b.example>"),
-        ("contact", "a@b..example"),
-        ("contact", "a@-b.example"),
-        ("count", 0),
-        ("count", -1),
-        ("count", 3),
-    ],
-    ids=repr,
-)
-def test_bad_requests_are_refused_by_name(office: Office, target: str, value: Any) -> None:
-    body = asked(**{target: value})
-    reply = office.plane.send("PUT", f"{REQUESTS}/r1", body, by=office.asker)
-    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "InvalidSkuRequest"), reply.text
-    assert reply.json()["error"]["target"] == f"properties.{target}"
+BAD = [
+    ("kind", None),
+    ("kind", "Nonsense"),
+    ("sku", "S0"),
+    ("location", "atlantis"),
+    ("location", None),
+    ("location", "global"),
+    ("reason", ""),
+    ("reason", " \n "),
+    ("reason", "x" * 2001),
+    ("reason", "a\x1b[2Jb"),
+    ("contact", None),
+    ("contact", "nobody"),
+    ("contact", "a@b.example\r\nBcc: c@d.example"),
+    ("contact", "a@b.example, c@d.example"),
+    ("contact", "<a@b.example>"),
+    ("contact", "a@b..example"),
+    ("contact", "a@-b.example"),
+    ("count", 0),
+    ("count", -1),
+    ("count", 3),
+]
+
+
+def test_bad_requests_are_refused_by_name(office: Office) -> None:
+    for target, value in BAD:
+        reply = office.plane.send("PUT", f"{REQUESTS}/r1", asked(**{target: value}), by=office.asker)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (400, "InvalidSkuRequest"), (target, value)
+        assert reply.json()["error"]["target"] == f"properties.{target}", value
     office.plane.fails(404, "ResourceNotFound", "GET", f"{REQUESTS}/r1")
     assert office.told() == []
 
