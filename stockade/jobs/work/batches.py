@@ -43,6 +43,7 @@ LONGEST_PAUSE_S: Final = 60.0
 UPDATE_TRIES: Final = 20
 ENVELOPE_BYTES: Final = 4096
 """What a line has beside its body."""
+INPUT_GONE: Final = "The input file is gone."
 _GOING_ON: Final = frozenset({"validating", "in_progress", "finalizing"})
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ class _Batch:
         self._parts = Parts(self._content, self.id, expires_at=held.expires_at)
         self._stop, self._full = asyncio.Event(), asyncio.Event()
         self._reason = ""
-        """Why no more lines are begun: `cancelled` or `expired`."""
+        """Why no more lines are begun: `cancelled`, `expired`, or `failed` when the input file was deleted."""
         self._failure: BaseException | None = None
         self._told = 0
 
@@ -131,20 +132,32 @@ class _Batch:
     async def _go_on(self, item: Item) -> Item:
         try:
             operation = self._requests.operation(str(item.metadata["endpoint"]))
-            file = await self._content.get("files", str(item.metadata["input_file_id"]))
         except Fault as fault:
-            if fault.kind not in (FaultKind.NOT_FOUND, FaultKind.UNSUPPORTED):
-                raise
             return await self.fail("invalid_request", fault.message)
+        file = await self._input(item)
         if "total" not in item.metadata.get("counts", {}):
+            if file is None:
+                return await self.fail("invalid_request", INPUT_GONE)
             item = await self._check(item, file, operation)
             if item.status in ENDED:
                 return item
         await self._parts.load(int(item.metadata["last_line"]))
         if "files" not in item.metadata:
-            await self._answer(item, file, operation)
+            if file is None:
+                self._reason = "failed"
+            else:
+                await self._answer(item, file, operation)
             item = await self._decide_files()
         return await self._finish(item, file, operation)
+
+    async def _input(self, item: Item) -> Item | None:
+        """Return the input file; None when somebody has deleted it."""
+        try:
+            return await self._content.get("files", str(item.metadata["input_file_id"]))
+        except Fault as fault:
+            if fault.kind is not FaultKind.NOT_FOUND:
+                raise
+            return None
 
     # Before: is the file what it should be?
 
@@ -198,6 +211,10 @@ class _Batch:
                 if not last.done() and self._failure is None:
                     await asyncio.wait([last], timeout=GRACE_S)
                 last.cancel()
+        except Fault as fault:
+            if fault.kind is not FaultKind.NOT_FOUND:
+                raise
+            self._reason = "failed"  # the input file was deleted; what is answered is there to be had
         except asyncio.CancelledError:  # the process ends: what has been answered need not be asked again
             with contextlib.suppress(Exception):
                 await self._keep(total, tell=False)
@@ -305,18 +322,20 @@ class _Batch:
         changes: dict[str, Any] = {"files": files, "ended_as": self._reason or "completed"}
         if not self._reason:
             changes["finalizing_at"] = self._now()
+        if self._reason == "failed":
+            changes["errors"] = [LineError("invalid_request", INPUT_GONE).told(None)]
         return await self._update(changes, "finalizing" if not self._reason else None)
 
-    async def _finish(self, item: Item, file: Item, operation: Operation) -> Item:
+    async def _finish(self, item: Item, file: Item | None, operation: Operation) -> Item:
         ended_as = str(item.metadata["ended_as"])
         counts = self._parts.counts()
         total = int(item.metadata["counts"]["total"])
-        left = total - self._parts.done if ended_as == "expired" else 0
+        left = total - self._parts.done if ended_as == "expired" and file is not None else 0
         ids: dict[str, str | None] = {"output_file_id": None, "error_file_id": None}
         if counts["completed"]:
             ids["output_file_id"] = await self._file(item, "output", self._parts.rows("O"))
         if counts["failed"] or left:
-            rows = _joined(self._parts.rows("E"), self._expired(file, operation) if left else None)
+            rows = _joined(self._parts.rows("E"), self._expired(file, operation) if left and file is not None else None)
             ids["error_file_id"] = await self._file(item, "error", rows)
         changes = {"counts": {"total": total, **counts}, **self._parts.usage(), **ids, f"{ended_as}_at": self._now()}
         return await self._update(changes, ended_as)

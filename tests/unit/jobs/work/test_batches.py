@@ -188,6 +188,30 @@ async def test_a_file_that_has_gone_fails_the_batch(world: World) -> None:
     assert (await world.do()).status == "failed"
 
 
+async def test_a_file_that_goes_while_its_lines_are_answered_leaves_what_there_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, times = type(world.content).read, 0
+
+    async def going(self: Any, item: Item, *arguments: Any) -> AsyncIterator[bytes]:
+        nonlocal times
+        times += item.id == "file-in"
+        async for piece in read(self, item, *arguments):
+            yield piece
+            if item.id == "file-in" and times == 2:  # the first time it was checked
+                await asyncio.sleep(0.01)
+                raise Fault(FaultKind.NOT_FOUND, "There is no 'file-in'.")
+
+    monkeypatch.setattr(type(world.content), "read", going)
+    world.text = b"".join(line(number).rstrip() + b" " * 40_000 + b"\n" for number in range(1, 6))
+    await world.begin()
+    item = await asyncio.wait_for(world.do(), 5)
+    assert (item.status, item.metadata["errors"][0]["message"]) == ("failed", "The input file is gone.")
+    assert await world.ids("output") == ["c1"]
+    assert item.metadata["counts"] == {"total": 5, "completed": 1, "failed": 0}
+    assert world.due == []
+
+
 async def test_what_a_killed_process_had_kept_is_not_asked_again(world: World) -> None:
     stuck = asyncio.Event()
 
