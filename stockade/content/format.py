@@ -50,7 +50,7 @@ KEY_BYTES: Final = 32
 FEW_PARTS: Final = 64
 BATCH: Final = 4
 """Segments that are sealed at once, into one buffer."""
-MAX_METADATA_BYTES: Final = 4 * 1024 * 1024
+MAX_METADATA_BYTES: Final = 1024 * 1024
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
