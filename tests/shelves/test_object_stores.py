@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 import pytest
 
-from stockade.content.format import DamagedError
+from stockade.content.format import BATCH, SEGMENT_BYTES, Buffers, DamagedError
 from stockade.content.objects import PART_BYTES, Bodies, MissingError, new_location, open_bodies
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.settings import Content, Settings
@@ -68,6 +68,21 @@ class ObjectStore:
                 bytes(await bodies.get(location, middle, min(size, middle + 100), size)) == data[middle : middle + 100]
             )
         assert await self.leftovers(settings) == []
+
+    async def test_room_is_used_again_only_when_the_store_has_let_go_of_it(self, bodies: Bodies) -> None:
+        buffers, parts, size = Buffers(), 10, BATCH * SEGMENT_BYTES
+
+        async def fill() -> AsyncIterator[memoryview]:
+            for number in range(parts):
+                room = buffers.take(BATCH)
+                room[:] = bytes([number]) * size
+                yield memoryview(room)
+
+        location = new_location()
+        await bodies.put(location, fill())
+        for number in range(parts):
+            data = await bodies.get(location, number * size, (number + 1) * size, parts * size)
+            assert data == bytes([number]) * size, number
 
     async def test_a_body_of_another_size_is_noticed(self, bodies: Bodies) -> None:
         location = new_location()
