@@ -95,6 +95,13 @@ EXAMPLE_SETTINGS = """\
 # keep = 20000                      # over all accounts
 # keep_days = 30                    # how long it is counted what controls refused, or would have
 
+# --- Key vaults: docs/vault.md ---------------------------------------------------------------------------------------------------------------
+# [vault]
+# default = "demo-vault"            # answers at https://localhost:PORT/keys/...
+# provider = "software"             # who holds keys; a [[keys.providers]] of docs/key-providers.md
+# hsm_provider = "software"         # who holds RSA-HSM and EC-HSM keys of premium vaults
+# transactions_per_10_s = 4000      # per vault; above it 429
+
 # --- The SKU E0 has to be asked for: docs/e0.md ------------------------------------------------------------------------------------------
 # [access]
 # e0_capacity = 100                 # accounts of one kind in one region
