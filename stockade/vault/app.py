@@ -77,6 +77,8 @@ _BY_SHAPE: Final = {
     for operation in OPERATIONS
 }
 """The operations that a path of so many segments can mean."""
+_ONCE: Final = frozenset({"authorization", "host", "content-length"})
+"""Headers that decide something: sent twice, nobody could say which one was meant."""
 _PLACE: Final = "stockade.vault.place"
 _USES: Final = frozenset({b"encrypt", b"decrypt", b"sign", b"verify", b"wrapkey", b"unwrapkey"})
 
@@ -139,8 +141,11 @@ class VaultApp:
         assert place is not None
         decision_id, started = new_guid(), time.perf_counter()
         headers: dict[str, str] = {}
+        twice = ""
         for raw_name, raw_value in scope["headers"]:
-            headers.setdefault(raw_name.decode("latin-1").lower(), raw_value.decode("latin-1").strip())
+            header = raw_name.decode("latin-1").lower()
+            twice = header if header in headers and header in _ONCE else twice
+            headers.setdefault(header, raw_value.decode("latin-1").strip())
         peer = request.client.host if request.client is not None else ""
         address = self._client_address(peer, headers.get("x-forwarded-for", ""))
         head = Head(
@@ -154,6 +159,8 @@ class VaultApp:
             started,
         )
         try:
+            if twice:
+                raise bad_parameter(f"The header {twice} was sent more than once.")
             content = await self._body(request, head) if headers.get("authorization") else b""
             reply = await self._used(head, content)
             if reply is None:

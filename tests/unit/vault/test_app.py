@@ -62,6 +62,12 @@ def test_what_is_no_token_is_challenged_again(shared: Vaulted, header: str) -> N
     assert "resource=" in reply.headers["www-authenticate"]
 
 
+def test_a_header_that_decides_something_comes_once(shared: Vaulted) -> None:
+    sent = [("host", "localhost:8444"), *(("authorization", f"Bearer {shared.token()}") for _ in range(2))]
+    reply = shared.client.request("GET", "/keys?api-version=7.6", headers=sent)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "BadParameter")
+
+
 def test_tokens_for_others_and_old_ones_are_refused(vaulted: Vaulted) -> None:
     other = vaulted.token(audience="https://management.azure.com")
     assert "AKV10022" in vaulted.fails(401, "Unauthorized", "GET", "/keys", by=f"Bearer {other}")
