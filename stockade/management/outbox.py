@@ -95,6 +95,11 @@ def due(reader: Reader, now: float) -> list[Document]:
     return [one for one in found if (is_pending(one) and one.body["notBefore"] <= now) or _is_old(one, now)]
 
 
+def told_today(reader: Reader, subscription: str, now: float) -> int:
+    """Return how many notices a subscription has caused within a day."""
+    return sum(one.created_at > now - 86_400 for one in reader.list(TYPE, subscription=subscription))
+
+
 def is_pending(document: Document) -> bool:
     """Say whether a notice is still to be delivered."""
     return str(document.body["state"]) == Delivery.PENDING

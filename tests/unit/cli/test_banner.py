@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from stockade.cli import banner
+from stockade.kernel.clock import CLOCK_FILE, SimulatedClock
 from stockade.settings import Settings, default_data_dir
 
 
@@ -59,3 +60,10 @@ def test_the_screen_fits_the_configured_addresses(environment: Path) -> None:
         "/d/tls/ca.pem",
     ):
         assert text in screen
+
+
+def test_it_says_when_time_is_no_real_time(environment: Path, tmp_path: Path) -> None:
+    configured = Settings(data_dir=tmp_path)
+    assert "simulated" not in banner.banner(configured)
+    SimulatedClock.create(tmp_path / CLOCK_FILE)
+    assert "is simulated" in banner.banner(configured)

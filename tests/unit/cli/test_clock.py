@@ -60,6 +60,14 @@ def test_moving_is_recorded_and_everybody_looks_again(folder: Path, capsys: pyte
     ]
 
 
+def test_time_moves_without_a_database_too(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clock = SimulatedClock.create(folder / CLOCK_FILE)
+    (folder / "stockade.db").unlink()
+    assert run(["clock", "advance", "1d"]) == outcome.OK
+    assert clock.ahead_s == DAY
+    assert "database cannot be reached" in capsys.readouterr().err
+
+
 def test_time_is_not_moved_out_of_the_calendar(folder: Path) -> None:
     clock = SimulatedClock.create(folder / CLOCK_FILE)
     assert run(["clock", "advance", "999999d"]) == outcome.INVALID

@@ -20,6 +20,8 @@ NAMESPACE: Final = "Stockade.Access"
 MAX_OPEN: Final = 100
 """Requests of one subscription that wait for somebody or something."""
 MAX_KEPT: Final = 1000
+MAX_TOLD_A_DAY: Final = 300
+"""Notices that a subscription causes before it can make no more requests: contacts are anybody's address, and this is no mailing list."""
 
 
 class SkuRequests(ResourceType):
@@ -52,7 +54,7 @@ class SkuRequests(ResourceType):
     def plan(self, call: Call, current: Document | None, reader: Reader) -> Planned:
         wanted = shape.wanted(call)
         if current is None:
-            _check_number(reader, call.id.subscription or "")
+            _check_number(reader, call.id.subscription or "", call.now)
             return Planned({"properties": shape.new_request(call, wanted, _who(call))}, {})
         before = current.body["properties"]
         after = {**before, **wanted}
@@ -147,7 +149,7 @@ def _answer(call: Call, document: Document) -> Json:
     return {**PLUGIN.render(call, document), "etag": f'"{document.etag}"'}
 
 
-def _check_number(reader: Reader, subscription: str) -> None:
+def _check_number(reader: Reader, subscription: str, now: float) -> None:
     found = reader.list(queue.TYPE, subscription=subscription)
     waiting = sum(states.state_of(one.body["properties"]) in states.OPEN for one in found)
     if waiting >= MAX_OPEN or len(found) >= MAX_KEPT:
@@ -156,6 +158,9 @@ def _check_number(reader: Reader, subscription: str) -> None:
             "Withdraw or delete some."
         )
         raise Fault(FaultKind.CONFLICT, message, code="TooManySkuRequests")
+    if outbox.told_today(reader, subscription, now) >= MAX_TOLD_A_DAY:
+        message = "The subscription's requests have caused too many notices today. Make another one tomorrow."
+        raise Fault(FaultKind.LIMIT, message, code="TooManyNotices", retry_after_s=3600)
 
 
 def _notices(call: Call, reader: Reader) -> Json:

@@ -117,6 +117,16 @@ def test_open_requests_are_bounded(office: Office, monkeypatch: pytest.MonkeyPat
     office.ask("r3")
 
 
+def test_nobody_sends_letters_without_end(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stockade.management.resources.access_sku_requests.plugin.MAX_TOLD_A_DAY", 4)
+    office.ask("r1")
+    office.plane.ok("DELETE", f"{REQUESTS}/r1", by=office.asker)
+    reply = office.plane.send("PUT", f"{REQUESTS}/r2", asked(), by=office.asker)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (429, "TooManyNotices")
+    office.plane.clock.advance(DAY)
+    office.ask("r2")
+
+
 # Deciding
 
 
