@@ -40,8 +40,8 @@ class Ground:
 
     def __init__(self, plane: DataPlane, **properties: Any) -> None:
         self.plane = plane
-        plane.kept.items.clear()
-        plane.kept.failure = None
+        plane.contents.items.clear()
+        plane.contents.failure = None
         self.account = plane.account(f"a{secrets.token_hex(4)}", deployments=("chat", "other"), **properties)
         self.gateway = plane.gateway()
 
@@ -130,7 +130,7 @@ async def test_streamed_completion_is_kept_before_its_end_is_told(plane: DataPla
 async def test_completion_that_cannot_be_kept_is_not_given_out_as_if_it_were(plane: DataPlane) -> None:
     async with engine(answers(completion()), port=PORT):
         ground = Ground(plane)
-        ground.plane.kept.failure = Fault(FaultKind.CUSTOMER_KEY_UNAVAILABLE, "The key is disabled.")
+        ground.plane.contents.failure = Fault(FaultKind.CUSTOMER_KEY_UNAVAILABLE, "The key is disabled.")
         refused = await ground.chat()
         assert (refused.status, refused.code) == (403, "CustomerManagedKeyUnavailable")
         assert (await ground.chat(store=False)).status == 200
@@ -148,7 +148,7 @@ async def test_account_that_stores_none_refuses_before_the_engine_is_asked(plane
         assert (refused.status, refused.code) == (400, "ContentStorageDisabled")
         assert running.requests == []
         assert (await ground.chat(store=False)).status == 200
-        assert ground.plane.kept.items == {}
+        assert ground.plane.contents.items == {}
 
 
 @pytest.fixture(scope="module")

@@ -138,10 +138,10 @@ WRONG = {
 
 @pytest.mark.parametrize("body", WRONG.values(), ids=WRONG)
 async def test_form_that_is_wrong_is_refused_and_leaves_nothing(ground: Ground, body: bytes) -> None:
-    before = ground.plane.kept.ids("files")
+    before = ground.plane.contents.ids("files")
     answer = await ground.upload(body)
     assert answer.status == 400, answer.body
-    assert ground.plane.kept.ids("files") == before
+    assert ground.plane.contents.ids("files") == before
 
 
 @pytest.mark.parametrize("kind", ["", "application/json", "multipart/form-data", "multipart/mixed; boundary=mark"])
@@ -164,12 +164,12 @@ async def test_upload_is_bounded_by_the_size_of_files_and_not_by_that_of_bodies(
 
 
 async def test_sender_that_stalls_is_ended_and_leaves_nothing(own: Ground) -> None:
-    before = own.plane.kept.ids("files")
+    before = own.plane.contents.ids("files")
     answer = Answer([form(PURPOSE, FILE)[:200]], stalled=True)
     sent = [("api-key", own.account.key), TYPE]
     await own.gateway.__rsgi__(Scope(own.account.path(FILES), "POST", VERSION, sent), answer)
     assert answer.status == 408
-    assert own.plane.kept.ids("files") == before
+    assert own.plane.contents.ids("files") == before
 
 
 async def test_upload_may_take_longer_than_a_body_as_long_as_something_comes(own: Ground) -> None:
@@ -189,7 +189,7 @@ async def test_upload_may_take_longer_than_a_body_as_long_as_something_comes(own
 
 async def test_client_that_goes_away_in_the_middle_leaves_nothing(ground: Ground) -> None:
     """The server then says only that no more comes."""
-    before = ground.plane.kept.ids("files")
+    before = ground.plane.contents.ids("files")
     whole = form(PURPOSE, FILE)
     for headers in ((), (("content-length", str(len(whole))),)):
         answer = await ground.upload(b"", *headers, chunks=[whole[:300]])
@@ -197,7 +197,7 @@ async def test_client_that_goes_away_in_the_middle_leaves_nothing(ground: Ground
     # With its last boundary, and yet less than the head has promised.
     answer = await ground.upload(whole, ("content-length", str(len(whole) + 5)))
     assert answer.status == 400
-    assert ground.plane.kept.ids("files") == before
+    assert ground.plane.contents.ids("files") == before
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ async def test_file_expires_as_its_form_says_and_no_later_than_the_settings(tmp_
 
 async def test_broker_is_shown_what_the_caller_presented(tmp_path: Path) -> None:
     ground = Ground(tmp_path)
-    account, opened = ground.account, ground.plane.kept.opened
+    account, opened = ground.account, ground.plane.contents.opened
     _, token = ground.plane.caller()
     path, v1 = account.path(FILES), account.path("/openai/v1/files")
     for headers in ([("api-key", account.key)], [("api-key", account.key)]):  # the second time it is remembered
@@ -284,7 +284,7 @@ async def test_broker_is_shown_what_the_caller_presented(tmp_path: Path) -> None
 
 
 async def test_download_that_breaks_off_is_cut_and_one_that_cannot_begin_is_refused(ground: Ground) -> None:
-    file_id, kept = await ground.made(b"x" * 200_000), ground.plane.kept
+    file_id, kept = await ground.made(b"x" * 200_000), ground.plane.contents
     kept.failure, kept.breaks_after = Fault(FaultKind.UNAVAILABLE, "The key broker does not answer."), 100_000
     try:
         answer = await ground.get(f"{FILES}/{file_id}/content")
@@ -332,7 +332,7 @@ async def test_account_whose_storage_is_off_takes_no_file_and_gives_back_what_it
     assert (refused.status, refused.code, refused.read) == (400, "ContentStorageDisabled", 0)
     assert (await ground.get(f"{FILES}/{file_id}/content")).body == LINES
     assert (await ground.get(f"{FILES}/{file_id}", method="DELETE")).status == 200
-    assert ground.plane.kept.items == {}
+    assert ground.plane.contents.items == {}
 
 
 async def test_roles_say_who_may_read_write_and_delete(tmp_path: Path) -> None:
@@ -364,8 +364,8 @@ async def test_output_filter_looks_at_what_models_answered_and_not_at_what_was_u
     )
     path = f"{FILES}/{file_id}/content"
     assert (await ground.get(path)).body == lines
-    for key, (item, data) in list(ground.plane.kept.items.items()):  # a job of this platform has written it
-        ground.plane.kept.items[key] = (
+    for key, (item, data) in list(ground.plane.contents.items.items()):  # a job of this platform has written it
+        ground.plane.contents.items[key] = (
             dataclasses.replace(item, metadata={**item.metadata, "purpose": "batch_output"}),
             data,
         )

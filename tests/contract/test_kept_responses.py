@@ -57,8 +57,8 @@ class Ground:
 
     def __init__(self, plane: DataPlane, **properties: Any) -> None:
         self.plane = plane
-        plane.kept.items.clear()
-        plane.kept.failure = None
+        plane.contents.items.clear()
+        plane.contents.failure = None
         self.account = plane.account(f"a{secrets.token_hex(4)}", deployments=("chat", "vectors"), **properties)
         self.gateway = plane.gateway()
 
@@ -260,7 +260,7 @@ async def test_stream_that_breaks_off_ends_with_an_error_and_nothing_is_kept(
         assert json.loads(answer.body.split(b"data: ")[-1])["error"]["code"] == "BadGateway"
         assert b"response.completed" not in answer.body
         assert b"secret" not in answer.body
-        assert ground.plane.kept.ids("responses") == []
+        assert ground.plane.contents.ids("responses") == []
 
 
 async def test_response_that_cannot_be_kept_is_not_given_out_as_if_it_were(plane: DataPlane) -> None:
@@ -268,7 +268,7 @@ async def test_response_that_cannot_be_kept_is_not_given_out_as_if_it_were(plane
         answers(completion()), says_and_closes(chunked(*events({"content": "x"}), headers=SSE)), port=PORT
     ):
         ground = Ground(plane)
-        ground.plane.kept.failure = Fault(FaultKind.CUSTOMER_KEY_UNAVAILABLE, "The key is disabled.")
+        ground.plane.contents.failure = Fault(FaultKind.CUSTOMER_KEY_UNAVAILABLE, "The key is disabled.")
         refused = await ground.create()
         assert (refused.status, refused.code) == (403, "CustomerManagedKeyUnavailable")
         assert (await ground.create(store=False)).status == 200
@@ -278,12 +278,12 @@ async def test_what_is_not_to_be_kept_is_not(plane: DataPlane) -> None:
     async with engine(answers(completion()), port=PORT) as running:
         ground = Ground(plane)
         made = (await ground.create(store=False)).json
-        assert (made["store"], ground.plane.kept.items) == (False, {})
+        assert (made["store"], ground.plane.contents.items) == (False, {})
         assert (await ground.get(f"/{made['id']}")).status == 404
         ground.plane.change(ground.account, stockade={"content": {"store": "off"}})
         for store in (True, None):
             assert (await ground.create(store=store)).json["store"] is False
-        assert ground.plane.kept.items == {}
+        assert ground.plane.contents.items == {}
         assert all("store" not in asked and "metadata" not in asked for asked in asked_of(running))
 
 
@@ -366,7 +366,7 @@ async def test_engines_refusal_is_passed_on_and_nothing_is_kept(plane: DataPlane
         for stream in (False, True):
             answer = await ground.create(stream=stream)
             assert (answer.status, answer.code) == (400, "context_length_exceeded")
-        assert ground.plane.kept.items == {}
+        assert ground.plane.contents.items == {}
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{}", b'{"choices":[]}', b'{"choices":[{}]}', b"nonsense"])
@@ -394,7 +394,7 @@ async def test_client_that_goes_away_leaves_nothing(plane: DataPlane) -> None:
         sent = [("api-key", ground.account.key), JSON_TYPE]
         await ground.gateway.__rsgi__(Scope(ground.account.path(RESPONSES), "POST", VERSION, sent), answer)
         await asyncio.wait_for(running.seen_closed.wait(), 10)
-        assert ground.plane.kept.items == {}
+        assert ground.plane.contents.items == {}
 
 
 async def test_what_a_model_answered_is_looked_at_whenever_it_is_given_out(plane: DataPlane) -> None:

@@ -82,7 +82,7 @@ class DataPlane:
         self.cell.publish(1)
         self.clock = self.world.clock
         self.root_key = RootKey.open(self.settings.root_key_file)
-        self.kept = KeptInMemory(self.clock.now)
+        self.contents = KeptInMemory(self.clock.now)
 
     def account(
         self,
@@ -182,7 +182,7 @@ class DataPlane:
         finally:
             del os.environ[DATA_DIR_VARIABLE]
         gateway._clock = gateway.websockets._clock = self.clock
-        gateway._requests._kept = KeptContent(self.kept.of, self.settings.content.max_file_bytes)
+        gateway._requests._kept = KeptContent(self.contents.of, self.settings.content.max_file_bytes)
         gateway._source.current()
         return gateway
 
