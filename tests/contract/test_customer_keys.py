@@ -142,7 +142,6 @@ def test_what_is_wrong_is_told_by_the_unmodified_client_and_by_the_command_line(
     assert [one.code for one in refused.value.error.details or ()] == ["KeyNotFound"]
     name = kept.account.rsplit("/", 1)[-1]
     assert "is not in the vault" in live.stockade("keys", "check", name, "--key", f"{kept.vault_name}/none", fails=6)
-    assert name in live.stockade("keys", "dependents", f"{kept.uri}/keys/k1")
 
 
 def test_moving_back_and_purging_leave_nothing_but_a_receipt(
@@ -165,6 +164,6 @@ def test_moving_back_and_purging_leave_nothing_but_a_receipt(
     found = json.loads(live.stockade("keys", "receipts", "--format", "json"))
     receipt = next(one for one in found if one["properties"]["accountId"].endswith(account.name))
     file = tmp_path / f"{uuid.uuid4()}.json"
-    file.write_text(live.stockade("keys", "receipts", receipt["name"]))
+    file.write_text(json.dumps(receipt))
     public = receipt["properties"]["publicKey"]
     assert "1 data keys were destroyed" in live.stockade("keys", "verify-receipt", str(file), "--key", public)

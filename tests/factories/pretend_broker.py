@@ -74,6 +74,7 @@ class PretendBroker:
         return self._signing.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
     def status(self) -> BrokerStatus:
+        self._called("status")
         return BrokerStatus(sealed=False, root_source="file", platform_key=self.platform)
 
     def __getattr__(self, name: str) -> Any:

@@ -183,4 +183,4 @@ class KeysLife(RuleBasedStateMachine):
 
 
 TestKeysLife = KeysLife.TestCase
-TestKeysLife.settings = settings(stateful_step_count=30, deadline=None)
+TestKeysLife.settings = settings(max_examples=settings().max_examples // 2, stateful_step_count=30, deadline=None)

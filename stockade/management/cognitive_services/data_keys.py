@@ -164,7 +164,7 @@ def status_body(call: Call, document: Document, key: CustomerKey | None, owner: 
     """Return what `encryptionStatus` answers: the key in use, whether it serves, and how far data keys follow its newest version."""
     held = data_keys_of(document.private)
     newest = serving(call.snapshot, key, call.now)
-    platform = call.platform.broker.status().platform_key
+    platform = _platform_key(call.platform.broker)
     behind = [one for one in held if is_behind(one, newest, platform)]
     status: Json = {
         "keySource": "Microsoft.CognitiveServices" if key is None else "Microsoft.KeyVault",
@@ -192,6 +192,14 @@ def status_body(call: Call, document: Document, key: CustomerKey | None, owner: 
         status["state"] = "Unavailable"
         status["problems"] = [_problem(call.snapshot, key, Finding(gone.problem, gone.message), owner)]
     return status
+
+
+def _platform_key(broker: Broker) -> str:
+    """Return the version of the platform's key that wraps now; "" while nobody can say, which keeps no status from being told."""
+    try:
+        return broker.status().platform_key
+    except Fault:
+        return ""
 
 
 def rewrapped(broker: Broker, document: Document, key: CustomerKey | None) -> tuple[WrappedDataKey, ...]:

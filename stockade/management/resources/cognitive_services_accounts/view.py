@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from stockade.management.cognitive_services.kinds import KINDS, TOKEN_SERVICE
+from stockade.management.cognitive_services.encryption import WITH_KEY
+from stockade.management.cognitive_services.kinds import CLOSED_SKU, KINDS, TOKEN_SERVICE
 from stockade.management.resources.cognitive_services_accounts.network import OPEN
 from stockade.services.installed import served
 from stockade.settings import Settings
@@ -23,7 +24,7 @@ def render(settings: Settings, document: Document) -> Json:
         "endpoint": endpoint,
         # Only addresses behind which something answers; on Azure the list is longer.
         "endpoints": dict.fromkeys((*kind.endpoints, *served(settings, kind.name), TOKEN_SERVICE), endpoint),
-        "capabilities": [{"name": "VirtualNetworks"}],
+        "capabilities": [{"name": name} for name in _capabilities(kind.name, body["sku"]["name"])],
     }
     if subdomain is not None:
         properties.setdefault("networkAcls", dict(OPEN))
@@ -37,3 +38,8 @@ def render(settings: Settings, document: Document) -> Json:
         }
         properties["callRateLimit"] = {"count": sku.calls_per_minute, "renewalPeriod": 60, "rules": [rule]}
     return {**body, "properties": properties}
+
+
+def _capabilities(kind: str, sku: str) -> tuple[str, ...]:
+    with_key = kind in WITH_KEY or sku == CLOSED_SKU
+    return ("VirtualNetworks", "CustomerManagedKey") if with_key else ("VirtualNetworks",)

@@ -196,27 +196,24 @@ def test_a_restored_account_has_its_key_and_data_keys(bound: Bound) -> None:
     assert bound.plane.ok("GET", f"{ACCOUNT}/encryptionStatus")["state"] == "Available"
 
 
-@pytest.mark.parametrize(
-    ("kind", "sku", "status", "code"),
-    [
-        ("Face", "S0", 403, "CustomerManagedKeyNotAvailableForSku"),
-        ("LUIS.Authoring", "F0", 403, "CustomerManagedKeyNotAvailableForSku"),
-        ("ContentModerator", "S0", 403, "CustomerManagedKeyNotAvailableForSku"),
-        ("Personalizer", "F0", 403, "CustomerManagedKeyNotAvailableForSku"),
-        ("SpeechServices", "S0", 400, "CustomerManagedKeyNotAvailable"),
-        ("AnomalyDetector", "S0", 400, "CustomerManagedKeyNotAvailable"),
-        ("TextAnalytics", "S", 400, PREFLIGHT),
-        ("FormRecognizer", "S0", 400, PREFLIGHT),
-        ("TextTranslation", "S1", 400, PREFLIGHT),
-    ],
+KINDS = (
+    ("Face", "S0", 403, "CustomerManagedKeyNotAvailableForSku"),
+    ("LUIS.Authoring", "F0", 403, "CustomerManagedKeyNotAvailableForSku"),
+    ("SpeechServices", "S0", 400, "CustomerManagedKeyNotAvailable"),
+    ("AnomalyDetector", "S0", 400, "CustomerManagedKeyNotAvailable"),
+    ("TextAnalytics", "S", 400, PREFLIGHT),
+    ("FormRecognizer", "S0", 400, PREFLIGHT),
+    ("TextTranslation", "S1", 400, PREFLIGHT),
 )
-def test_which_kinds_may_have_one(bound: Bound, kind: str, sku: str, status: int, code: str) -> None:
-    path = ACCOUNT.replace("a1", "other")
-    bound.account(path, kind=kind, sku={"name": sku})
-    message = bound.plane.fails(
-        status, code, "PATCH", path, {"properties": {"encryption": bound.encryption()}}
-    )  # those that may have one lack the role alone
-    assert ("E0" in message) == (status == 403)
+
+
+def test_which_kinds_may_have_one(bound: Bound) -> None:
+    for kind, sku, status, code in KINDS:
+        path = ACCOUNT.replace("a1", f"other-{kind}")
+        bound.account(path, kind=kind, sku={"name": sku})
+        body = {"properties": {"encryption": bound.encryption()}}
+        message = bound.plane.fails(status, code, "PATCH", path, body)  # those that may have one lack the role alone
+        assert ("E0" in message) == (status == 403), kind
 
 
 def test_a_translator_of_no_region_has_none(bound: Bound) -> None:
@@ -226,24 +223,23 @@ def test_a_translator_of_no_region_has_none(bound: Bound) -> None:
     assert "region" in bound.plane.fails(400, "CustomerManagedKeyNotAvailable", "PATCH", path, body)
 
 
-@pytest.mark.parametrize(
-    ("key", "member"),
-    [
-        ({"keyVaultUri": "http://v1.example"}, "keyVaultUri"),
-        ({"keyVaultUri": "https://u:p@v1.example/"}, "keyVaultUri"),
-        ({"keyVaultUri": "https://v1.example/keys/k1"}, "keyVaultUri"),
-        ({"keyVaultUri": None}, "keyVaultUri"),
-        ({"keyName": "../secrets"}, "keyName"),
-        ({"keyName": ""}, "keyName"),
-        ({"keyVersion": "latest"}, "keyVersion"),
-        ({"identityClientId": "me"}, "identityClientId"),
-    ],
-    ids=["http", "credential-in-uri", "path-in-uri", "no-uri", "name", "no-name", "version", "client-id"],
+WRONG: tuple[tuple[str, Any], ...] = (
+    ("keyVaultUri", "http://v1.example"),
+    ("keyVaultUri", "https://u:p@v1.example/"),
+    ("keyVaultUri", "https://v1.example/keys/k1"),
+    ("keyVaultUri", None),
+    ("keyName", "../secrets"),
+    ("keyName", ""),
+    ("keyVersion", "latest"),
+    ("identityClientId", "me"),
 )
-def test_a_key_that_is_not_named_properly(bound: Bound, key: dict[str, Any], member: str) -> None:
-    reply = bound.plane.send("PATCH", ACCOUNT, {"properties": {"encryption": bound.encryption(**key)}})
-    assert reply.status_code == 400
-    assert reply.json()["error"]["target"] == f"properties.encryption.keyVaultProperties.{member}"
+
+
+def test_a_key_that_is_not_named_properly(bound: Bound) -> None:
+    for member, value in WRONG:
+        reply = bound.plane.send("PATCH", ACCOUNT, {"properties": {"encryption": bound.encryption(**{member: value})}})
+        assert reply.status_code == 400, (member, value)
+        assert reply.json()["error"]["target"] == f"properties.encryption.keyVaultProperties.{member}"
 
 
 def test_a_key_without_the_source_is_a_mistake_and_not_ignored(bound: Bound) -> None:
@@ -309,3 +305,22 @@ def test_strict_parity_takes_what_azure_takes(bound: Bound) -> None:
     body = {"kind": "OpenAI", "sku": {"name": "S0"}, "location": "local", "properties": {}}
     plane.ok("PUT", ACCOUNT, body)
     assert bound.wrapped_by() == [""], "a PUT that does not name it takes it away"
+
+
+def test_an_account_from_before_there_were_data_keys_is_given_one(bound: Bound) -> None:
+    with bound.plane.database.write() as writer:
+        old = writer.get(ACCOUNT)
+        assert old is not None
+        without = {name: value for name, value in old.private.items() if name != "dataKeys"}
+        writer.put(
+            old.id, old.type, old.body, without, subscription=old.subscription, resource_group=old.resource_group
+        )
+    assert bound.plane.ok("GET", f"{ACCOUNT}/encryptionStatus")["dataKeys"] == []
+    bound.bind()
+    assert bound.wrapped_by() == [bound.version]
+
+
+def test_the_status_is_told_while_the_broker_is_away(bound: Bound) -> None:
+    bound.bind()
+    bound.broker.broken = Fault(FaultKind.UNAVAILABLE, "The key broker cannot be reached.")
+    assert bound.plane.ok("GET", f"{ACCOUNT}/encryptionStatus")["state"] == "Available"
