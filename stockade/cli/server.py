@@ -7,6 +7,7 @@ import json
 import logging.config
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from ipaddress import ip_address
@@ -19,6 +20,7 @@ from stockade.cli import outcome
 from stockade.cli.account import OutputFormat
 from stockade.cli.context import DataDir, err, out, print_columns, read_settings, running_settings
 from stockade.kernel.clock import SimulatedClock, clock_of, iso
+from stockade.kernel.faults import Fault
 from stockade.settings import DATA_DIR_VARIABLE, Settings
 
 if TYPE_CHECKING:
@@ -211,7 +213,6 @@ def _serve(
     from stockade.egress.fetch import Fetcher
     from stockade.egress.resolve import resolver_for
     from stockade.serve import first_start, logs, supervisor
-    from stockade.serve.tls import UnusablePair
     from stockade.services.openai.catalogue import catalogue, is_built_in
 
     os.umask(0o077)
@@ -223,16 +224,55 @@ def _serve(
         engines = frozenset(model.name for model in catalogue(settings) if is_built_in(model))
         Fetcher(settings.egress, resolver_for(settings.egress))  # said here, and not by every worker that cannot start
         supervisor.check_not_running(settings)
-        first_start.ensure(settings, say, simulation=simulation)
+        # Apart, because it opens root key and keyring, and this process lives for as long as the platform does.
+        ended = _apart(lambda: first_start.ensure(settings, say, simulation=simulation))
+        if ended != outcome.OK:
+            return ended
         open_bodies(settings)  # as above
         asyncio.run(supervisor.Supervisor(settings, overrides, engines).run(ready))
-    except UnusablePair as failure:
-        err.print(f"The TLS certificate cannot be used: {failure}.", markup=False)
-        return outcome.FAILED
     except (supervisor.CannotServe, ValueError) as failure:
-        err.print(str(failure), markup=False)
-        return outcome.FAILED
+        return _told(failure)
     return outcome.OK
+
+
+def _told(failure: Exception) -> int:
+    """Say why the platform does not start; return what the command ends with."""
+    from stockade.serve.tls import UnusablePair
+
+    if isinstance(failure, Fault):
+        err.print("[bold red]Error:[/]", end=" ")
+        err.print(failure.message, markup=False)
+        return outcome.EXIT_CODES[failure.kind]
+    unusable = isinstance(failure, UnusablePair)
+    err.print(f"The TLS certificate cannot be used: {failure}." if unusable else str(failure), markup=False)
+    return outcome.FAILED
+
+
+def _apart(work: Callable[[], object]) -> int:
+    """Do something in a process of its own, so that nothing of it stays in this one's memory; return its exit code, the reason said."""
+    from stockade.serve.child import end_with
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    parent, child = os.getpid(), os.fork()
+    if child:
+        ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return ended if ended >= 0 else outcome.FAILED
+    code = outcome.FAILED
+    try:
+        end_with(parent)
+        work()
+        code = outcome.OK
+    except (Fault, ValueError) as failure:
+        code = _told(failure)
+    except KeyboardInterrupt:
+        code = outcome.INTERRUPTED
+    except BaseException:  # noqa: BLE001 - whatever it is, this process must not go on as its parent
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _settings(overrides: dict[str, Any], database_url: str | None) -> Settings:

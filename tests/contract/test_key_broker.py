@@ -26,7 +26,7 @@ def client(live: Live) -> Iterator[BrokerClient]:
 
 
 def processes(live: Live) -> Iterator[tuple[int, str]]:
-    """Yield every process below the supervisor: its pid and what it runs."""
+    """Yield the supervisor and every process below it: its pid and what it runs."""
     parents = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -39,7 +39,7 @@ def processes(live: Live) -> Iterator[tuple[int, str]]:
         above = pid
         while above in parents and above != live.pid:
             above = parents[above]
-        if above == live.pid and pid != live.pid:
+        if above == live.pid:
             command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             if "engines" not in command:  # which have no keys to ask for, and much memory
                 yield pid, command
@@ -90,7 +90,7 @@ def test_the_broker_gives_an_objects_key_on_the_callers_evidence_and_on_no_other
 
 
 def test_root_key_seed_and_platform_key_are_in_the_brokers_memory_alone(live: Live) -> None:
-    """Looked for in the memory of every process that the supervisor has started, byte for byte."""
+    """Looked for in the memory of the supervisor and of every process that it has started, byte for byte."""
     root = RootKey.open(live.data_dir / "root.key")
     keyring = Keyring.open(live.data_dir / FILE_NAME, sealing_key(root))
     wanted = {
