@@ -19,6 +19,7 @@ from stockade.gateway.output.reply import OutputReview, review
 from stockade.gateway.pace import Pace
 from stockade.gateway.quota import Quota
 from stockade.gateway.reply import ReplyHeaders
+from stockade.gateway.transfers import Transfers
 from stockade.gateway.usage import KeyUsage
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.operation import Operation
@@ -56,7 +57,7 @@ class HttpRequests:
     ) -> None:
         self._quota, self._usage, self._heads, self._limits = quota, usage, heads, limits
         self._content, self._kept, self._port = content, kept, port
-        self._pace = Pace()
+        self._pace, self._transfers = Pace(), Transfers()
         where = (
             f"on port {websocket_port} of this host" if websocket_port else "which this platform's settings turn off"
         )
@@ -118,7 +119,10 @@ class HttpRequests:
         if operation.body == "stream":
             exchange.longest_s = self._longest_s(int(exchange.content_length or limit))
             call.upload = request_body.pieces(exchange, limit, self._limits.body_timeout_s)
-        answer = await route.service.answer(call)
+            with self._transfers.one(account.id):
+                answer = await route.service.answer(call)
+        else:
+            answer = await route.service.answer(call)
         models_answer = operation.body != "none" or operation.stores == "customer-content"
         looking = review(account) if account.output is not None and models_answer else None
         if looking is not None:
@@ -144,7 +148,9 @@ class HttpRequests:
     async def _stream(self, exchange: Exchange, route: Route, stream: Stream) -> None:
         length = next((int(value) for name, value in stream.headers if name == "content-length"), None)
         if length is not None:
-            await self._download(exchange, stream, length)
+            account = exchange.account
+            with self._transfers.one(account.id if account is not None else ""):
+                await self._download(exchange, stream, length)
             return
         try:
             head = self._heads.build(exchange.id, exchange.client_request_id, stream.content_type, stream.headers)

@@ -6,12 +6,14 @@ import asyncio
 import dataclasses
 import json
 from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stockade.gateway.kept import KeptContent
+from stockade.gateway.transfers import OF_ONE_ACCOUNT
 from stockade.kernel.evidence import CallerKey, CallerToken
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.settings import Content, Limits
@@ -375,3 +377,14 @@ async def test_output_filter_looks_at_what_models_answered_and_not_at_what_was_u
         assert b"leak.example" not in looked_at.body
         assert "content-length" not in looked_at.headers
         assert json.loads(looked_at.body)
+
+
+async def test_files_that_go_up_and_down_at_a_time_are_few(ground: Ground) -> None:
+    file_id = await ground.made()
+    with ExitStack() as others:
+        for _ in range(OF_ONE_ACCOUNT):
+            others.enter_context(ground.gateway._requests._transfers.one(ground.account.id.lower()))
+        for answer in (await ground.upload(form(PURPOSE, FILE)), await ground.get(f"{FILES}/{file_id}/content")):
+            assert (answer.status, answer.headers["retry-after"], answer.read) == (429, "1", 0)
+        assert (await ground.get(f"{FILES}/{file_id}")).status == 200
+    assert (await ground.get(f"{FILES}/{file_id}/content")).body == LINES
