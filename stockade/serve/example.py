@@ -95,6 +95,20 @@ EXAMPLE_SETTINGS = """\
 # keep = 20000                      # over all accounts
 # keep_days = 30                    # how long it is counted what controls refused, or would have
 
+# --- The root key, and who else holds keys: docs/keys.md, docs/key-providers.md --------------------------------------------------------------
+# [keys]
+# root = "provider"                 # or "file" (the default), "environment", "credential", "shares"
+# root_provider = "hsm"
+# root_name = "stockade-root"       # the key's label there; of "environment" and "credential" the name
+# lease_s = 5.0                     # how long a worker may use an object's key before it has to ask again
+#
+# [[keys.providers]]
+# name = "hsm"
+# type = "pkcs11"
+# url = "/usr/lib/softhsm/libsofthsm2.so"
+# place = "stockade"
+# credential_file = "/etc/stockade/hsm-pin"
+
 # --- Key vaults: docs/vault.md ---------------------------------------------------------------------------------------------------------------
 # [vault]
 # default = "demo-vault"            # answers at https://localhost:PORT/keys/...
