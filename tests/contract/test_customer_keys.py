@@ -158,6 +158,8 @@ def test_moving_back_and_purging_leave_nothing_but_a_receipt(
     kept.keys.update_key_properties("k1", kept.version, enabled=True)
     kept.arm("PATCH", kept.account, {"properties": {"encryption": {"keySource": "Microsoft.CognitiveServices"}}})
     kept.keys.begin_delete_key("k1").result()
+    with pytest.raises(HttpResponseError):  # a vault that keys are bound from cannot be purged before its time
+        kept.keys.purge_deleted_key("k1")
     assert client.files.content(file_id).content == CONTENT, "the customer's key is not needed any more"
     azure.cognitive.accounts.begin_delete(account.group, account.name).result()
     azure.cognitive.deleted_accounts.begin_purge(azure.location, account.group, account.name).result()
