@@ -2,7 +2,7 @@
 
 A piece is one account's or scope's keys as they are wrapped now, and what they are to be wrapped with. The data keys stay what they are, so no
 content is touched; the wrappings of one document change together or not at all, and what somebody else has changed meanwhile is left to the next
-look. While the customer's key does not serve nothing is due: it could not be opened.
+look. While the customer's key does not serve nothing is due: it could not be opened. The key broker records each wrapping.
 """
 
 from __future__ import annotations
@@ -14,13 +14,9 @@ from typing import ClassVar
 
 from stockade.jobs.job import Run, Workplace
 from stockade.kernel.faults import Fault, FaultKind
-from stockade.kernel.ids import new_guid
-from stockade.kernel.record import AuditRecord
 from stockade.management.cognitive_services.data_keys import is_behind, rewrapped, serving, store
 from stockade.policy.customer_key import unavailable
 from stockade.policy.snapshot import AccountPolicy, CustomerKey, DataKeysPolicy, EncryptionScopePolicy, Snapshot
-
-OPERATION = "Stockade.Keys/dataKeys/rewrap"
 
 
 class Rewrap:
@@ -88,19 +84,6 @@ def _rewrap(place: Workplace, owner_id: str, wanted: str) -> None:
         if current is None or current.etag != document.etag:
             return  # bound to another key meanwhile, say, or wrapped by somebody else; what is still due is found again
         store(writer, current, made, now)
-    place.audit.record(
-        AuditRecord(
-            time=now,
-            id=new_guid(),
-            category="Audit",
-            phase="outcome",
-            operation=OPERATION,
-            resource=owner_id,
-            decision="allow",
-            outcome="success",
-            because={"dataKeys": str(len(made)), "customerKey": made[-1].customer, "platformKey": made[-1].platform},
-        )
-    )
 
 
 PLUGIN = Rewrap()
