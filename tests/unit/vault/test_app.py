@@ -169,6 +169,20 @@ def test_uses_of_keys(shared: Vaulted) -> None:
     shared.fails(400, "BadParameter", "POST", "/keys/rsa//decrypt", {"alg": "RSA-OAEP", "value": b64(b"\0" * 256)})
 
 
+def test_rsnull_signs_what_is_sent_as_it_is(shared: Vaulted) -> None:
+    jwk = shared.ok("POST", "/keys/bare/create", {"kty": "RSA"})["key"]
+    sent = b"not a digest: " + b"m" * 37  # MD5 and SHA-1 one after the other are 36 bytes, so TLS 1.0 needs this too
+    signed = unb64(shared.ok("POST", "/keys/bare//sign", {"alg": "RSNULL", "value": b64(sent)})["value"])
+    number = pow(int.from_bytes(signed), int.from_bytes(unb64(jwk["e"])), int.from_bytes(unb64(jwk["n"])))
+    assert (
+        number.to_bytes(256) == b"\0\x01" + b"\xff" * (253 - len(sent)) + b"\0" + sent
+    )  # RFC 8017, 9.2 without DigestInfo
+    for digest, valid in ((sent, True), (sent[1:], False)):
+        asked = {"alg": "RSNULL", "digest": b64(digest), "value": b64(signed)}
+        assert shared.ok("POST", "/keys/bare//verify", asked) == {"value": valid}
+    shared.fails(400, "BadParameter", "POST", "/keys/bare//sign", {"alg": "RSNULL", "value": b64(b"m" * 246)})
+
+
 @pytest.mark.parametrize(
     ("change", "refused", "still", "code"),
     [
