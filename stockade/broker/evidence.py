@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from stockade.broker.grants import Grant, Grants
-from stockade.identity.audiences import ai_audiences, vault_audiences
+from stockade.identity.audiences import ai_audiences, arm_audiences, vault_audiences
 from stockade.identity.verify import TokenCache, verify
 from stockade.kernel.control import Control
-from stockade.kernel.evidence import CallerKey, CallerToken, Evidence, JobGrant
+from stockade.kernel.evidence import ArmToken, CallerKey, CallerToken, Evidence, JobGrant
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import KeyCredential, RejectedCredential, TokenCredential
+from stockade.kernel.secret import Secret
 from stockade.keys.content_actions import PREFIX, relative
 from stockade.keys.root import RootKey
 from stockade.keys.session_token import SessionTokens
@@ -37,15 +38,17 @@ class Named:
     """How a record names who showed something."""
 
     kind: str
-    """`key`, `token`, `job`."""
+    """`key`, `token`, `job`, `arm`; `policy` where nobody asked and what is stored decided."""
     credential: str
     principal: str = ""
     application: str = ""
 
 
-def named(evidence: Evidence, proven: Proven | None) -> Named:
-    """Return how to name who showed evidence; proven: None where it did not hold."""
-    kind = {CallerKey: "key", CallerToken: "token", JobGrant: "job"}[type(evidence)]
+def named(evidence: Evidence | None, proven: Proven | None) -> Named:
+    """Return how to name who showed evidence, None: nobody did; proven: None where it did not hold."""
+    if evidence is None:
+        return Named("policy", "none")
+    kind = {CallerKey: "key", CallerToken: "token", JobGrant: "job", ArmToken: "arm"}[type(evidence)]
     match proven:
         case KeyCredential(slot=slot, via_token=via_token):
             return Named(kind, f"sts:{slot}" if via_token else slot)
@@ -63,7 +66,7 @@ class Verifier:
         self._digester = KeyDigester(keys.derive(DIGEST_PURPOSE))
         self._sessions = SessionTokens(keys.derive(SESSION_PURPOSE))
         self._grants = grants
-        self._ai, self._vault = ai_audiences(settings), vault_audiences(settings)
+        self._ai, self._vault, self._arm = ai_audiences(settings), vault_audiences(settings), arm_audiences(settings)
         # The same token is shown once a lease; a cache belongs to one thread, hence the lock.
         self._proofs, self._lock = TokenCache(), threading.Lock()
 
@@ -77,6 +80,8 @@ class Verifier:
                 found = self._token(snapshot, token.reveal(), now)
             case JobGrant(grant=grant):
                 return self._grants.read(grant, account.id, now)
+            case ArmToken():
+                raise _not_proven("What was shown to ARM opens no content.")
         match found:
             case RejectedCredential(reason=reason):
                 raise _not_proven(f"The credential does not hold: {reason}.")
@@ -90,8 +95,14 @@ class Verifier:
         """Return the principal that a vault's caller is; Fault(UNAUTHENTICATED) for everything but a token for key vaults."""
         if not isinstance(evidence, CallerToken):
             raise _not_proven("Key vaults take access tokens only.")
-        token = _text(evidence.token.reveal(), MAX_TOKEN)
-        found = self._verify(snapshot, token, now, self._vault)
+        return self._principal(snapshot, evidence.token, now, self._vault)
+
+    def prove_to_arm(self, snapshot: Snapshot, evidence: ArmToken, now: float) -> TokenCredential:
+        """Return the principal that ARM's caller is; Fault(UNAUTHENTICATED) for everything but a token for ARM."""
+        return self._principal(snapshot, evidence.token, now, self._arm)
+
+    def _principal(self, snapshot: Snapshot, shown: Secret, now: float, audiences: frozenset[str]) -> TokenCredential:
+        found = self._verify(snapshot, _text(shown.reveal(), MAX_TOKEN), now, audiences)
         if isinstance(found, RejectedCredential):
             raise _not_proven(f"The token does not hold: {found.reason}.")
         return found

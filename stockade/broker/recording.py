@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 from stockade.audit.log import AuditSink
@@ -23,7 +23,7 @@ class Recording:
     """The audit record of one call, written before it is answered. Nothing is decided while records cannot be taken."""
 
     def __init__(
-        self, audit: AuditSink, clock: Clock, operation: str, resource: str, asked_by: str, evidence: Evidence
+        self, audit: AuditSink, clock: Clock, operation: str, resource: str, asked_by: str, evidence: Evidence | None
     ) -> None:
         self._audit, self._clock, self._operation, self.resource = audit, clock, operation, resource
         self._asked_by, self._evidence = asked_by[:120], evidence
@@ -69,18 +69,24 @@ class Notes:
     def __init__(self, audit: AuditSink, clock: Clock) -> None:
         self._audit, self._clock = audit, clock
 
+    def around(
+        self, what: str, owner_id: str, before: Binding | None, after: Binding | None
+    ) -> AbstractContextManager[None]:
+        """Record how it ended that a data key was made, or opened and wrapped anew."""
+        return self.doing(what, owner_id, {"before": _named_key(before), "after": _named_key(after)})
+
     @contextmanager
-    def around(self, what: str, owner_id: str, before: Binding | None, after: Binding | None) -> Iterator[None]:
-        """Record how it ended that a data key was made, or opened and wrapped anew; without an audit log nothing is opened."""
+    def doing(self, what: str, resource: str, because: dict[str, str]) -> Iterator[None]:
+        """Record how something ended; without an audit log it is not begun."""
         if not self._audit.healthy:
-            raise Fault(FaultKind.UNAVAILABLE, "The audit log cannot be written, so no key is opened.", retry_after_s=5)
-        told = {"before": _named_key(before), "after": _named_key(after)}
+            message = "The audit log cannot be written, so no key is opened or destroyed."
+            raise Fault(FaultKind.UNAVAILABLE, message, retry_after_s=5)
         try:
             yield
         except Fault as fault:
-            self.note(what, owner_id, fault, told)
+            self.note(what, resource, fault, because)
             raise
-        self.note(what, owner_id, None, told)
+        self.note(what, resource, None, because)
 
     def note(
         self, what: str, resource: str = PLATFORM, fault: Fault | None = None, because: dict[str, str] | None = None

@@ -133,16 +133,20 @@ _METHODS: Final[dict[type, Callable[[Broker, Any], object]]] = {
     ),
     wire.NewDataKeyCall: lambda broker, call: broker.new_data_key(call.account_id, call.binding),
     wire.RewrapCall: lambda broker, call: broker.rewrap(call.account_id, call.held, call.before, call.after),
-    wire.MakeKeyCall: lambda broker, call: broker.make_key(call.provider, call.spec, call.version_id),
-    wire.TakeKeyCall: lambda broker, call: broker.take_key(call.provider, call.spec, call.private, call.version_id),
+    wire.MakeKeyCall: lambda broker, call: broker.make_key(
+        call.provider, call.spec, call.version_id, call.evidence and call.evidence.evidence, call.asked_by
+    ),
+    wire.TakeKeyCall: lambda broker, call: broker.take_key(
+        call.provider, call.spec, call.private, call.version_id, call.evidence.evidence, call.asked_by
+    ),
     wire.UseKeyCall: lambda broker, call: broker.use_key(
         call.version_id, call.request, call.evidence.evidence, call.asked_by
     ),
     wire.DestroyKeyCall: lambda broker, call: broker.destroy_key(call.provider, call.handle, call.version_id),
-    wire.BackUpKeyCall: lambda broker, call: broker.back_up_key(
-        call.provider, call.handle, call.public, call.version_id
+    wire.BackUpKeyCall: lambda broker, call: broker.back_up_key(call.version_id, call.evidence.evidence, call.asked_by),
+    wire.RestoreKeyCall: lambda broker, call: broker.restore_key(
+        call.provider, call.backup, call.version_id, call.evidence.evidence, call.asked_by
     ),
-    wire.RestoreKeyCall: lambda broker, call: broker.restore_key(call.provider, call.backup, call.version_id),
     wire.SealSecretCall: lambda broker, call: broker.seal_secret(call.value, call.version_id),
     wire.OpenSecretCall: lambda broker, call: broker.open_secret(
         call.sealed, call.version_id, call.evidence.evidence, call.asked_by

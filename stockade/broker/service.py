@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Final, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from stockade.audit.log import AuditSink
+from stockade.broker import key_rights
 from stockade.broker.account_keys import AccountKeys
 from stockade.broker.content_limits import (
     account_of,
@@ -32,7 +33,7 @@ from stockade.broker.providers import Installed
 from stockade.broker.recording import Notes, Recording, shown
 from stockade.broker.vault_keys import VaultKeys
 from stockade.kernel.clock import Clock
-from stockade.kernel.evidence import Evidence
+from stockade.kernel.evidence import ArmToken, Evidence
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import TokenCredential
 from stockade.kernel.secret import Secret
@@ -47,13 +48,14 @@ from stockade.keys.broker import (
     WrappedDataKey,
 )
 from stockade.keys.keyring import BROKER_PURPOSES, Keyring
-from stockade.keys.material import Jwk, KeyAnswer, KeyRequest, KeySpec
+from stockade.keys.material import KeyAnswer, KeyRequest, KeySpec
 from stockade.keys.providers.provider import ProviderKey, RemoteVault
 from stockade.policy.customer_key import unavailable
 from stockade.policy.snapshot import AccountPolicy, Snapshot
 from stockade.settings import Settings
 from stockade.storage.database import Database
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 RECEIPTS_PURPOSE: Final = "broker/receipts/1"
@@ -181,11 +183,40 @@ class KeyBroker:
 
     # Vault keys and secrets.
 
-    def make_key(self, provider: str, spec: KeySpec, version_id: str) -> ProviderKey:
-        return self._state().vault.make(provider, spec, version_id)
+    def make_key(
+        self, provider: str, spec: KeySpec, version_id: str, evidence: Evidence | None, asked_by: str
+    ) -> ProviderKey:
+        place = version_id.lower()
+        record = Recording(self._audit, self._clock, "Stockade.Keys/vaultKeys/make", place, asked_by, evidence)
+        record.because["provider"], record.because["type"] = provider[:40], spec.type
+        try:
+            opened, snapshot, now = self._state(), self._snapshot(), self._clock.now()
+            if evidence is None:
+                opened.vault.check_rotation(snapshot, place, spec, now)
+            elif isinstance(evidence, ArmToken):
+                caller = record.proven = opened.verifier.prove_to_arm(snapshot, evidence, now)
+                key_rights.check_arm_make(snapshot, place, caller)
+            else:
+                caller = record.proven = opened.verifier.prove_to_vault(snapshot, evidence, now)
+                key_rights.check_make(snapshot, place, spec, caller)
+            made = opened.vault.make(provider, spec, place)
+        except Fault as fault:
+            record.refused(fault)
+            raise
+        record.allowed()
+        return made
 
-    def take_key(self, provider: str, spec: KeySpec, private: dict[str, Secret], version_id: str) -> ProviderKey:
-        return self._state().vault.take(provider, spec, private, version_id)
+    def take_key(
+        self,
+        provider: str,
+        spec: KeySpec,
+        private: dict[str, Secret],
+        version_id: str,
+        evidence: Evidence,
+        asked_by: str,
+    ) -> ProviderKey:
+        what = "vaultKeys/import"
+        return self._for_caller(what, version_id, evidence, asked_by, VaultKeys.take, provider, spec, private)
 
     def use_key(self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str) -> KeyAnswer:
         place = version_id.lower()
@@ -203,41 +234,50 @@ class KeyBroker:
         return answer
 
     def destroy_key(self, provider: str, handle: bytes, version_id: str) -> None:
-        self._state().vault.destroy(provider, handle, version_id)
+        place = version_id.lower()
+        with self._notes.doing("vaultKeys/destroy", place, {"provider": provider[:40]}):
+            self._state().vault.destroy(provider, handle, place)
 
-    def back_up_key(self, provider: str, handle: bytes, public: Jwk, version_id: str) -> bytes:
-        return self._state().vault.back_up(provider, handle, version_id)
+    def back_up_key(self, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
+        return self._for_caller("vaultKeys/backup", version_id, evidence, asked_by, VaultKeys.back_up)
 
-    def restore_key(self, provider: str, backup: bytes, version_id: str) -> ProviderKey:
-        return self._state().vault.restore(provider, backup, version_id)
+    def restore_key(
+        self, provider: str, backup: bytes, version_id: str, evidence: Evidence, asked_by: str
+    ) -> ProviderKey:
+        what = "vaultKeys/restore"
+        return self._for_caller(what, version_id, evidence, asked_by, VaultKeys.restore, provider, backup)
 
     def seal_secret(self, value: Secret, version_id: str) -> bytes:
         return self._state().vault.seal_secret(value, version_id.lower())
 
     def open_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> Secret:
-        return self._with_secret("get", version_id, evidence, asked_by, sealed, VaultKeys.open_secret)
+        return self._for_caller("vaultSecrets/get", version_id, evidence, asked_by, VaultKeys.open_secret, sealed)
 
     def back_up_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
-        return self._with_secret("backup", version_id, evidence, asked_by, sealed, VaultKeys.back_up_secret)
+        what = "vaultSecrets/backup"
+        return self._for_caller(what, version_id, evidence, asked_by, VaultKeys.back_up_secret, sealed)
 
     def restore_secret(self, backup: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
-        return self._with_secret("restore", version_id, evidence, asked_by, backup, VaultKeys.restore_secret)
+        what = "vaultSecrets/restore"
+        return self._for_caller(what, version_id, evidence, asked_by, VaultKeys.restore_secret, backup)
 
-    def _with_secret(
+    def _for_caller(
         self,
-        word: str,
+        what: str,
         version_id: str,
         evidence: Evidence,
         asked_by: str,
-        sealed: bytes,
-        do: Callable[[VaultKeys, Snapshot, bytes, str, TokenCredential], T],
+        do: Callable[Concatenate[VaultKeys, Snapshot, str, TokenCredential, P], T],
+        *given: P.args,
+        **named: P.kwargs,
     ) -> T:
+        """Do something for a vault's caller who is proven first, and record it before it is answered."""
         place = version_id.lower()
-        record = Recording(self._audit, self._clock, f"Stockade.Keys/vaultSecrets/{word}", place, asked_by, evidence)
+        record = Recording(self._audit, self._clock, f"Stockade.Keys/{what}", place, asked_by, evidence)
         try:
             opened, snapshot = self._state(), self._snapshot()
             caller = record.proven = opened.verifier.prove_to_vault(snapshot, evidence, self._clock.now())
-            found = do(opened.vault, snapshot, sealed, place, caller)
+            found = do(opened.vault, snapshot, place, caller, *given, **named)
         except Fault as fault:
             record.refused(fault)
             raise

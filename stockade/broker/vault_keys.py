@@ -15,6 +15,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from stockade.broker import key_rights
 from stockade.broker.framing import joined
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import TokenCredential
@@ -23,9 +24,9 @@ from stockade.keys.material import KeyAnswer, KeyRequest, KeySpec, Use
 from stockade.keys.providers.provider import KeyProvider, ProviderKey
 from stockade.keys.root import RootKey
 from stockade.keys.stored import StoredKey, key_of
-from stockade.policy import vault_access
-from stockade.policy.snapshot import Snapshot, VaultPolicy, VaultVersionPolicy
+from stockade.policy.snapshot import Snapshot
 from stockade.storage.database import Database
+from stockade.storage.documents import State
 
 SECRETS_PURPOSE: Final = "broker/vault-secrets/1"
 BACKUP_PURPOSE: Final = "broker/key-backups/1"
@@ -76,9 +77,9 @@ class VaultKeys:
         self, snapshot: Snapshot, version_id: str, request: KeyRequest, caller: TokenCredential, now: float
     ) -> KeyAnswer:
         """Use a key version for a caller who has been proven."""
-        version = _version(snapshot, version_id, "keys")
+        version = key_rights.version_of(snapshot, version_id, "keys")
         operation, permission = OPERATIONS[request.use]
-        _check_caller(snapshot, version, caller, permission)
+        key_rights.check_version(snapshot, version, caller, permission)
         if not version.enabled:
             raise Fault(
                 FaultKind.PERMISSION_DENIED,
@@ -132,25 +133,60 @@ class VaultKeys:
         return stored
 
     def make(self, provider: str, spec: KeySpec, version_id: str) -> ProviderKey:
+        """Make a key, the right to which has been checked."""
         return self.provider(provider).create(spec, version_id)
 
-    def take(self, provider: str, spec: KeySpec, private: Mapping[str, Secret], version_id: str) -> ProviderKey:
+    def check_rotation(self, snapshot: Snapshot, version_id: str, spec: KeySpec, now: float) -> None:
+        """Raise Fault(PERMISSION_DENIED) unless the policy that is stored with a key wants this version of it."""
+        with self._database.read() as reader:
+            key = reader.get(version_id.rpartition("/versions/")[0])
+        properties = key.body.get("properties") if key is not None else None
+        key_rights.check_rotation(snapshot, properties, version_id, spec, now)
+
+    def take(
+        self,
+        snapshot: Snapshot,
+        version_id: str,
+        caller: TokenCredential,
+        provider: str,
+        spec: KeySpec,
+        private: Mapping[str, Secret],
+    ) -> ProviderKey:
+        """Take in a key for a caller who has been proven."""
+        key_rights.check_item(snapshot, version_id, caller, "keys/import")
         members = {name: value.reveal() for name, value in private.items()}
         return self.provider(provider).take(spec, members, version_id)
 
     def destroy(self, provider: str, handle: bytes, version_id: str) -> None:
+        """Destroy a key; Fault(CONFLICT) for one that a document holds, live or to be recovered."""
+        with self._database.read() as reader:
+            document = reader.get(version_id, State.LIVE, State.SOFT_DELETED)
+        stored = key_of(document.private) if document is not None else None
+        # Restored from a backup, a version has its old id and another key: the one from before it was purged still has to go.
+        if stored is not None and (stored.provider, stored.handle) == (provider, handle):
+            raise Fault(FaultKind.CONFLICT, "The key is in use, or can be recovered, and is not destroyed.")
         self.provider(provider).destroy(handle, version_id)
         with self._lock:
             self._known.pop(version_id, None)
 
-    def back_up(self, provider: str, handle: bytes, version_id: str) -> bytes:
-        held = self.provider(provider)
-        content = msgspec.msgpack.encode(_Backup(held.type, held.export(handle, version_id)))
+    def back_up(self, snapshot: Snapshot, version_id: str, caller: TokenCredential) -> bytes:
+        """Seal a key's version for a backup, for a caller who has been proven. It may be disabled."""
+        version = key_rights.version_of(snapshot, version_id, "keys")
+        key_rights.check_version(snapshot, version, caller, "keys/backup")
+        stored = self.stored(snapshot, version_id)
+        held = self.provider(stored.provider)
+        content = msgspec.msgpack.encode(_Backup(held.type, held.export(stored.handle, version_id)))
         nonce = os.urandom(_NONCE)
         return b"\x01" + nonce + self._backups.encrypt(nonce, content, joined(_BACKUP))
 
-    def restore(self, provider: str, backup: bytes, version_id: str) -> ProviderKey:
-        """Make the key of a backup again; Fault(INVALID) for what is no backup of this platform's, or of another type of provider."""
+    def restore(
+        self, snapshot: Snapshot, version_id: str, caller: TokenCredential, provider: str, backup: bytes
+    ) -> ProviderKey:
+        """Make the key of a backup again, for a caller who has been proven.
+
+        Fault(INVALID) for what is no backup of this platform's, or of another type of provider.
+        """
+        key_rights.check_vault(snapshot, version_id, caller, "keys/restore")
         held = self.provider(provider)
         try:
             if backup[:1] != b"\x01":
@@ -169,10 +205,10 @@ class VaultKeys:
         nonce = os.urandom(_NONCE)
         return b"\x01" + nonce + self._secrets.encrypt(nonce, value.reveal(), joined("secret", version_id))
 
-    def open_secret(self, snapshot: Snapshot, sealed: bytes, version_id: str, caller: TokenCredential) -> Secret:
+    def open_secret(self, snapshot: Snapshot, version_id: str, caller: TokenCredential, sealed: bytes) -> Secret:
         """Open a secret's version for a caller who has been proven."""
-        version = _version(snapshot, version_id, "secrets")
-        _check_caller(snapshot, version, caller, "secrets/get")
+        version = key_rights.version_of(snapshot, version_id, "secrets")
+        key_rights.check_version(snapshot, version, caller, "secrets/get")
         if not version.enabled:
             raise Fault(
                 FaultKind.PERMISSION_DENIED,
@@ -181,20 +217,18 @@ class VaultKeys:
             )
         return Secret(self._opened(sealed, version_id))
 
-    def back_up_secret(self, snapshot: Snapshot, sealed: bytes, version_id: str, caller: TokenCredential) -> bytes:
+    def back_up_secret(self, snapshot: Snapshot, version_id: str, caller: TokenCredential, sealed: bytes) -> bytes:
         """Seal a secret's version for a backup, for a caller who has been proven. It may be disabled."""
-        _check_caller(snapshot, _version(snapshot, version_id, "secrets"), caller, "secrets/backup")
+        key_rights.check_version(
+            snapshot, key_rights.version_of(snapshot, version_id, "secrets"), caller, "secrets/backup"
+        )
         nonce = os.urandom(_NONCE)
         value = self._opened(sealed, version_id)
         return b"\x01" + nonce + self._backups.encrypt(nonce, value, joined(_VALUE_BACKUP))
 
-    def restore_secret(self, snapshot: Snapshot, backup: bytes, version_id: str, caller: TokenCredential) -> bytes:
+    def restore_secret(self, snapshot: Snapshot, version_id: str, caller: TokenCredential, backup: bytes) -> bytes:
         """Seal a backed-up secret for a version that is about to be stored; Fault(INVALID) for what is no backup of a secret."""
-        vault_id = version_id.rpartition("/secrets/")[0]
-        vault: VaultPolicy | None = snapshot.only("vault", vault_id)
-        if vault is None:
-            raise Fault(FaultKind.NOT_FOUND, "There is no such vault.")
-        _check_permission(snapshot, vault, caller, "secrets/restore", vault_id)
+        key_rights.check_vault(snapshot, version_id, caller, "secrets/restore")
         try:
             if backup[:1] != b"\x01":
                 raise InvalidTag
@@ -217,25 +251,3 @@ class VaultKeys:
         if not 0 < count <= MAX_RANDOM:
             raise Fault(FaultKind.INVALID, f"Between 1 and {MAX_RANDOM} random bytes can be asked for.")
         return self.provider(provider).random(count)
-
-
-def _version(snapshot: Snapshot, version_id: str, kind: str) -> VaultVersionPolicy:
-    version: VaultVersionPolicy | None = snapshot.only("vault-version", version_id)
-    if version is None or version.kind != kind:
-        raise Fault(FaultKind.NOT_FOUND, "There is no such version in the vault.")
-    return version
-
-
-def _check_caller(snapshot: Snapshot, version: VaultVersionPolicy, caller: TokenCredential, permission: str) -> None:
-    vault: VaultPolicy | None = snapshot.only("vault", version.vault_id)
-    if vault is None:
-        raise Fault(FaultKind.NOT_FOUND, "There is no such vault.")
-    _check_permission(snapshot, vault, caller, permission, version.item_id)
-
-
-def _check_permission(
-    snapshot: Snapshot, vault: VaultPolicy, caller: TokenCredential, permission: str, item_id: str
-) -> None:
-    if not vault_access.permits(snapshot, vault, caller.object_id, caller.groups, permission, item_id):
-        message = f"The principal `{caller.object_id}` lacks the permission '{permission}' on the vault's item."
-        raise Fault(FaultKind.PERMISSION_DENIED, message)

@@ -33,4 +33,11 @@ class JobGrant:
     grant: Secret
 
 
-Evidence: TypeAlias = CallerKey | CallerToken | JobGrant
+@dataclass(frozen=True, slots=True)
+class ArmToken:
+    """An access token as it was presented to ARM. It is worth what its principal may do there, and nothing at accounts and vaults."""
+
+    token: Secret
+
+
+Evidence: TypeAlias = CallerKey | CallerToken | JobGrant | ArmToken

@@ -13,7 +13,7 @@ import msgspec
 
 from stockade.kernel.evidence import Evidence
 from stockade.kernel.secret import Secret
-from stockade.keys.material import Jwk, KeyAnswer, KeyRequest, KeySpec
+from stockade.keys.material import KeyAnswer, KeyRequest, KeySpec
 from stockade.keys.providers.provider import ProviderKey
 
 Part: TypeAlias = Literal["content", "metadata"]
@@ -126,21 +126,42 @@ class Broker(Protocol):
 
     # Vault keys and secrets. version_id: the lower-case ARM id of a key's or secret's version, which material is bound to.
 
-    def make_key(self, provider: str, spec: KeySpec, version_id: str) -> ProviderKey: ...
+    def make_key(
+        self, provider: str, spec: KeySpec, version_id: str, evidence: Evidence | None, asked_by: str
+    ) -> ProviderKey:
+        """Make the key of a version that is about to be stored: for a vault's caller, for ARM's, or for the key's own rotation policy.
 
-    def take_key(self, provider: str, spec: KeySpec, private: dict[str, Secret], version_id: str) -> ProviderKey: ...
+        evidence None: nobody asks, but the policy that is stored with the key, which the broker reads, wants another version like the newest now.
+        """
+        ...
+
+    def take_key(
+        self,
+        provider: str,
+        spec: KeySpec,
+        private: dict[str, Secret],
+        version_id: str,
+        evidence: Evidence,
+        asked_by: str,
+    ) -> ProviderKey: ...
 
     def use_key(self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str) -> KeyAnswer:
         """Use a key version that is stored. The broker reads key and rights from the documents: its state, operations, roles or policies."""
         ...
 
-    def destroy_key(self, provider: str, handle: bytes, version_id: str) -> None: ...
-
-    def back_up_key(self, provider: str, handle: bytes, public: Jwk, version_id: str) -> bytes:
-        """Return one version of a key for a vault's backup, sealed so that only this platform opens it."""
+    def destroy_key(self, provider: str, handle: bytes, version_id: str) -> None:
+        """Destroy a key that no document holds any more; Fault(CONFLICT) for one that is in use, or can be recovered."""
         ...
 
-    def restore_key(self, provider: str, backup: bytes, version_id: str) -> ProviderKey: ...
+    def back_up_key(self, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
+        """Return one stored version of a key for a vault's backup, sealed so that only this platform opens it. It may be disabled."""
+        ...
+
+    def restore_key(
+        self, provider: str, backup: bytes, version_id: str, evidence: Evidence, asked_by: str
+    ) -> ProviderKey:
+        """Make a backed-up key again for a version that is about to be stored."""
+        ...
 
     def seal_secret(self, value: Secret, version_id: str) -> bytes: ...
 

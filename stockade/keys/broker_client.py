@@ -31,7 +31,7 @@ from stockade.keys.broker import (
     ObjectRef,
     WrappedDataKey,
 )
-from stockade.keys.material import Jwk, KeyAnswer, KeyRequest, KeySpec
+from stockade.keys.material import KeyAnswer, KeyRequest, KeySpec
 from stockade.keys.providers.provider import ProviderKey
 
 TIMEOUT_S: Final = 15.0
@@ -63,14 +63,24 @@ class AsyncBroker(Protocol):
     async def rewrap(
         self, account_id: str, held: WrappedDataKey, before: Binding | None, after: Binding | None
     ) -> WrappedDataKey: ...
-    async def make_key(self, provider: str, spec: KeySpec, version_id: str) -> ProviderKey: ...
+    async def make_key(
+        self, provider: str, spec: KeySpec, version_id: str, evidence: Evidence | None, asked_by: str
+    ) -> ProviderKey: ...
     async def take_key(
-        self, provider: str, spec: KeySpec, private: dict[str, Secret], version_id: str
+        self,
+        provider: str,
+        spec: KeySpec,
+        private: dict[str, Secret],
+        version_id: str,
+        evidence: Evidence,
+        asked_by: str,
     ) -> ProviderKey: ...
     async def use_key(self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str) -> KeyAnswer: ...
     async def destroy_key(self, provider: str, handle: bytes, version_id: str) -> None: ...
-    async def back_up_key(self, provider: str, handle: bytes, public: Jwk, version_id: str) -> bytes: ...
-    async def restore_key(self, provider: str, backup: bytes, version_id: str) -> ProviderKey: ...
+    async def back_up_key(self, version_id: str, evidence: Evidence, asked_by: str) -> bytes: ...
+    async def restore_key(
+        self, provider: str, backup: bytes, version_id: str, evidence: Evidence, asked_by: str
+    ) -> ProviderKey: ...
     async def seal_secret(self, value: Secret, version_id: str) -> bytes: ...
     async def open_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> Secret: ...
     async def back_up_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes: ...
@@ -116,11 +126,23 @@ class BrokerClient:
     ) -> WrappedDataKey:
         return self._ask(wire.RewrapCall(account_id, held, before, after), WrappedDataKey)  # type: ignore[no-any-return]
 
-    def make_key(self, provider: str, spec: KeySpec, version_id: str) -> ProviderKey:
-        return self._ask(wire.MakeKeyCall(provider, spec, version_id), ProviderKey)  # type: ignore[no-any-return]
+    def make_key(
+        self, provider: str, spec: KeySpec, version_id: str, evidence: Evidence | None, asked_by: str
+    ) -> ProviderKey:
+        shown = wire.shown(evidence) if evidence is not None else None
+        return self._ask(wire.MakeKeyCall(provider, spec, version_id, shown, asked_by), ProviderKey)  # type: ignore[no-any-return]
 
-    def take_key(self, provider: str, spec: KeySpec, private: dict[str, Secret], version_id: str) -> ProviderKey:
-        return self._ask(wire.TakeKeyCall(provider, spec, private, version_id), ProviderKey)  # type: ignore[no-any-return]
+    def take_key(
+        self,
+        provider: str,
+        spec: KeySpec,
+        private: dict[str, Secret],
+        version_id: str,
+        evidence: Evidence,
+        asked_by: str,
+    ) -> ProviderKey:
+        call = wire.TakeKeyCall(provider, spec, private, version_id, wire.shown(evidence), asked_by)
+        return self._ask(call, ProviderKey)  # type: ignore[no-any-return]
 
     def use_key(self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str) -> KeyAnswer:
         return self._ask(wire.UseKeyCall(version_id, request, wire.shown(evidence), asked_by), KeyAnswer)  # type: ignore[no-any-return]
@@ -128,11 +150,14 @@ class BrokerClient:
     def destroy_key(self, provider: str, handle: bytes, version_id: str) -> None:
         self._ask(wire.DestroyKeyCall(provider, handle, version_id), None)
 
-    def back_up_key(self, provider: str, handle: bytes, public: Jwk, version_id: str) -> bytes:
-        return self._ask(wire.BackUpKeyCall(provider, handle, public, version_id), bytes)  # type: ignore[no-any-return]
+    def back_up_key(self, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
+        return self._ask(wire.BackUpKeyCall(version_id, wire.shown(evidence), asked_by), bytes)  # type: ignore[no-any-return]
 
-    def restore_key(self, provider: str, backup: bytes, version_id: str) -> ProviderKey:
-        return self._ask(wire.RestoreKeyCall(provider, backup, version_id), ProviderKey)  # type: ignore[no-any-return]
+    def restore_key(
+        self, provider: str, backup: bytes, version_id: str, evidence: Evidence, asked_by: str
+    ) -> ProviderKey:
+        call = wire.RestoreKeyCall(provider, backup, version_id, wire.shown(evidence), asked_by)
+        return self._ask(call, ProviderKey)  # type: ignore[no-any-return]
 
     def seal_secret(self, value: Secret, version_id: str) -> bytes:
         return self._ask(wire.SealSecretCall(value, version_id), bytes)  # type: ignore[no-any-return]
@@ -253,11 +278,23 @@ class AsyncBrokerClient:
     ) -> WrappedDataKey:
         return await self._ask(wire.RewrapCall(account_id, held, before, after), WrappedDataKey)  # type: ignore[no-any-return]
 
-    async def make_key(self, provider: str, spec: KeySpec, version_id: str) -> ProviderKey:
-        return await self._ask(wire.MakeKeyCall(provider, spec, version_id), ProviderKey)  # type: ignore[no-any-return]
+    async def make_key(
+        self, provider: str, spec: KeySpec, version_id: str, evidence: Evidence | None, asked_by: str
+    ) -> ProviderKey:
+        shown = wire.shown(evidence) if evidence is not None else None
+        return await self._ask(wire.MakeKeyCall(provider, spec, version_id, shown, asked_by), ProviderKey)  # type: ignore[no-any-return]
 
-    async def take_key(self, provider: str, spec: KeySpec, private: dict[str, Secret], version_id: str) -> ProviderKey:
-        return await self._ask(wire.TakeKeyCall(provider, spec, private, version_id), ProviderKey)  # type: ignore[no-any-return]
+    async def take_key(
+        self,
+        provider: str,
+        spec: KeySpec,
+        private: dict[str, Secret],
+        version_id: str,
+        evidence: Evidence,
+        asked_by: str,
+    ) -> ProviderKey:
+        call = wire.TakeKeyCall(provider, spec, private, version_id, wire.shown(evidence), asked_by)
+        return await self._ask(call, ProviderKey)  # type: ignore[no-any-return]
 
     async def use_key(self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str) -> KeyAnswer:
         call = wire.UseKeyCall(version_id, request, wire.shown(evidence), asked_by)
@@ -266,11 +303,14 @@ class AsyncBrokerClient:
     async def destroy_key(self, provider: str, handle: bytes, version_id: str) -> None:
         await self._ask(wire.DestroyKeyCall(provider, handle, version_id), None)
 
-    async def back_up_key(self, provider: str, handle: bytes, public: Jwk, version_id: str) -> bytes:
-        return await self._ask(wire.BackUpKeyCall(provider, handle, public, version_id), bytes)  # type: ignore[no-any-return]
+    async def back_up_key(self, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
+        return await self._ask(wire.BackUpKeyCall(version_id, wire.shown(evidence), asked_by), bytes)  # type: ignore[no-any-return]
 
-    async def restore_key(self, provider: str, backup: bytes, version_id: str) -> ProviderKey:
-        return await self._ask(wire.RestoreKeyCall(provider, backup, version_id), ProviderKey)  # type: ignore[no-any-return]
+    async def restore_key(
+        self, provider: str, backup: bytes, version_id: str, evidence: Evidence, asked_by: str
+    ) -> ProviderKey:
+        call = wire.RestoreKeyCall(provider, backup, version_id, wire.shown(evidence), asked_by)
+        return await self._ask(call, ProviderKey)  # type: ignore[no-any-return]
 
     async def seal_secret(self, value: Secret, version_id: str) -> bytes:
         return await self._ask(wire.SealSecretCall(value, version_id), bytes)  # type: ignore[no-any-return]
@@ -379,11 +419,21 @@ class BrokerInThreads:
     ) -> WrappedDataKey:
         return await asyncio.to_thread(self._broker.rewrap, account_id, held, before, after)
 
-    async def make_key(self, provider: str, spec: KeySpec, version_id: str) -> ProviderKey:
-        return await asyncio.to_thread(self._broker.make_key, provider, spec, version_id)
+    async def make_key(
+        self, provider: str, spec: KeySpec, version_id: str, evidence: Evidence | None, asked_by: str
+    ) -> ProviderKey:
+        return await asyncio.to_thread(self._broker.make_key, provider, spec, version_id, evidence, asked_by)
 
-    async def take_key(self, provider: str, spec: KeySpec, private: dict[str, Secret], version_id: str) -> ProviderKey:
-        return await asyncio.to_thread(self._broker.take_key, provider, spec, private, version_id)
+    async def take_key(
+        self,
+        provider: str,
+        spec: KeySpec,
+        private: dict[str, Secret],
+        version_id: str,
+        evidence: Evidence,
+        asked_by: str,
+    ) -> ProviderKey:
+        return await asyncio.to_thread(self._broker.take_key, provider, spec, private, version_id, evidence, asked_by)
 
     async def use_key(self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str) -> KeyAnswer:
         return await asyncio.to_thread(self._broker.use_key, version_id, request, evidence, asked_by)
@@ -391,11 +441,13 @@ class BrokerInThreads:
     async def destroy_key(self, provider: str, handle: bytes, version_id: str) -> None:
         await asyncio.to_thread(self._broker.destroy_key, provider, handle, version_id)
 
-    async def back_up_key(self, provider: str, handle: bytes, public: Jwk, version_id: str) -> bytes:
-        return await asyncio.to_thread(self._broker.back_up_key, provider, handle, public, version_id)
+    async def back_up_key(self, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
+        return await asyncio.to_thread(self._broker.back_up_key, version_id, evidence, asked_by)
 
-    async def restore_key(self, provider: str, backup: bytes, version_id: str) -> ProviderKey:
-        return await asyncio.to_thread(self._broker.restore_key, provider, backup, version_id)
+    async def restore_key(
+        self, provider: str, backup: bytes, version_id: str, evidence: Evidence, asked_by: str
+    ) -> ProviderKey:
+        return await asyncio.to_thread(self._broker.restore_key, provider, backup, version_id, evidence, asked_by)
 
     async def seal_secret(self, value: Secret, version_id: str) -> bytes:
         return await asyncio.to_thread(self._broker.seal_secret, value, version_id)

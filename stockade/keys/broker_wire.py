@@ -10,11 +10,11 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from stockade.kernel.evidence import CallerKey, CallerToken, Evidence, JobGrant
+from stockade.kernel.evidence import ArmToken, CallerKey, CallerToken, Evidence, JobGrant
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
 from stockade.keys.broker import Access, Binding, JobScope, ObjectRef, WrappedDataKey
-from stockade.keys.material import Jwk, KeyRequest, KeySpec
+from stockade.keys.material import KeyRequest, KeySpec
 
 MAX_FRAME: Final = 1024 * 1024
 HEADER: Final = 4
@@ -25,7 +25,7 @@ MAX_OBJECTS: Final = 1000
 class Shown(msgspec.Struct, frozen=True):
     """Evidence on the wire."""
 
-    kind: Literal["key", "token", "job"]
+    kind: Literal["key", "token", "job", "arm"]
     value: Secret
 
     @property
@@ -37,6 +37,8 @@ class Shown(msgspec.Struct, frozen=True):
                 return CallerToken(self.value)
             case "job":
                 return JobGrant(self.value)
+            case "arm":
+                return ArmToken(self.value)
 
 
 def shown(evidence: Evidence) -> Shown:
@@ -48,6 +50,8 @@ def shown(evidence: Evidence) -> Shown:
             return Shown("token", value)
         case JobGrant(grant=value):
             return Shown("job", value)
+        case ArmToken(token=value):
+            return Shown("arm", value)
 
 
 class _Call(msgspec.Struct, frozen=True, tag_field="call"):
@@ -97,6 +101,8 @@ class MakeKeyCall(_Call, frozen=True, tag="make_key"):
     provider: str
     spec: KeySpec
     version_id: str
+    evidence: Shown | None
+    asked_by: str
 
 
 class TakeKeyCall(_Call, frozen=True, tag="take_key"):
@@ -106,6 +112,8 @@ class TakeKeyCall(_Call, frozen=True, tag="take_key"):
     spec: KeySpec
     private: dict[str, Secret]
     version_id: str
+    evidence: Shown
+    asked_by: str
 
 
 class UseKeyCall(_Call, frozen=True, tag="use_key"):
@@ -128,10 +136,9 @@ class DestroyKeyCall(_Call, frozen=True, tag="destroy_key"):
 class BackUpKeyCall(_Call, frozen=True, tag="back_up_key"):
     """`Broker.back_up_key`."""
 
-    provider: str
-    handle: bytes
-    public: Jwk
     version_id: str
+    evidence: Shown
+    asked_by: str
 
 
 class RestoreKeyCall(_Call, frozen=True, tag="restore_key"):
@@ -140,6 +147,8 @@ class RestoreKeyCall(_Call, frozen=True, tag="restore_key"):
     provider: str
     backup: bytes
     version_id: str
+    evidence: Shown
+    asked_by: str
 
 
 class SealSecretCall(_Call, frozen=True, tag="seal_secret"):

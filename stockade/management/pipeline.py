@@ -25,9 +25,11 @@ from typing import cast
 
 from stockade.audit.log import AuditSink
 from stockade.identity.audiences import arm_audiences
+from stockade.kernel.evidence import ArmToken
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import TokenCredential
 from stockade.kernel.resource_id import ResourceId
+from stockade.kernel.secret import Secret
 from stockade.management import arm_wire, authorization
 from stockade.management.audit_trail import AuditTrail, Subject
 from stockade.management.authentication import Verify, authenticate
@@ -128,6 +130,7 @@ class Pipeline:
             query=query,
             body={},
             credential=credential,
+            evidence=ArmToken(Secret(header.partition(" ")[2].strip())),
             snapshot=snapshot,
             platform=self._platform,
             now=now,

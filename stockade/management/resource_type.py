@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 from stockade.identity.directory import Directory
 from stockade.kernel.clock import Clock
+from stockade.kernel.evidence import ArmToken
 from stockade.kernel.principal import TokenCredential
 from stockade.kernel.resource_id import ResourceId
 from stockade.keys.broker import Broker
@@ -74,6 +75,7 @@ class Call:
     id:          the resource, or for lists and routes the scope they are asked at (parent resource, group, subscription, tenant root).
     query:       decoded parameters, names in lower case (`$filter`, `api-version`); the first of several.
     body:        the JSON object sent, {} when there was none.
+    evidence:    the token as it was presented, for the key broker alone, which verifies it again.
     parameters:  what the route's template captured, in the caller's spelling.
     snapshot:    the policy the caller was authorised under.
     now:         epoch seconds, one reading for the whole call.
@@ -84,6 +86,7 @@ class Call:
     query: Mapping[str, str]
     body: Json
     credential: TokenCredential
+    evidence: ArmToken
     snapshot: Snapshot
     platform: Platform
     now: float

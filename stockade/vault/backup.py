@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.keys.broker import Broker
 from stockade.keys.material import Jwk
-from stockade.vault.documents import KeyVersion, RotationPolicy, SecretVersion
+from stockade.policy.key_rotation import RotationPolicy
+from stockade.vault.documents import KeyVersion, SecretVersion
 from stockade.vault.wire import bad_parameter
 
 PURPOSE: Final = "vault-backups"

@@ -15,6 +15,7 @@ import msgspec
 
 from stockade.kernel.resource_id import ResourceId
 from stockade.keys.material import Curve, KeyType
+from stockade.policy.key_rotation import RotationPolicy
 from stockade.storage.database import Writer
 from stockade.storage.documents import Document, Json, State
 
@@ -42,23 +43,6 @@ class Attributes(msgspec.Struct, frozen=True, omit_defaults=True):
     enabled: bool = True
     nbf: int | None = None
     exp: int | None = None
-
-
-class LifetimeAction(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One action of a rotation policy, with exactly one of the two triggers: an ISO 8601 duration (`P90D`)."""
-
-    action: Literal["Rotate", "Notify"]
-    after_create: str | None = None
-    before_expiry: str | None = None
-
-
-class RotationPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
-    """When a key gets its next version, and how long each is valid (`expiry_time`, an ISO 8601 duration)."""
-
-    created: float
-    updated: float
-    actions: tuple[LifetimeAction, ...] = ()
-    expiry_time: str | None = None
 
 
 class Item(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -102,15 +102,17 @@ def _public(found: Record) -> StoredKey:
 
 
 def _create(shop: Shop, asked: Asked) -> dict[str, Any]:
-    return bundle(shop.keys.create(asked.vault.id, asked.name, read_body(asked.content, CreateKey)), asked.base)
+    sent = read_body(asked.content, CreateKey)
+    return bundle(shop.keys.create(asked.vault.id, asked.name, sent, asked.evidence, asked.asked_by), asked.base)
 
 
 def _import(shop: Shop, asked: Asked) -> dict[str, Any]:
-    return bundle(shop.keys.take(asked.vault.id, asked.name, read_body(asked.content, ImportKey)), asked.base)
+    sent = read_body(asked.content, ImportKey)
+    return bundle(shop.keys.take(asked.vault.id, asked.name, sent, asked.evidence, asked.asked_by), asked.base)
 
 
 def _rotate(shop: Shop, asked: Asked) -> dict[str, Any]:
-    return bundle(shop.keys.rotate(asked.vault.id, asked.name), asked.base)
+    return bundle(shop.keys.rotate(asked.vault.id, asked.name, asked.evidence, asked.asked_by), asked.base)
 
 
 def _update(shop: Shop, asked: Asked) -> dict[str, Any]:
@@ -139,13 +141,13 @@ def _list(shop: Shop, asked: Asked) -> dict[str, Any]:
 
 
 def _back_up(shop: Shop, asked: Asked) -> dict[str, Any]:
-    return {"value": encoded(shop.keys.back_up(asked.vault.id, asked.name))}
+    return {"value": encoded(shop.keys.back_up(asked.vault.id, asked.name, asked.evidence, asked.asked_by))}
 
 
 def _restore(shop: Shop, asked: Asked) -> dict[str, Any]:
     sent = read_body(asked.content, SentValue)
     blob = decoded(_required(sent.value, "value"), "value")
-    return bundle(shop.keys.restore(asked.vault.id, blob), asked.base)
+    return bundle(shop.keys.restore(asked.vault.id, blob, asked.evidence, asked.asked_by), asked.base)
 
 
 def _delete(shop: Shop, asked: Asked) -> dict[str, Any]:

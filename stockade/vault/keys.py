@@ -13,11 +13,14 @@ from typing import Final, get_args
 import msgspec
 
 from stockade.kernel.clock import Clock
+from stockade.kernel.evidence import Evidence
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
 from stockade.keys.broker import Broker
 from stockade.keys.material import CURVES, RSA_SIZES, Curve, KeySpec, KeyType
+from stockade.keys.providers.provider import ProviderKey
 from stockade.keys.stored import KEY, StoredKey, key_of
+from stockade.policy.key_rotation import RotationPolicy
 from stockade.settings import Settings
 from stockade.storage.database import Database, Writer
 from stockade.storage.documents import Document
@@ -27,7 +30,6 @@ from stockade.vault.documents import (
     KEYS,
     Item,
     KeyVersion,
-    RotationPolicy,
     item_of,
     key_version_of,
     new_version,
@@ -113,7 +115,7 @@ class Keys:
     def __init__(self, settings: Settings, database: Database, broker: Broker, clock: Clock) -> None:
         self._settings, self._database, self._broker, self._clock = settings, database, broker, clock
 
-    def create(self, vault_id: str, name: str, sent: CreateKey) -> Record:
+    def create(self, vault_id: str, name: str, sent: CreateKey, evidence: Evidence, asked_by: str) -> Record:
         """Make a key, or the next version of one."""
         _no_release(sent.release_policy)
         spec = planned_spec(sent.kty, sent.key_size, sent.crv, sent.public_exponent)
@@ -121,9 +123,12 @@ class Keys:
         tags = lifecycle.checked_tags(sent.tags)
         lifecycle.new_attributes(sent.attributes, self._clock.now(), None)
         provider = self._provider(vault_id, name, spec)
-        return self._add(vault_id, name, spec, operations, tags, sent.attributes, provider)
+        planned = NewVersion(new_version(), spec, operations, tags, sent.attributes)
+        version_id = version_id_of(vault_id, name, planned)
+        made = self._broker.make_key(provider, spec, version_id, evidence, asked_by)
+        return self._add(vault_id, name, planned, provider, made)
 
-    def take(self, vault_id: str, name: str, sent: ImportKey) -> Record:
+    def take(self, vault_id: str, name: str, sent: ImportKey, evidence: Evidence, asked_by: str) -> Record:
         """Take in a key from outside, as the first or next version."""
         _no_release(sent.release_policy)
         jwk = sent.key
@@ -147,10 +152,18 @@ class Keys:
         lifecycle.new_attributes(sent.attributes, self._clock.now(), None)
         provider = self._provider(vault_id, name, spec)
         private = {member: Secret(value) for member, value in members.items()}
-        return self._add(vault_id, name, spec, operations, tags, sent.attributes, provider, private=private)
+        planned = NewVersion(new_version(), spec, operations, tags, sent.attributes)
+        version_id = version_id_of(vault_id, name, planned)
+        made = self._broker.take_key(provider, spec, private, version_id, evidence, asked_by)
+        return self._add(vault_id, name, planned, provider, made)
 
-    def rotate(self, vault_id: str, name: str, *, only_after: str = "") -> Record:
-        """Make the next version of a key like its newest. only_after: do nothing unless that version is still the newest."""
+    def rotate(
+        self, vault_id: str, name: str, evidence: Evidence | None, asked_by: str, *, only_after: str = ""
+    ) -> Record:
+        """Make the next version of a key like its newest. evidence None: its rotation policy wants it.
+
+        only_after: do nothing unless that version is still the newest.
+        """
         with self._database.read() as reader:
             found = lifecycle.record(reader, vault_id, "keys", name)
             item = item_of(found.item)
@@ -160,8 +173,10 @@ class Keys:
         exp = rotation_policy.expiry_of_next(item.rotation, self._clock.now())
         spec = _spec_of(newest)
         provider = self._provider(vault_id, name, spec)
-        times = SentTimes(exp=exp)
-        return self._add(vault_id, name, spec, newest.operations, newest.tags, times, provider, only_after=only_after)
+        planned = NewVersion(new_version(), spec, newest.operations, dict(newest.tags), SentTimes(exp=exp))
+        version_id = version_id_of(vault_id, name, planned)
+        made = self._broker.make_key(provider, spec, version_id, evidence, asked_by)
+        return self._add(vault_id, name, planned, provider, made, only_after=only_after)
 
     def update(self, vault_id: str, name: str, version: str, sent: UpdateKey) -> Record:
         """Change what is not the key itself; what is not named stays."""
@@ -192,16 +207,18 @@ class Keys:
             store(writer, str(found.item.body["id"]), KEYS, Item(item.current, policy, item.notified))
             return policy
 
-    def back_up(self, vault_id: str, name: str) -> bytes:
+    def back_up(self, vault_id: str, name: str, evidence: Evidence, asked_by: str) -> bytes:
         """Return a key with all its versions, sealed."""
         with self._database.read() as reader:
             found = lifecycle.record(reader, vault_id, "keys", name)
             versions = reader.list(KEY_VERSIONS, under=found.item.id, limit=backup.MAX_VERSIONS + 1)
+        if len(versions) > backup.MAX_VERSIONS:
+            raise bad_parameter(f"Items of more than {backup.MAX_VERSIONS} versions cannot be backed up.")
         item = item_of(found.item)
         kept = []
-        for version in versions[: backup.MAX_VERSIONS + 1]:
+        for version in versions:
             held = _held(version)
-            material = self._broker.back_up_key(held.provider, held.handle, held.public, version.id)
+            material = self._broker.back_up_key(version.id, evidence, asked_by)
             kept.append(
                 backup.KeyVersionBackup(
                     version.id.rsplit("/", 1)[-1], key_version_of(version), held.provider, held.public, material
@@ -212,7 +229,7 @@ class Keys:
         )
         return backup.sealed(self._broker, whole)
 
-    def restore(self, vault_id: str, blob: bytes) -> Record:
+    def restore(self, vault_id: str, blob: bytes, evidence: Evidence, asked_by: str) -> Record:
         """Put a backed-up key back, with the versions it had; Fault(CONFLICT) while its name is taken."""
         with self._database.read() as reader:
             vault = lifecycle.live_vault(reader, vault_id)
@@ -226,7 +243,7 @@ class Keys:
         try:
             for kept in whole.keys:
                 version_id = f"{arm_id}/versions/{kept.version}".lower()
-                made = self._broker.restore_key(kept.provider, kept.material, version_id)
+                made = self._broker.restore_key(kept.provider, kept.material, version_id, evidence, asked_by)
                 restored.append((kept, StoredKey(provider=kept.provider, handle=made.handle, public=made.public)))
             with self._database.write() as writer:
                 lifecycle.require_absent(writer, vault_id, "keys", whole.name, self._clock.now())
@@ -252,24 +269,8 @@ class Keys:
         return provider_for(self._settings, vault, spec)
 
     def _add(
-        self,
-        vault_id: str,
-        name: str,
-        spec: KeySpec,
-        operations: Sequence[str],
-        tags: Mapping[str, str],
-        times: SentTimes | None,
-        provider: str,
-        *,
-        private: Mapping[str, Secret] | None = None,
-        only_after: str = "",
+        self, vault_id: str, name: str, planned: NewVersion, provider: str, made: ProviderKey, *, only_after: str = ""
     ) -> Record:
-        version = new_version()
-        version_id = f"{vault_id}/keys/{name}/versions/{version}".lower()
-        if private is None:
-            made = self._broker.make_key(provider, spec, version_id)
-        else:
-            made = self._broker.take_key(provider, spec, dict(private), version_id)
         held = StoredKey(provider=provider, handle=made.handle, public=made.public)
         try:
             with self._database.write() as writer:
@@ -277,10 +278,9 @@ class Keys:
                     newest = item_of(lifecycle.live_item(writer, vault_id, "keys", name)).current
                     if newest != only_after:
                         raise Fault(FaultKind.CONFLICT, "The key has got another version meanwhile.")
-                planned = NewVersion(version, spec, tuple(operations), dict(tags), times)
                 return add_version(writer, vault_id, name, planned, held, self._clock.now())
         except Fault:
-            self._discard([(held, version_id)])
+            self._discard([(held, version_id_of(vault_id, name, planned))])
             raise
 
     def _discard(self, made: Sequence[tuple[StoredKey, str]]) -> None:
@@ -289,6 +289,11 @@ class Keys:
             with self._database.write() as writer:
                 for held, version_id in made:
                     destruction.note_key(writer, held, version_id)
+
+
+def version_id_of(vault_id: str, name: str, planned: NewVersion) -> str:
+    """Return the id that a version will be stored under, which its material is bound to."""
+    return f"{vault_id}/keys/{name}/versions/{planned.version}".lower()
 
 
 def provider_for(settings: Settings, vault: Document, spec: KeySpec) -> str:

@@ -1,20 +1,18 @@
-"""Rotation policies: what one may say, and when it next wants something done. Pure.
+"""Rotation policies: what one may say. Pure; when it next wants something done is `policy/key_rotation.py`.
 
-Durations are ISO 8601 in whole years, months, weeks and days (`P1Y6M`, `P90D`); years and months are those of the calendar (UTC).
 Source: contracts, control-plane sections 6.2 and 6.6 (at least 7 days after creation and before expiry); azure-keyvault-keys 4.11.3
 (KeyRotationPolicy: new versions expire after 28 days at least).
 """
 
 from __future__ import annotations
 
-import calendar
-import re
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import msgspec
 
-from stockade.vault.documents import DAY_S, Attributes, LifetimeAction, RotationPolicy
+from stockade.policy.key_rotation import LifetimeAction, RotationPolicy, later
+from stockade.vault.documents import DAY_S, Attributes
 from stockade.vault.wire import bad_parameter
 
 MIN_TRIGGER_DAYS: Final = 7
@@ -22,7 +20,6 @@ MIN_EXPIRY_DAYS: Final = 28
 MAX_YEARS: Final = 100
 DEFAULT_NOTICE: Final = LifetimeAction("Notify", before_expiry="P30D")
 """What every key has whose policy nobody has written."""
-_DURATION: Final = re.compile(r"P(?=\d)(?:(\d{1,3})Y)?(?:(\d{1,4})M)?(?:(\d{1,4})W)?(?:(\d{1,5})D)?")
 _REFERENCE: Final = datetime(2025, 1, 1, tzinfo=UTC).timestamp()
 """From where durations are compared with one another; the year that follows has no leap day, so nothing looks longer than it can be."""
 
@@ -58,24 +55,6 @@ class SentPolicy(msgspec.Struct, rename="camel"):
 
     lifetime_actions: list[SentAction] | None = None
     attributes: SentAttributes | None = None
-
-
-def later(instant: float, duration: str, sign: Literal[1, -1] = 1) -> float:
-    """Return an instant moved by a duration. ValueError for what is none, or leads out of the calendar."""
-    found = _DURATION.fullmatch(duration)
-    if found is None:
-        raise ValueError(duration)
-    years, months, weeks, days = (int(text or 0) for text in found.groups())
-    moment = datetime.fromtimestamp(instant, UTC)
-    month = moment.year * 12 + moment.month - 1 + sign * (years * 12 + months)
-    year, month = month // 12, month % 12 + 1
-    if not 1 <= year <= 9998:
-        raise ValueError(duration)
-    day = min(moment.day, calendar.monthrange(year, month)[1])
-    try:
-        return (moment.replace(year=year, month=month, day=day) + sign * timedelta(days=weeks * 7 + days)).timestamp()
-    except OverflowError as failure:
-        raise ValueError(duration) from failure
 
 
 def planned(sent: SentPolicy, before: RotationPolicy | None, newest: Attributes, now: float) -> RotationPolicy:
@@ -122,18 +101,6 @@ def shown(policy: RotationPolicy | None, policy_id: str) -> dict[str, Any]:
         ],
         "attributes": attributes,
     }
-
-
-def due_at(policy: RotationPolicy, newest: Attributes, kind: Literal["Rotate", "Notify"]) -> float | None:
-    """Return when an action falls due for a key's newest version; None when it never does."""
-    for action in policy.actions:
-        if action.action != kind:
-            continue
-        if action.after_create is not None:
-            return later(newest.created, action.after_create)
-        if action.before_expiry is not None and newest.exp is not None:
-            return later(newest.exp, action.before_expiry, -1)
-    return None
 
 
 def expiry_of_next(policy: RotationPolicy | None, now: float) -> int | None:

@@ -93,7 +93,7 @@ class Brokered:
         with self.plane.world.database.read() as reader:
             known = reader.get(version_id)
         if known is None:
-            made = self.broker.make_key("software", spec, version_id)
+            made = self.broker._state().vault.make("software", spec, version_id)
             stored = StoredKey(provider="software", handle=made.handle, public=made.public)
             with self.plane.world.database.write() as writer:
                 writer.put(version_id, "tests.keys/versions", {}, {"key": stored.to_private()})

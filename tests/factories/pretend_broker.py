@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from stockade.kernel.clock import Clock
+from stockade.kernel.evidence import ArmToken, Evidence
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
 from stockade.keys.broker import Binding, BrokerStatus, WrappedDataKey
@@ -55,7 +56,10 @@ class PretendBroker:
             self._serving(before, version_in(held.customer))
         return self._wrapped(account_id, held.version, held.created_at, after)
 
-    def make_key(self, provider: str, spec: KeySpec, version_id: str) -> ProviderKey:
+    def make_key(
+        self, provider: str, spec: KeySpec, version_id: str, evidence: Evidence | None, asked_by: str
+    ) -> ProviderKey:
+        assert isinstance(evidence, ArmToken)
         self._called("make_key")
         public = (
             Jwk(kty=spec.type, crv=spec.curve, x=b"x", y=b"y") if spec.curve else Jwk(kty=spec.type, n=b"n", e=b"e")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stockade.broker.data_keys import object_key
 from stockade.broker.grants import Grant, Grants, covers
-from stockade.kernel.evidence import CallerKey, CallerToken, Evidence, JobGrant
+from stockade.kernel.evidence import ArmToken, CallerKey, CallerToken, Evidence, JobGrant
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
 from stockade.keys import broker_wire as wire
@@ -35,6 +35,7 @@ evidence = st.one_of(
     st.binary(max_size=300).map(lambda value: CallerKey(Secret(value))),
     st.binary(max_size=300).map(lambda value: CallerToken(Secret(value))),
     st.binary(max_size=300).map(lambda value: JobGrant(Secret(value))),
+    st.binary(max_size=300).map(lambda value: ArmToken(Secret(value))),
     st.text("eyJ.abc", max_size=60).map(lambda value: CallerToken(Secret(value))),
 )
 

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from stockade.kernel.faults import Fault, FaultKind
+from stockade.policy.key_rotation import later
 from stockade.settings import Settings
 from stockade.vault.address import Addresses, Place, item_name, segments, version_name
 from stockade.vault.app import Head
-from stockade.vault.rotation_policy import later
 from stockade.vault.wire import decoded, encoded
 from tests.factories.vault import Vaulted
 

@@ -16,10 +16,11 @@ from stockade.kernel.clock import iso
 from stockade.kernel.ids import new_guid
 from stockade.kernel.record import AuditRecord
 from stockade.management import outbox
+from stockade.policy.key_rotation import RotationPolicy, due_at
 from stockade.policy.snapshot import VaultVersionPolicy
 from stockade.storage.documents import Document
 from stockade.vault import rotation_policy
-from stockade.vault.documents import KEYS, Attributes, Item, RotationPolicy, item_of, store, vault_id_of
+from stockade.vault.documents import KEYS, Item, item_of, store, vault_id_of
 from stockade.vault.keys import Keys
 
 DEFAULT = RotationPolicy(0.0, 0.0, (rotation_policy.DEFAULT_NOTICE,))
@@ -70,14 +71,12 @@ def _due(place: Workplace) -> Iterator[_Due]:
         newest: VaultVersionPolicy | None = snapshot.only("vault-version", f"{key.id}/versions/{item.current}")
         if newest is None:
             continue
-        expires = int(newest.expires) if newest.expires is not None else None
-        attributes = Attributes(newest.created, newest.created, exp=expires)
         policy = item.rotation if item.rotation is not None and item.rotation.actions else DEFAULT
-        rotate = rotation_policy.due_at(policy, attributes, "Rotate")
+        rotate = due_at(policy, newest.created, newest.expires, "Rotate")
         if rotate is not None and rotate <= now:
             yield _Due("Rotate", key, item.current, newest.expires)
             continue
-        notify = rotation_policy.due_at(policy, attributes, "Notify")
+        notify = due_at(policy, newest.created, newest.expires, "Notify")
         if notify is not None and notify <= now and item.notified != item.current:
             yield _Due("Notify", key, item.current, newest.expires)
 
@@ -86,7 +85,7 @@ def _rotate(place: Workplace, found: _Due) -> None:
     decision_id = new_guid()
     place.audit.commit(_record(place, found, "KeyRotate", "intent", decision_id))
     keys = Keys(place.settings, place.database, place.broker, place.clock)
-    keys.rotate(vault_id_of(found.key.id), found.key.name, only_after=found.version)
+    keys.rotate(vault_id_of(found.key.id), found.key.name, None, f"jobs {VaultRotation.name}", only_after=found.version)
     place.audit.commit(_record(place, found, "KeyRotate", "outcome", decision_id))
 
 

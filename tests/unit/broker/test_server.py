@@ -14,7 +14,7 @@ import pytest
 
 from stockade.broker import server as serving
 from stockade.broker.server import BrokerServer
-from stockade.kernel.evidence import CallerKey, CallerToken, Evidence, JobGrant
+from stockade.kernel.evidence import ArmToken, CallerKey, CallerToken, Evidence, JobGrant
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
 from stockade.keys import broker_wire as wire
@@ -50,7 +50,7 @@ def _plain(value: Any) -> Any:
     match value:
         case Secret():
             return value.reveal()
-        case CallerKey(key=inner) | CallerToken(token=inner) | JobGrant(grant=inner):
+        case CallerKey(key=inner) | CallerToken(token=inner) | JobGrant(grant=inner) | ArmToken(token=inner):
             return type(value).__name__, inner.reveal()
         case dict():
             return {name: _plain(one) for name, one in value.items()}
@@ -67,12 +67,12 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "job_grant": ("/a", "j", JobScope(("files/f",), (), 9.0), "x", JobGrant(Secret("g"))),
     "new_data_key": ("/a", Binding("https://v", "k", "", "p")),
     "rewrap": ("/a", HELD, None, Binding("https://v", "k", "1", "p")),
-    "make_key": ("software", SPEC, "/v"),
-    "take_key": ("software", SPEC, {"d": Secret(b"\xff")}, "/v"),
+    "make_key": ("software", SPEC, "/v", ArmToken(Secret("t")), "me"),
+    "take_key": ("software", SPEC, {"d": Secret(b"\xff")}, "/v", TOKEN, "vault"),
     "use_key": ("/v", KeyRequest(use="sign", algorithm="ES256", value=b"d"), TOKEN, "vault"),
     "destroy_key": ("software", b"h", "/v"),
-    "back_up_key": ("software", b"h", JWK, "/v"),
-    "restore_key": ("software", b"b", "/v"),
+    "back_up_key": ("/v", TOKEN, "vault"),
+    "restore_key": ("software", b"b", "/v", TOKEN, "vault"),
     "seal_secret": (Secret("v"), "/v"),
     "open_secret": (b"s", "/v", TOKEN, "vault"),
     "back_up_secret": (b"s", "/v", TOKEN, "vault"),

@@ -8,16 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from stockade.kernel.evidence import CallerKey, CallerToken, Evidence, JobGrant
+from stockade.identity.audiences import ARM
+from stockade.identity.principals import Principal
+from stockade.kernel.evidence import ArmToken, CallerKey, CallerToken, Evidence, JobGrant
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
 from stockade.keys.broker import JobScope, ObjectKeys, ObjectRef
 from stockade.keys.material import KeyRequest, KeySpec
-from stockade.keys.stored import data_keys_of
+from stockade.keys.stored import StoredKey, data_keys_of
+from stockade.keys.stored import key_of as stored_key
+from stockade.management.first_start import assign_role
+from stockade.storage.documents import State
 from tests.factories.broker import VAULT, Brokered, ref
-from tests.factories.data_plane import Account
+from tests.factories.data_plane import GROUP, Account
 
 READ, WRITE = "OpenAI/files/read", "OpenAI/files/write"
 
@@ -45,6 +51,11 @@ def refused(call: Callable[[], object], kind: FaultKind) -> Fault:
         call()
     assert caught.value.kind is kind, caught.value.message
     return caught.value
+
+
+def vault_caller(world: Brokered) -> tuple[Principal, CallerToken]:
+    principal, _ = world.plane.world.application("keeper")
+    return principal, CallerToken(Secret(world.plane.world.token(principal, VAULT)))
 
 
 def revealed(keys: ObjectKeys) -> list[bytes]:
@@ -317,17 +328,159 @@ def test_secrets_are_backed_up_and_restored_by_those_who_need_not_read_them(worl
     # Neither a key's backup nor a sealed value is one, nor the other way round.
     for wrong in (sealed, backup[:-1], b"", b"\x01"):
         refused(lambda wrong=wrong: world.broker.restore_secret(wrong, other.id, shown, "vault"), FaultKind.INVALID)
-    refused(lambda: world.broker.restore_key("software", backup, other.id), FaultKind.INVALID)
+    world.permit(principal, "keys/restore")
+    place = f"{world.vault_id}/keys/k2/versions/{other.version}"
+    refused(lambda: world.broker.restore_key("software", backup, place, shown, "vault"), FaultKind.INVALID)
 
 
-def test_a_backup_opens_on_this_platform_alone(world: Brokered) -> None:
+def test_keys_are_backed_up_and_restored_by_those_with_the_permission(world: Brokered) -> None:
+    version, other = world.key(enabled=False), f"{world.vault_id}/keys/k2/versions/{'3' * 32}"
+    principal, shown = vault_caller(world)
+    world.permit(principal, "keys/restore")
+    refused(lambda: world.broker.back_up_key(version.id, shown, "vault"), FaultKind.PERMISSION_DENIED)
+    world.permit(principal, "keys/backup")
+    backup = world.broker.back_up_key(version.id.upper(), shown, "vault")
+    refused(lambda: world.broker.restore_key("software", backup, other, shown, "vault"), FaultKind.PERMISSION_DENIED)
+    world.permit(principal, "keys/restore")
+    restored = world.broker.restore_key("software", backup, other, shown, "vault")
+    with world.plane.world.database.read() as reader:
+        document = reader.get(version.id)
+    assert document is not None
+    stored = stored_key(document.private)
+    assert stored is not None
+    assert restored.public == stored.public
+    elsewhere = f"{world.vault_id}2/keys/k2/versions/{'3' * 32}"
+    refused(lambda: world.broker.restore_key("software", backup, elsewhere, shown, "vault"), FaultKind.NOT_FOUND)
+    for wrong in (backup[:-1] + b"\x00", stored.handle, b""):
+        refused(
+            lambda wrong=wrong: world.broker.restore_key("software", wrong, other, shown, "vault"), FaultKind.INVALID
+        )
+    told = [(one.operation.rsplit("/", 1)[-1], one.decision, one.principal) for one in world.audit.records[:4]]
+    assert told == [
+        (word, decision, principal.object_id)
+        for word, decision in [("backup", "deny"), ("backup", "allow"), ("restore", "deny"), ("restore", "allow")]
+    ]
+
+
+def test_keys_are_made_for_those_who_may_create_or_rotate_them(world: Brokered) -> None:
+    known = world.key().item_id
+    principal, shown = vault_caller(world)
+
+    def make(item_id: str, spec: KeySpec, evidence: Evidence = shown, provider: str = "software") -> Any:
+        return world.broker.make_key(provider, spec, f"{item_id}/versions/{'5' * 32}", evidence, "vault")
+
+    rsa, curve = KeySpec(type="RSA", size=2048), KeySpec(type="EC", curve="P-256")
+    world.permit(principal, "keys/import", "keys/get")
+    refused(lambda: make(known, rsa), FaultKind.PERMISSION_DENIED)
+    world.permit(principal, "keys/rotate")
+    assert make(known, rsa).public.n
+    refused(lambda: make(known, curve), FaultKind.PERMISSION_DENIED)
+    refused(lambda: make(f"{world.vault_id}/keys/k2", rsa), FaultKind.PERMISSION_DENIED)
+    world.permit(principal, "keys/create")
+    assert make(f"{world.vault_id}/keys/k2", curve).public.crv == "P-256"
+    refused(lambda: make(known, rsa, provider="absent"), FaultKind.UNSUPPORTED)
+    refused(lambda: make(known, rsa, key_of(world.plane.account())), FaultKind.UNAUTHENTICATED)
+    for nowhere in (f"{world.vault_id}2/keys/k2", f"{world.vault_id}/keys/a/b", f"{world.vault_id}/keys/", "x"):
+        refused(lambda nowhere=nowhere: make(nowhere, rsa), FaultKind.NOT_FOUND)
+
+
+def test_keys_are_taken_in_for_those_who_may_import_them(world: Brokered) -> None:
+    principal, shown = vault_caller(world)
+    numbers = ec.generate_private_key(ec.SECP256R1()).private_numbers()
+    point = numbers.public_numbers
+    private = {
+        name: Secret(value.to_bytes(32))
+        for name, value in (("x", point.x), ("y", point.y), ("d", numbers.private_value))
+    }
+
+    def take() -> Any:
+        version_id = f"{world.vault_id}/keys/k2/versions/{'5' * 32}"
+        return world.broker.take_key("software", KeySpec(type="EC", curve="P-256"), private, version_id, shown, "vault")
+
+    world.permit(principal, "keys/create")
+    refused(take, FaultKind.PERMISSION_DENIED)
+    world.permit(principal, "keys/import")
+    assert take().public.x == point.x.to_bytes(32)
+
+
+def test_what_was_shown_to_arm_makes_keys_there_and_does_nothing_else(world: Brokered) -> None:
+    version, (principal, for_vault) = world.key(), vault_caller(world)
+    world.permit(principal, "keys/create", "keys/backup", "keys/sign")
+    shown = ArmToken(Secret(world.plane.world.token(principal, ARM)))
+
+    def make(evidence: Evidence = shown) -> Any:
+        spec = KeySpec(type="EC", curve="P-256")
+        return world.broker.make_key("software", spec, f"{version.item_id}/versions/{'5' * 32}", evidence, "management")
+
+    refused(make, FaultKind.PERMISSION_DENIED)  # the vault's permissions are not ARM's
+    with world.plane.world.database.write() as writer:
+        contributor = "b24988ac-6180-42a0-ab88-20f7382dd24c"
+        assign_role(writer, GROUP, contributor, principal.object_id, "ServicePrincipal", world.clock.now())
+    world.base.source.current()
+    assert make().public.x
+    assert (world.audit.records[-1].credential, world.audit.records[-1].principal) == ("token", principal.object_id)
+    refused(lambda: make(ArmToken(for_vault.token)), FaultKind.UNAUTHENTICATED)
+    refused(lambda: make(CallerToken(shown.token)), FaultKind.UNAUTHENTICATED)
+    refused(lambda: world.broker.back_up_key(version.id, shown, "vault"), FaultKind.UNAUTHENTICATED)
+    refused(lambda: ask(world, world.plane.account(), evidence=shown), FaultKind.UNAUTHENTICATED)
+
+
+def test_when_nobody_asks_the_stored_policy_makes_the_version_that_is_due(world: Brokered) -> None:
     version = world.key()
-    made = world.broker.make_key("software", KeySpec(type="EC", curve="P-256"), version.id)
-    backup = world.broker.back_up_key("software", made.handle, made.public, version.id)
-    restored = world.broker.restore_key("software", backup, version.id + "9")
-    assert restored.public == made.public
-    refused(lambda: world.broker.restore_key("software", backup[:-1] + b"\x00", version.id), FaultKind.INVALID)
-    refused(lambda: world.broker.make_key("absent", KeySpec(type="RSA", size=2048), "x"), FaultKind.UNSUPPORTED)
+    rotate = {"actions": [{"action": "Rotate", "after_create": "P30D"}], "created": 0.0, "updated": 0.0}
+
+    def make(size: int = 2048) -> Any:
+        spec = KeySpec(type="RSA", size=size)
+        version_id = f"{version.item_id}/versions/{'5' * 32}"
+        return world.broker.make_key("software", spec, version_id, None, "jobs vault-rotation")
+
+    def store(**properties: Any) -> None:
+        with world.plane.world.database.write() as writer:
+            writer.put(version.item_id, "tests.keys", {"properties": {"current": version.version, **properties}})
+
+    refused(make, FaultKind.PERMISSION_DENIED)
+    world.clock.advance(30 * 86_400 + 1)
+    for kept in ({}, {"rotation": {**rotate, "actions": []}}, {"rotation": rotate, "current": "9" * 32}):
+        store(**kept)
+        refused(make, FaultKind.PERMISSION_DENIED)
+    store(rotation=rotate)
+    assert make().public.n
+    assert (world.audit.records[-1].decision, (world.audit.records[-1].because or {})["evidence"]) == (
+        "allow",
+        "policy",
+    )
+    refused(lambda: make(3072), FaultKind.PERMISSION_DENIED)
+    world.key(created=world.clock.now())
+    refused(make, FaultKind.PERMISSION_DENIED)
+
+
+def test_a_key_in_use_or_to_be_recovered_is_not_destroyed(world: Brokered) -> None:
+    version, database = world.key(), world.plane.world.database
+
+    def destroy() -> None:
+        world.broker.destroy_key("software", stored.handle, version.id)
+
+    with database.read() as reader:
+        document = reader.get(version.id)
+    assert document is not None
+    stored = stored_key(document.private)
+    assert stored is not None
+    refused(destroy, FaultKind.CONFLICT)
+    with database.write() as writer:
+        writer.move(document, State.SOFT_DELETED, purge_at=0.0)
+    refused(destroy, FaultKind.CONFLICT)
+    refused(lambda: world.broker.destroy_key("software", stored.handle, f"{version.id}0"), FaultKind.UNAVAILABLE)
+    with database.write() as writer:
+        restored = StoredKey(provider="software", handle=b"another", public=stored.public)
+        writer.put(document.id, document.type, {}, {"key": restored.to_private()})
+    destroy()  # of before the version was restored from a backup
+    with database.write() as writer:
+        writer.remove(document)
+    destroy()
+    told = [(one.outcome, one.resource) for one in world.audit.records if one.operation.endswith("vaultKeys/destroy")]
+    assert [outcome for outcome, _ in told] == ["failed:Conflict"] * 2 + ["failed:Unavailable", "success", "success"]
+    world.audit.healthy = False
+    refused(destroy, FaultKind.UNAVAILABLE)
 
 
 @pytest.mark.parametrize("purpose", ["broker/", "broker/job-grants/1", "broker/key-handles/1", "broker/receipts/1"])

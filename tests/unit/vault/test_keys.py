@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from stockade.kernel.evidence import CallerToken
 from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.secret import Secret
 from stockade.keys.broker import Broker
 from stockade.settings import Settings, Vault
 from stockade.vault import destruction, vaults
@@ -20,9 +22,9 @@ class Elsewhere:
     def __init__(self, broker: Broker) -> None:
         self._broker, self.meanwhile, self.destroyed = broker, lambda: None, []
 
-    def make_key(self, provider: str, spec: Any, version_id: str) -> Any:
+    def make_key(self, provider: str, spec: Any, version_id: str, evidence: Any, asked_by: str) -> Any:
         assert provider == "hsm"
-        made = self._broker.make_key("software", spec, version_id)
+        made = self._broker.make_key("software", spec, version_id, evidence, asked_by)
         self.meanwhile()
         return made
 
@@ -41,6 +43,10 @@ def keys(vaulted: Vaulted, elsewhere: Elsewhere) -> Keys:
     return Keys(settings, vaulted.database, elsewhere, vaulted.clock)  # type: ignore[arg-type]
 
 
+def asking(vaulted: Vaulted) -> tuple[CallerToken, str]:
+    return CallerToken(Secret(vaulted.token())), "test"
+
+
 def test_a_key_whose_vault_went_away_meanwhile_is_destroyed(vaulted: Vaulted, keys: Keys, elsewhere: Elsewhere) -> None:
     def delete() -> None:
         with vaulted.database.write() as writer:
@@ -48,7 +54,7 @@ def test_a_key_whose_vault_went_away_meanwhile_is_destroyed(vaulted: Vaulted, ke
 
     elsewhere.meanwhile = delete
     with pytest.raises(Fault) as refused:
-        keys.create(vaulted.vault.id, "k1", CreateKey(kty="EC"))
+        keys.create(vaulted.vault.id, "k1", CreateKey(kty="EC"), *asking(vaulted))
     assert refused.value.kind is FaultKind.NOT_FOUND
     assert destruction.destroy_due(vaulted.database, elsewhere) == 1  # type: ignore[arg-type]
     assert [provider for provider, _ in elsewhere.destroyed] == ["hsm"]
@@ -57,10 +63,10 @@ def test_a_key_whose_vault_went_away_meanwhile_is_destroyed(vaulted: Vaulted, ke
 def test_a_key_that_was_rotated_by_somebody_else_meanwhile_is_destroyed(
     vaulted: Vaulted, keys: Keys, elsewhere: Elsewhere
 ) -> None:
-    first = keys.create(vaulted.vault.id, "k1", CreateKey(kty="EC")).version.name
+    first = keys.create(vaulted.vault.id, "k1", CreateKey(kty="EC"), *asking(vaulted)).version.name
     elsewhere.meanwhile = lambda: vaulted.ok("POST", "/keys/k1/rotate")
     with pytest.raises(Fault) as refused:
-        keys.rotate(vaulted.vault.id, "k1", only_after=first)
+        keys.rotate(vaulted.vault.id, "k1", *asking(vaulted), only_after=first)
     assert refused.value.kind is FaultKind.CONFLICT
     assert len(vaulted.ok("GET", "/keys/k1/versions")["value"]) == 2
     assert destruction.destroy_due(vaulted.database, elsewhere) == 1  # type: ignore[arg-type]

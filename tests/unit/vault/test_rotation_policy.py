@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from stockade.kernel.faults import Fault, FaultKind
-from stockade.vault.documents import Attributes, RotationPolicy
-from stockade.vault.rotation_policy import SentPolicy, due_at, later, planned, shown
+from stockade.policy.key_rotation import RotationPolicy, due_at, later
+from stockade.vault.documents import Attributes
+from stockade.vault.rotation_policy import SentPolicy, planned, shown
 
 NOW = 1_800_000_000.0
 NEWEST = Attributes(NOW, NOW, exp=int(NOW) + 90 * 86_400)
@@ -99,10 +100,10 @@ def test_what_is_due_when() -> None:
         NEWEST,
         NOW,
     )
-    assert due_at(policy, NEWEST, "Rotate") == NOW + 30 * 86_400
-    assert due_at(policy, NEWEST, "Notify") == NOW + 80 * 86_400
-    assert due_at(policy, Attributes(NOW, NOW), "Notify") is None
-    assert due_at(RotationPolicy(NOW, NOW), NEWEST, "Rotate") is None
+    assert due_at(policy, NEWEST.created, NEWEST.exp, "Rotate") == NOW + 30 * 86_400
+    assert due_at(policy, NEWEST.created, NEWEST.exp, "Notify") == NOW + 80 * 86_400
+    assert due_at(policy, NOW, None, "Notify") is None
+    assert due_at(RotationPolicy(NOW, NOW), NEWEST.created, NEWEST.exp, "Rotate") is None
 
 
 def test_how_policies_are_shown() -> None:

@@ -81,7 +81,8 @@ class VaultKeys(ResourceType):
         spec = _spec(sent)
         vault = lifecycle.live_vault(writer, vault_id)
         provider = keys.provider_for(call.platform.settings, vault, spec)
-        made = call.platform.broker.make_key(provider, spec, f"{document.id}/versions/{version}")
+        version_id = f"{document.id}/versions/{version}"
+        made = call.platform.broker.make_key(provider, spec, version_id, call.evidence, "management keys")
         planned = keys.NewVersion(
             version,
             spec,
