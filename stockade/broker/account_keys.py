@@ -13,7 +13,7 @@ from typing import Final
 from stockade.broker.customer_keys import CustomerKeys, customer_key
 from stockade.broker.data_keys import KEY_BYTES, OpenDataKeys, PlatformWrapping, new_version
 from stockade.broker.framing import wipe
-from stockade.broker.recording import Notes
+from stockade.broker.recording import Notes, binding_shown
 from stockade.kernel.clock import Clock
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.keys.broker import Binding, ObjectRef, WrappedDataKey
@@ -79,8 +79,7 @@ class AccountKeys:
             inner, platform = self.platform.wrap(owner_id, version, key)
         finally:
             wipe(key)
-        with self._notes.around("dataKeys/create", owner_id, None, binding):
-            return self._wrap_outer(snapshot, WrappedDataKey(version, now, inner, platform), binding, now)
+        return self._wrap_outer(snapshot, WrappedDataKey(version, now, inner, platform), binding, now)
 
     def wrap_anew(
         self,
@@ -92,14 +91,13 @@ class AccountKeys:
     ) -> WrappedDataKey:
         """Return the same data key wrapped as `after` says."""
         now, bound = self._clock.now(), customer_key(before) if before is not None else None
-        with self._notes.around("dataKeys/wrap", owner_id, before, after):
-            key = self._open(snapshot, owner_id, held, bound, now)
-            try:
-                inner, platform = self.platform.wrap(owner_id, held.version, key)
-            finally:
-                wipe(key)
-            bare = WrappedDataKey(held.version, held.created_at, inner, platform)
-            return self._wrap_outer(snapshot, bare, after, now)
+        key = self._open(snapshot, owner_id, held, bound, now)
+        try:
+            inner, platform = self.platform.wrap(owner_id, held.version, key)
+        finally:
+            wipe(key)
+        bare = WrappedDataKey(held.version, held.created_at, inner, platform)
+        return self._wrap_outer(snapshot, bare, after, now)
 
     def _open(
         self, snapshot: Snapshot, owner_id: str, held: WrappedDataKey, key: CustomerKey | None, now: float
@@ -144,7 +142,8 @@ class AccountKeys:
     def _first(self, snapshot: Snapshot, account: AccountPolicy) -> tuple[WrappedDataKey, ...]:
         if account.customer_key is not None:
             raise Fault(FaultKind.UNAVAILABLE, "The resource has no data key.")
-        made = self.new(snapshot, account.id, None)
+        with self._notes.doing("dataKeys/create", account.id, binding_shown(None, None)):
+            made = self.new(snapshot, account.id, None)
         with self._database.write() as writer:
             document = writer.get(account.id)
             if document is None:

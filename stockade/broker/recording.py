@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Final
 
 from stockade.audit.log import AuditSink
@@ -69,12 +69,6 @@ class Notes:
     def __init__(self, audit: AuditSink, clock: Clock) -> None:
         self._audit, self._clock = audit, clock
 
-    def around(
-        self, what: str, owner_id: str, before: Binding | None, after: Binding | None
-    ) -> AbstractContextManager[None]:
-        """Record how it ended that a data key was made, or opened and wrapped anew."""
-        return self.doing(what, owner_id, {"before": _named_key(before), "after": _named_key(after)})
-
     @contextmanager
     def doing(self, what: str, resource: str, because: dict[str, str]) -> Iterator[None]:
         """Record how something ended; without an audit log it is not begun."""
@@ -105,6 +99,11 @@ class Notes:
             because=because,
         )
         self._audit.record(record)
+
+
+def binding_shown(before: Binding | None, after: Binding | None) -> dict[str, str]:
+    """Return for a record what wraps a data key before and after."""
+    return {"before": _named_key(before), "after": _named_key(after)}
 
 
 def _named_key(binding: Binding | None) -> str:

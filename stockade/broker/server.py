@@ -131,8 +131,12 @@ _METHODS: Final[dict[type, Callable[[Broker, Any], object]]] = {
     wire.JobGrantCall: lambda broker, call: broker.job_grant(
         call.account_id, call.job, call.scope, call.data_action, call.evidence.evidence
     ),
-    wire.NewDataKeyCall: lambda broker, call: broker.new_data_key(call.account_id, call.binding),
-    wire.RewrapCall: lambda broker, call: broker.rewrap(call.account_id, call.held, call.before, call.after),
+    wire.NewDataKeyCall: lambda broker, call: broker.new_data_key(
+        call.account_id, call.binding, call.evidence.evidence
+    ),
+    wire.RewrapCall: lambda broker, call: broker.rewrap(
+        call.account_id, call.held, call.before, call.after, call.evidence and call.evidence.evidence
+    ),
     wire.MakeKeyCall: lambda broker, call: broker.make_key(
         call.provider, call.spec, call.version_id, call.evidence and call.evidence.evidence, call.asked_by
     ),

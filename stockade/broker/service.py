@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from stockade.audit.log import AuditSink
-from stockade.broker import key_rights
+from stockade.broker import data_key_rights, key_rights
 from stockade.broker.account_keys import AccountKeys
 from stockade.broker.content_limits import (
     account_of,
@@ -30,7 +30,7 @@ from stockade.broker.evidence import Verifier, check_action
 from stockade.broker.grants import Grant, Grants
 from stockade.broker.opening import Opening
 from stockade.broker.providers import Installed
-from stockade.broker.recording import Notes, Recording, shown
+from stockade.broker.recording import Notes, Recording, binding_shown, shown
 from stockade.broker.vault_keys import VaultKeys
 from stockade.kernel.clock import Clock
 from stockade.kernel.evidence import ArmToken, Evidence
@@ -173,13 +173,48 @@ class KeyBroker:
 
     # Data keys.
 
-    def new_data_key(self, account_id: str, binding: Binding | None) -> WrappedDataKey:
-        return self._state().accounts.new(self._snapshot(), account_id.lower(), binding)
+    def new_data_key(self, account_id: str, binding: Binding | None, evidence: Evidence) -> WrappedDataKey:
+        place = account_id.lower()
+        record = Recording(self._audit, self._clock, "Stockade.Keys/dataKeys/create", place, "", evidence)
+        record.because |= binding_shown(None, binding)
+        try:
+            opened, snapshot = self._state(), self._snapshot()
+            token = data_key_rights.arm_token(evidence)
+            caller = record.proven = opened.verifier.prove_to_arm(snapshot, token, self._clock.now())
+            data_key_rights.check_write(snapshot, place, caller)
+            made = opened.accounts.new(snapshot, place, binding)
+        except Fault as fault:
+            record.refused(fault)
+            raise
+        record.allowed()
+        return made
 
     def rewrap(
-        self, account_id: str, held: WrappedDataKey, before: Binding | None, after: Binding | None
+        self,
+        account_id: str,
+        held: WrappedDataKey,
+        before: Binding | None,
+        after: Binding | None,
+        evidence: Evidence | None,
     ) -> WrappedDataKey:
-        return self._state().accounts.wrap_anew(self._snapshot(), account_id.lower(), held, before, after)
+        place = account_id.lower()
+        record = Recording(self._audit, self._clock, "Stockade.Keys/dataKeys/wrap", place, "", evidence)
+        record.because |= binding_shown(before, after)
+        try:
+            opened, snapshot = self._state(), self._snapshot()
+            if evidence is None:
+                with self._database.read() as reader:
+                    data_key_rights.check_kept(snapshot, reader.get(place), held, before, after)
+            else:
+                token = data_key_rights.arm_token(evidence)
+                caller = record.proven = opened.verifier.prove_to_arm(snapshot, token, self._clock.now())
+                data_key_rights.check_write(snapshot, place, caller)
+            made = opened.accounts.wrap_anew(snapshot, place, held, before, after)
+        except Fault as fault:
+            record.refused(fault)
+            raise
+        record.allowed()
+        return made
 
     # Vault keys and secrets.
 

@@ -116,12 +116,22 @@ class Broker(Protocol):
     # Data keys. Fault(CUSTOMER_KEY_UNAVAILABLE) with the reason when the customer's key does not serve. What a customer's key has wrapped is
     # unwrapped with it again before it is returned.
 
-    def new_data_key(self, account_id: str, binding: Binding | None) -> WrappedDataKey: ...
+    # account_id: of the account or encryption scope. evidence: what was shown to ARM, by somebody who may write it; else Fault(PERMISSION_DENIED).
+
+    def new_data_key(self, account_id: str, binding: Binding | None, evidence: Evidence) -> WrappedDataKey: ...
 
     def rewrap(
-        self, account_id: str, held: WrappedDataKey, before: Binding | None, after: Binding | None
+        self,
+        account_id: str,
+        held: WrappedDataKey,
+        before: Binding | None,
+        after: Binding | None,
+        evidence: Evidence | None,
     ) -> WrappedDataKey:
-        """Return the same data key wrapped as `after` says (None: by the platform alone), having opened it as `before` says."""
+        """Return the same data key wrapped as `after` says (None: by the platform alone), having opened it as `before` says.
+
+        evidence None: nobody asks, but the data key is a stored one, and both are what its document binds now, as the broker reads it.
+        """
         ...
 
     # Vault keys and secrets. version_id: the lower-case ARM id of a key's or secret's version, which material is bound to.

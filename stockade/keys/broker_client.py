@@ -59,9 +59,14 @@ class AsyncBroker(Protocol):
     async def job_grant(
         self, account_id: str, job: str, scope: JobScope, data_action: str, evidence: Evidence
     ) -> Secret: ...
-    async def new_data_key(self, account_id: str, binding: Binding | None) -> WrappedDataKey: ...
+    async def new_data_key(self, account_id: str, binding: Binding | None, evidence: Evidence) -> WrappedDataKey: ...
     async def rewrap(
-        self, account_id: str, held: WrappedDataKey, before: Binding | None, after: Binding | None
+        self,
+        account_id: str,
+        held: WrappedDataKey,
+        before: Binding | None,
+        after: Binding | None,
+        evidence: Evidence | None,
     ) -> WrappedDataKey: ...
     async def make_key(
         self, provider: str, spec: KeySpec, version_id: str, evidence: Evidence | None, asked_by: str
@@ -118,13 +123,19 @@ class BrokerClient:
     def job_grant(self, account_id: str, job: str, scope: JobScope, data_action: str, evidence: Evidence) -> Secret:
         return self._ask(wire.JobGrantCall(account_id, job, scope, data_action, wire.shown(evidence)), Secret)  # type: ignore[no-any-return]
 
-    def new_data_key(self, account_id: str, binding: Binding | None) -> WrappedDataKey:
-        return self._ask(wire.NewDataKeyCall(account_id, binding), WrappedDataKey)  # type: ignore[no-any-return]
+    def new_data_key(self, account_id: str, binding: Binding | None, evidence: Evidence) -> WrappedDataKey:
+        return self._ask(wire.NewDataKeyCall(account_id, binding, wire.shown(evidence)), WrappedDataKey)  # type: ignore[no-any-return]
 
     def rewrap(
-        self, account_id: str, held: WrappedDataKey, before: Binding | None, after: Binding | None
+        self,
+        account_id: str,
+        held: WrappedDataKey,
+        before: Binding | None,
+        after: Binding | None,
+        evidence: Evidence | None,
     ) -> WrappedDataKey:
-        return self._ask(wire.RewrapCall(account_id, held, before, after), WrappedDataKey)  # type: ignore[no-any-return]
+        shown = wire.shown(evidence) if evidence is not None else None
+        return self._ask(wire.RewrapCall(account_id, held, before, after, shown), WrappedDataKey)  # type: ignore[no-any-return]
 
     def make_key(
         self, provider: str, spec: KeySpec, version_id: str, evidence: Evidence | None, asked_by: str
@@ -270,13 +281,19 @@ class AsyncBrokerClient:
         call = wire.JobGrantCall(account_id, job, scope, data_action, wire.shown(evidence))
         return await self._ask(call, Secret)  # type: ignore[no-any-return]
 
-    async def new_data_key(self, account_id: str, binding: Binding | None) -> WrappedDataKey:
-        return await self._ask(wire.NewDataKeyCall(account_id, binding), WrappedDataKey)  # type: ignore[no-any-return]
+    async def new_data_key(self, account_id: str, binding: Binding | None, evidence: Evidence) -> WrappedDataKey:
+        return await self._ask(wire.NewDataKeyCall(account_id, binding, wire.shown(evidence)), WrappedDataKey)  # type: ignore[no-any-return]
 
     async def rewrap(
-        self, account_id: str, held: WrappedDataKey, before: Binding | None, after: Binding | None
+        self,
+        account_id: str,
+        held: WrappedDataKey,
+        before: Binding | None,
+        after: Binding | None,
+        evidence: Evidence | None,
     ) -> WrappedDataKey:
-        return await self._ask(wire.RewrapCall(account_id, held, before, after), WrappedDataKey)  # type: ignore[no-any-return]
+        shown = wire.shown(evidence) if evidence is not None else None
+        return await self._ask(wire.RewrapCall(account_id, held, before, after, shown), WrappedDataKey)  # type: ignore[no-any-return]
 
     async def make_key(
         self, provider: str, spec: KeySpec, version_id: str, evidence: Evidence | None, asked_by: str
@@ -411,13 +428,18 @@ class BrokerInThreads:
     ) -> Secret:
         return await asyncio.to_thread(self._broker.job_grant, account_id, job, scope, data_action, evidence)
 
-    async def new_data_key(self, account_id: str, binding: Binding | None) -> WrappedDataKey:
-        return await asyncio.to_thread(self._broker.new_data_key, account_id, binding)
+    async def new_data_key(self, account_id: str, binding: Binding | None, evidence: Evidence) -> WrappedDataKey:
+        return await asyncio.to_thread(self._broker.new_data_key, account_id, binding, evidence)
 
     async def rewrap(
-        self, account_id: str, held: WrappedDataKey, before: Binding | None, after: Binding | None
+        self,
+        account_id: str,
+        held: WrappedDataKey,
+        before: Binding | None,
+        after: Binding | None,
+        evidence: Evidence | None,
     ) -> WrappedDataKey:
-        return await asyncio.to_thread(self._broker.rewrap, account_id, held, before, after)
+        return await asyncio.to_thread(self._broker.rewrap, account_id, held, before, after, evidence)
 
     async def make_key(
         self, provider: str, spec: KeySpec, version_id: str, evidence: Evidence | None, asked_by: str

@@ -84,6 +84,7 @@ class NewDataKeyCall(_Call, frozen=True, tag="new_data_key"):
 
     account_id: str
     binding: Binding | None
+    evidence: Shown
 
 
 class RewrapCall(_Call, frozen=True, tag="rewrap"):
@@ -93,6 +94,7 @@ class RewrapCall(_Call, frozen=True, tag="rewrap"):
     held: WrappedDataKey
     before: Binding | None
     after: Binding | None
+    evidence: Shown | None
 
 
 class MakeKeyCall(_Call, frozen=True, tag="make_key"):

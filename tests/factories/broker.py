@@ -10,16 +10,21 @@ from stockade import boot
 from stockade.broker.opening import Opening
 from stockade.broker.providers import Providers
 from stockade.broker.service import KeyBroker
+from stockade.identity.audiences import ARM
 from stockade.identity.principals import Principal
-from stockade.keys.broker import Binding, ObjectRef
+from stockade.kernel.evidence import ArmToken
+from stockade.kernel.secret import Secret
+from stockade.keys.broker import Binding, ObjectRef, WrappedDataKey
 from stockade.keys.material import KeySpec
-from stockade.keys.stored import DATA_KEYS, StoredKey, data_keys_form
+from stockade.keys.stored import DATA_KEYS, StoredKey, data_keys_form, data_keys_of
+from stockade.management.first_start import assign_role
 from stockade.policy.snapshot import CustomerKey, Entry, NetworkPolicy, Snapshot, VaultPolicy, VaultVersionPolicy
 from tests.factories.data_plane import GROUP, Account, DataPlane
 from tests.factories.identity import RecordingAudit
 
 VAULT = "https://vault.azure.net"
 URI = "https://v1.vault.stockade.localhost:8444"
+CONTRIBUTOR = "b24988ac-6180-42a0-ab88-20f7382dd24c"
 ALL = frozenset({"encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"})
 
 
@@ -135,6 +140,20 @@ class Brokered:
         self.permit(identity, "keys/get", "keys/wrapkey", "keys/unwrapkey")
         self.customer_keys[account.id] = CustomerKey(URI, name, version, identity.object_id)
         return identity, Binding(URI, name, version, identity.object_id)
+
+    def writer(self) -> ArmToken:
+        """Return what somebody who may write accounts shows to ARM."""
+        principal, _ = self.plane.world.application("writer")
+        with self.plane.world.database.write() as writer:
+            assign_role(writer, GROUP, CONTRIBUTOR, principal.object_id, "ServicePrincipal", self.clock.now())
+        return ArmToken(Secret(self.plane.world.token(principal, ARM)))
+
+    def data_keys(self, account: Account) -> tuple[WrappedDataKey, ...]:
+        """Return an account's data keys as they are stored."""
+        with self.plane.world.database.read() as reader:
+            document = reader.get(account.id)
+        assert document is not None
+        return data_keys_of(document.private)
 
     def store_data_keys(self, account: Account, *held: Any) -> None:
         with self.plane.world.database.write() as writer:

@@ -26,7 +26,7 @@ from stockade.storage.documents import Document, State
 from tests.factories.bound import ACCOUNT, NO_KEY, Bound
 from tests.factories.control_plane import SUB, ControlPlane, S
 from tests.factories.jobs import InProcessRun, workplace
-from tests.factories.pretend_broker import PretendBroker
+from tests.factories.pretend_broker import SHOWN, PretendBroker
 
 KILLED = 9
 DELETED = f"{S}/providers/Microsoft.CognitiveServices/locations/local/resourceGroups/Group1/deletedAccounts/a1"
@@ -111,7 +111,7 @@ def look(bound: Bound) -> dict[str, Any]:
     key = key_of(document)
     if document.state is State.LIVE:
         for held in data_keys_of(document.private):
-            bound.broker.rewrap(document.id, held, binding(key), None)  # raises unless it opens
+            bound.broker.rewrap(document.id, held, binding(key), None, SHOWN)  # raises unless it opens
     versions = [held.customer.rpartition("/")[2] for held in data_keys_of(document.private)]
     return {"state": document.state.value, "bound": key is not None, "wrapped": versions, "receipts": receipts}
 

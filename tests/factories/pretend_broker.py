@@ -24,6 +24,9 @@ from stockade.keys.providers.provider import ProviderKey
 from stockade.policy.customer_key import Unavailable, serving_version, version_in
 from stockade.policy.snapshot import CustomerKey, Snapshot, VaultVersionPolicy
 
+SHOWN = ArmToken(Secret("t"))
+"""Of somebody who may do anything."""
+
 
 class PretendBroker:
     """snapshot: the policy in force; None: customers' keys never serve."""
@@ -40,14 +43,21 @@ class PretendBroker:
         self.calls: list[str] = []
         self._signing = Ed25519PrivateKey.generate()
 
-    def new_data_key(self, account_id: str, binding: Binding | None) -> WrappedDataKey:
+    def new_data_key(self, account_id: str, binding: Binding | None, evidence: Evidence) -> WrappedDataKey:
+        assert isinstance(evidence, ArmToken)
         self._called("new_data_key")
         version = secrets.token_hex(6)
         return self._wrapped(account_id, version, self.clock.now(), binding)
 
     def rewrap(
-        self, account_id: str, held: WrappedDataKey, before: Binding | None, after: Binding | None
+        self,
+        account_id: str,
+        held: WrappedDataKey,
+        before: Binding | None,
+        after: Binding | None,
+        evidence: Evidence | None,
     ) -> WrappedDataKey:
+        assert before == after if evidence is None else isinstance(evidence, ArmToken)
         self._called("rewrap")
         layers = json.loads(held.wrapped)
         if (len(layers) == 2) != (before is not None) or layers[0][:3] != ["inner", account_id, held.version]:

@@ -27,7 +27,7 @@ from stockade.policy.snapshot import (
 )
 from tests.factories.customer_key import IDENTITY, customer_key, snapshot, vault, version
 from tests.factories.policy import ACCOUNT
-from tests.factories.pretend_broker import PretendBroker
+from tests.factories.pretend_broker import SHOWN, PretendBroker
 
 BOTH = frozenset({"wrapKey", "unwrapKey"})
 SWITCHES = ("role", "identity", "vault", "network", "protected")
@@ -49,7 +49,7 @@ class KeysLife(RuleBasedStateMachine):
         self.on = dict.fromkeys(SWITCHES, True)
         self.versions = [Version(), Version()]
         self.broker = PretendBroker(self.clock, self.policy)
-        self.held: WrappedDataKey = self.broker.new_data_key(ACCOUNT, None)
+        self.held: WrappedDataKey = self.broker.new_data_key(ACCOUNT, None, SHOWN)
         self.bound: CustomerKey | None = None
         self.bind(None)  # what there is to be found begins with a key that is bound
         assert self.bound is not None
@@ -145,7 +145,8 @@ class KeysLife(RuleBasedStateMachine):
         fit = self.serving(key.key_version) is not None and self.on["protected"]
         assert (not found) == fit, found
         try:
-            made = self.broker.rewrap(ACCOUNT, self.held, binding(self.bound), binding(key)) if not found else None
+            asked = binding(self.bound), binding(key), SHOWN
+            made = self.broker.rewrap(ACCOUNT, self.held, *asked) if not found else None
         except Fault:
             made = None
         if made is not None:
@@ -159,7 +160,7 @@ class KeysLife(RuleBasedStateMachine):
     def leave(self) -> None:
         could = self.serves()
         try:
-            made = self.broker.rewrap(ACCOUNT, self.held, binding(self.bound), None)
+            made = self.broker.rewrap(ACCOUNT, self.held, binding(self.bound), None, SHOWN)
         except Fault:
             assert not could
             return
@@ -172,7 +173,7 @@ class KeysLife(RuleBasedStateMachine):
         """As the background does it after a rotation."""
         if not self.serves():
             return
-        self.held = self.broker.rewrap(ACCOUNT, self.held, binding(self.bound), binding(self.bound))
+        self.held = self.broker.rewrap(ACCOUNT, self.held, binding(self.bound), binding(self.bound), None)
         assert self.serves()
 
     @invariant()

@@ -57,7 +57,7 @@ def findings(call: Call, key: CustomerKey, owner: Owner) -> tuple[Finding, ...]:
     if found:
         return found
     try:
-        call.platform.broker.new_data_key(owner.id, binding(key))
+        call.platform.broker.new_data_key(owner.id, binding(key), call.evidence)
     except Fault as fault:
         if fault.kind is not FaultKind.CUSTOMER_KEY_UNAVAILABLE:
             raise
@@ -99,9 +99,10 @@ def settle(
             raise Fault(FaultKind.CUSTOMER_KEY_UNAVAILABLE, message, target=target, details={"problem": gone.problem})
     try:
         if held:
-            made = tuple(broker.rewrap(owner.id, one, binding(before), binding(after)) for one in held)
+            shown = binding(before), binding(after), call.evidence
+            made = tuple(broker.rewrap(owner.id, one, *shown) for one in held)
         else:
-            made = (broker.new_data_key(owner.id, binding(after)),)
+            made = (broker.new_data_key(owner.id, binding(after), call.evidence),)
     except Fault as fault:
         if fault.kind is not FaultKind.CUSTOMER_KEY_UNAVAILABLE or after is None:
             raise
@@ -203,9 +204,12 @@ def _platform_key(broker: Broker) -> str:
 
 
 def rewrapped(broker: Broker, document: Document, key: CustomerKey | None) -> tuple[WrappedDataKey, ...]:
-    """Return a document's data keys wrapped anew, with the newest versions of the platform's key and the customer's."""
+    """Return a document's data keys wrapped anew, with the newest versions of the platform's key and the customer's.
+
+    key: what the document binds as it is stored, which needs nobody to ask for it.
+    """
     held = data_keys_of(document.private)
-    return tuple(broker.rewrap(document.id, one, binding(key), binding(key)) for one in held)
+    return tuple(broker.rewrap(document.id, one, binding(key), binding(key), None) for one in held)
 
 
 def is_behind(key: WrappedDataKey | DataKeyPolicy, newest: str, platform: str) -> bool:

@@ -22,6 +22,7 @@ from stockade.keys.broker import Binding, BrokerStatus, JobScope, ObjectKeys, Ob
 from stockade.keys.broker_client import AsyncBrokerClient, BrokerClient, BrokerInThreads
 from stockade.keys.material import Jwk, KeyAnswer, KeyRequest, KeySpec
 from stockade.keys.providers.provider import ProviderKey
+from tests.factories.broker import Brokered
 
 MINE = frozenset({os.geteuid()})
 HELD = WrappedDataKey("aaaaaaaaaaaa", 1.5, b"\x00\xff", "p", "https://v/keys/k/1")
@@ -65,8 +66,8 @@ TOKEN: Evidence = CallerToken(Secret("t"))
 CALLS: dict[str, tuple[Any, ...]] = {
     "object_keys": ("/a", (REF,), "read", "OpenAI/files/read", CallerKey(Secret("k")), "me"),
     "job_grant": ("/a", "j", JobScope(("files/f",), (), 9.0), "x", JobGrant(Secret("g"))),
-    "new_data_key": ("/a", Binding("https://v", "k", "", "p")),
-    "rewrap": ("/a", HELD, None, Binding("https://v", "k", "1", "p")),
+    "new_data_key": ("/a", Binding("https://v", "k", "", "p"), ArmToken(Secret("t"))),
+    "rewrap": ("/a", HELD, None, Binding("https://v", "k", "1", "p"), ArmToken(Secret("t"))),
     "make_key": ("software", SPEC, "/v", ArmToken(Secret("t")), "me"),
     "take_key": ("software", SPEC, {"d": Secret(b"\xff")}, "/v", TOKEN, "vault"),
     "use_key": ("/v", KeyRequest(use="sign", algorithm="ES256", value=b"d"), TOKEN, "vault"),
@@ -299,3 +300,29 @@ def test_many_ask_at_once(client: BrokerClient, told: Told) -> None:
         thread.join()
     assert not failures
     assert len(told.asked) == 480
+
+
+def test_whoever_speaks_to_the_socket_without_evidence_undoes_no_customers_key(tmp_path: Path) -> None:
+    world = Brokered(tmp_path)
+    account = world.plane.account()
+    world.key()
+    _, binding = world.bound(account)
+    held = world.broker.new_data_key(account.id, binding, world.writer())
+    world.store_data_keys(account, held)
+    served = Served(tmp_path / "broker.sock", world.broker)
+    stranger = ArmToken(Secret("a.b.c"))
+    try:
+        client = BrokerClient(served.path, 5)
+        for call, kind in (
+            (lambda: client.rewrap(account.id, held, binding, None, None), FaultKind.PERMISSION_DENIED),
+            (lambda: client.rewrap(account.id, held, binding, None, stranger), FaultKind.UNAUTHENTICATED),
+            (lambda: client.new_data_key(account.id, None, stranger), FaultKind.UNAUTHENTICATED),
+        ):
+            with pytest.raises(Fault) as caught:
+                call()
+            assert caught.value.kind is kind
+        assert client.rewrap(account.id, held, binding, binding, None).customer == held.customer
+        client.close()
+    finally:
+        served.close()
+        world.close()

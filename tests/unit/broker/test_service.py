@@ -16,13 +16,14 @@ from stockade.identity.principals import Principal
 from stockade.kernel.evidence import ArmToken, CallerKey, CallerToken, Evidence, JobGrant
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
-from stockade.keys.broker import JobScope, ObjectKeys, ObjectRef
+from stockade.keys.broker import Binding, JobScope, ObjectKeys, ObjectRef, WrappedDataKey
 from stockade.keys.material import KeyRequest, KeySpec
-from stockade.keys.stored import StoredKey, data_keys_of
+from stockade.keys.stored import DATA_KEYS, StoredKey, data_keys_form
 from stockade.keys.stored import key_of as stored_key
 from stockade.management.first_start import assign_role
+from stockade.policy.snapshot import CustomerKey, EncryptionScopePolicy
 from stockade.storage.documents import State
-from tests.factories.broker import VAULT, Brokered, ref
+from tests.factories.broker import CONTRIBUTOR, VAULT, Brokered, ref
 from tests.factories.data_plane import GROUP, Account
 
 READ, WRITE = "OpenAI/files/read", "OpenAI/files/write"
@@ -205,7 +206,7 @@ def test_a_customers_key_is_around_the_data_key_and_without_it_nothing_opens(wor
     account = world.plane.account()
     world.key()
     identity, binding = world.bound(account)
-    held = world.broker.new_data_key(account.id, binding)
+    held = world.broker.new_data_key(account.id, binding, world.writer())
     assert held.customer == f"{binding.vault_uri}/keys/k1/{'1' * 32}"
     assert len(held.wrapped) == 256
     world.store_data_keys(account, held)
@@ -234,34 +235,121 @@ def test_a_customers_key_is_around_the_data_key_and_without_it_nothing_opens(wor
 def test_a_data_key_is_wrapped_anew_and_stays_the_same(world: Brokered) -> None:
     account = world.plane.account()
     first = ask(world, account)
-    with world.plane.world.database.read() as reader:
-        document = reader.get(account.id)
-    assert document is not None
-    (bare,) = data_keys_of(document.private)
+    (bare,) = world.data_keys(account)
     world.key()
     _, binding = world.bound(account)
-    bound = world.broker.rewrap(account.id, bare, None, binding)
+    shown = world.writer()
+    bound = world.broker.rewrap(account.id, bare, None, binding, shown)
+    world.store_data_keys(account, bound)
     world.key(version="3" * 32, created=world.clock.now() + 1)
-    rotated = world.broker.rewrap(account.id, bound, binding, binding)
+    rotated = world.broker.rewrap(account.id, bound, binding, binding, None)
     assert rotated.customer.endswith("3" * 32)
     for held in (bound, rotated):
         world.store_data_keys(account, held)
         assert revealed(ask(world, account)) == revealed(first)
-    back = world.broker.rewrap(account.id, rotated, binding, None)
+    back = world.broker.rewrap(account.id, rotated, binding, None, shown)
     assert (back.version, back.customer) == (bare.version, "")
     world.key(enabled=False)
-    refused(lambda: world.broker.rewrap(account.id, bound, binding, None), FaultKind.CUSTOMER_KEY_UNAVAILABLE)
-    refused(lambda: world.broker.rewrap("/other", bare, None, None), FaultKind.UNAVAILABLE)
-    told = [(one.operation, one.outcome, one.because) for one in world.audit.records if "dataKeys/" in one.operation]
+    refused(lambda: world.broker.rewrap(account.id, bound, binding, None, shown), FaultKind.CUSTOMER_KEY_UNAVAILABLE)
+    other = f"{account.id}2"
+    refused(lambda: world.broker.rewrap(other, bare, None, None, shown), FaultKind.UNAVAILABLE)
+    told = []
+    for one in world.audit.records:
+        because = one.because or {}
+        if "dataKeys/" in one.operation:
+            told.append((one.operation[23:], one.outcome, because["before"], because["after"], because.get("evidence")))
     customer = f"{binding.vault_uri}/keys/k1"
     assert told == [
-        ("Stockade.Keys/dataKeys/create", "success", {"before": "platform", "after": "platform"}),
-        ("Stockade.Keys/dataKeys/wrap", "success", {"before": "platform", "after": customer}),
-        ("Stockade.Keys/dataKeys/wrap", "success", {"before": customer, "after": customer}),
-        ("Stockade.Keys/dataKeys/wrap", "success", {"before": customer, "after": "platform"}),
-        ("Stockade.Keys/dataKeys/wrap", "failed:CustomerKeyUnavailable", {"before": customer, "after": "platform"}),
-        ("Stockade.Keys/dataKeys/wrap", "failed:Unavailable", {"before": "platform", "after": "platform"}),
+        ("create", "success", "platform", "platform", None),
+        ("wrap", "success", "platform", customer, "arm"),
+        ("wrap", "success", customer, customer, "policy"),
+        ("wrap", "success", customer, "platform", "arm"),
+        ("wrap", "failed:CustomerKeyUnavailable", customer, "platform", "arm"),
+        ("wrap", "failed:Unavailable", "platform", "platform", "arm"),
     ]
+
+
+def test_without_a_caller_a_data_key_is_wrapped_as_its_document_says_and_in_no_other_way(world: Brokered) -> None:
+    account, other = world.plane.account("a1"), world.plane.account("a2")
+    ask(world, account)
+    (bare,) = world.data_keys(account)
+
+    def rewrap(
+        held: WrappedDataKey, before: Binding | None, after: Binding | None, account_id: str = account.id
+    ) -> WrappedDataKey:
+        return world.broker.rewrap(account_id, held, before, after, None)
+
+    assert rewrap(bare, None, None, account.id.upper()).version == bare.version
+    world.key()
+    identity, binding = world.bound(account)
+    pinned = Binding(binding.vault_uri, "k1", "1" * 32, identity.object_id)
+    bound = world.broker.rewrap(account.id, bare, None, binding, world.writer())
+    world.store_data_keys(account, bound)
+    for before, after in ((binding, None), (None, None), (None, binding), (binding, pinned), (pinned, binding)):
+        fault = refused(lambda b=before, a=after: rewrap(bound, b, a), FaultKind.PERMISSION_DENIED)  # type: ignore[misc]
+        assert fault.message.startswith("Nobody asks for it")
+    refused(lambda: rewrap(bare, binding, binding), FaultKind.PERMISSION_DENIED)  # it is stored no longer
+    refused(lambda: rewrap(bound, binding, binding, other.id), FaultKind.PERMISSION_DENIED)
+    refused(lambda: rewrap(bound, binding, binding, account.id + "x"), FaultKind.PERMISSION_DENIED)
+    assert rewrap(bound, binding, binding).customer == bound.customer
+
+
+def test_data_keys_of_encryption_scopes_are_their_own(world: Brokered) -> None:
+    account, shown = world.plane.account(), world.writer()
+    world.key()
+    identity, binding = world.bound(account)
+    scope = f"{account.id}/encryptionscopes/s1"
+    held = world.broker.new_data_key(scope, binding, shown)
+    bare = world.broker.rewrap(scope, held, binding, None, shown)
+
+    def store(key: WrappedDataKey) -> None:
+        with world.plane.world.database.write() as writer:
+            writer.put(scope, "tests.scopes", {}, {DATA_KEYS: data_keys_form((key,))})
+
+    store(bare)
+    assert world.broker.rewrap(scope, bare, None, None, None).customer == ""
+    world.policy[scope] = (("customer-key", scope, scope),)
+    refused(lambda: world.broker.rewrap(scope, bare, None, None, None), FaultKind.PERMISSION_DENIED)
+    key = CustomerKey(binding.vault_uri, "k1", "", identity.object_id)
+    world.policy[scope] += (("encryption-scope", scope, EncryptionScopePolicy(scope, account.id, True, key)),)
+    store(held)
+    refused(lambda: world.broker.rewrap(scope, held, binding, None, None), FaultKind.PERMISSION_DENIED)
+    assert world.broker.rewrap(scope, held, binding, binding, None).customer == held.customer
+
+
+def test_data_keys_are_made_and_bound_for_those_who_may_write_the_account(world: Brokered) -> None:
+    account = world.plane.account()
+    ask(world, account)
+    (bare,) = world.data_keys(account)
+    world.key()
+    _, binding = world.bound(account)
+    principal, for_vault = vault_caller(world)
+    scope = f"{account.id}/encryptionScopes/s1"
+    nothing = ArmToken(Secret(world.plane.world.token(principal, ARM)))
+    for evidence, kind in (
+        (nothing, FaultKind.PERMISSION_DENIED),
+        (ArmToken(for_vault.token), FaultKind.UNAUTHENTICATED),
+        (CallerToken(nothing.token), FaultKind.UNAUTHENTICATED),
+        (key_of(account), FaultKind.UNAUTHENTICATED),
+    ):
+        for call in (
+            lambda shown: world.broker.new_data_key(account.id, None, shown),
+            lambda shown: world.broker.new_data_key(scope, binding, shown),
+            lambda shown: world.broker.rewrap(account.id, bare, None, binding, shown),
+            lambda shown: world.broker.rewrap(account.id, bare, None, None, shown),
+        ):
+            refused(lambda call=call, evidence=evidence: call(evidence), kind)  # type: ignore[misc]
+    with world.plane.world.database.write() as writer:
+        now = world.clock.now()
+        assign_role(writer, account.id, CONTRIBUTOR, principal.object_id, "ServicePrincipal", now)
+    world.base.source.current()
+    assert world.broker.new_data_key(account.id, binding, nothing).customer
+    assert world.broker.new_data_key(scope, None, nothing).wrapped
+    assert (world.audit.records[-1].principal, world.audit.records[-1].resource) == (
+        principal.object_id,
+        scope.lower(),
+    )
+    refused(lambda: world.broker.new_data_key(f"{account.id}2", None, nothing), FaultKind.PERMISSION_DENIED)
 
 
 def test_vault_keys_are_used_for_tokens_with_the_permission_and_in_a_state_to_be_used(world: Brokered) -> None:
@@ -414,8 +502,7 @@ def test_what_was_shown_to_arm_makes_keys_there_and_does_nothing_else(world: Bro
 
     refused(make, FaultKind.PERMISSION_DENIED)  # the vault's permissions are not ARM's
     with world.plane.world.database.write() as writer:
-        contributor = "b24988ac-6180-42a0-ab88-20f7382dd24c"
-        assign_role(writer, GROUP, contributor, principal.object_id, "ServicePrincipal", world.clock.now())
+        assign_role(writer, GROUP, CONTRIBUTOR, principal.object_id, "ServicePrincipal", world.clock.now())
     world.base.source.current()
     assert make().public.x
     assert (world.audit.records[-1].credential, world.audit.records[-1].principal) == ("token", principal.object_id)
@@ -496,7 +583,7 @@ def test_receipts_verify_with_the_published_key_and_only_so(world: Brokered) -> 
 
 
 def test_sealed_it_does_nothing(world: Brokered) -> None:
-    account = world.plane.account()
+    account, shown = world.plane.account(), world.writer()
     first = ask(world, account)
     world.broker.seal()
     assert world.broker.status().sealed
@@ -504,7 +591,7 @@ def test_sealed_it_does_nothing(world: Brokered) -> None:
         lambda: ask(world, account),
         lambda: world.broker.purpose_key("x"),
         lambda: world.broker.sign(b""),
-        lambda: world.broker.new_data_key(account.id, None),
+        lambda: world.broker.new_data_key(account.id, None, shown),
         lambda: world.broker.random("software", 4),
     ):
         refused(call, FaultKind.UNAVAILABLE)
