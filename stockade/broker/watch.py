@@ -2,7 +2,7 @@
 
 Each of those vaults is asked for every key in use whether its version may wrap, and to unwrap what it has wrapped, since the right to look is not the
 right to use. An answer that does not come within two fifths of a lease is none: the key counts as unreachable until one comes. What is found is
-written down when it changes, and every process decides by it (`policy/customer_key.py`).
+written down when it changes, and every process decides by it (`policy/customer_key.py`); a new version too, which data keys then follow.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stockade.kernel.clock import Clock
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.keys.providers.provider import RemoteVault
 from stockade.keys.stored import data_keys_of
-from stockade.policy.customer_key import identity_problem, vault_of
+from stockade.policy.customer_key import identity_problem, remote_state, vault_of, version_in
 from stockade.policy.remote_keys import TYPE, state_body, state_id
 from stockade.policy.snapshot import CustomerKey, RemoteKeyState, Snapshot
 from stockade.storage.database import Database
@@ -50,10 +50,15 @@ class Unwraps:
 
 
 Probe: TypeAlias = Serving | Unwraps
-Failure: TypeAlias = tuple[str, str]
-"""A code of `policy/customer_key.py`, and words; ("", "") while all is well."""
 
-WELL: Final[Failure] = ("", "")
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What an answer says. problem: a code of `policy/customer_key.py`, and message words; both "" while all is well. version: that serves."""
+
+    problem: str = ""
+    message: str = ""
+    version: str = ""
 
 
 class Watch:
@@ -71,7 +76,7 @@ class Watch:
         self.every_s = lease_s * SHARE_OF_LEASE
         self._threads: dict[str, ThreadPoolExecutor] = {}
         """By vault."""
-        self._asked: dict[Probe, Future[None]] = {}
+        self._asked: dict[Probe, Future[str]] = {}
         self._generation = -1
         self._owners: dict[str, tuple[CustomerKey, tuple[Probe, ...]]] = {}
         self._samples: dict[Probe, bytes] = {}
@@ -107,21 +112,23 @@ class Watch:
                         probes.append(probe)
                 self._owners[owner_id] = (key, tuple(probes))
 
-    def _ask(self, probes: set[Probe]) -> dict[Probe, Failure]:
+    def _ask(self, probes: set[Probe]) -> dict[Probe, Found]:
         until = time.monotonic() + self.every_s
         for probe in [probe for probe in self._asked if probe not in probes]:
             self._asked.pop(probe).cancel()
-        late: dict[Probe, Failure] = {}
+        late: dict[Probe, Found] = {}
         for probe in sorted(probes, key=repr):
             held = self._asked.get(probe)
             if held is not None and not held.done():
                 continue  # it was late the last time and still is
             if len(self._asked) >= MAX_PROBES and held is None:
-                late[probe] = ("VaultUnreachable", "Too many keys in other vaults are in use to ask about them all.")
+                late[probe] = Found(
+                    "VaultUnreachable", "Too many keys in other vaults are in use to ask about them all."
+                )
                 continue
             vault = self._vault(probe.vault_uri)
             if vault is None:
-                late[probe] = ("VaultNotFound", f"There is no key vault at {probe.vault_uri}.")
+                late[probe] = Found("VaultNotFound", f"There is no key vault at {probe.vault_uri}.")
                 continue
             threads = self._threads.get(probe.vault_uri)
             if threads is None:
@@ -130,18 +137,15 @@ class Watch:
         wait(self._asked.values(), max(0.0, until - time.monotonic()))
         return {probe: _result(future) for probe, future in self._asked.items()} | late
 
-    def _write(self, snapshot: Snapshot, found: dict[Probe, Failure]) -> None:
+    def _write(self, snapshot: Snapshot, found: dict[Probe, Found]) -> None:
         now = self._clock.now()
         changed: dict[str, RemoteKeyState] = {}
         for owner_id, (key, probes) in self._owners.items():
-            failure, message = next((found[probe] for probe in probes if found[probe] != WELL), WELL)
-            known: RemoteKeyState | None = snapshot.only("remote-key", owner_id)
-            state = RemoteKeyState(key.vault_uri, key.key_name.lower(), failure, message, now)
-            if known is None or (known.vault_uri, known.key_name, known.failure) != (
-                state.vault_uri,
-                state.key_name,
-                failure,
-            ):
+            wrong = next((found[probe] for probe in probes if found[probe].problem), Found())
+            known = remote_state(snapshot, owner_id, key)
+            version = found[probes[0]].version or (known.version if known is not None else "")
+            state = RemoteKeyState(key.vault_uri, key.key_name.lower(), wrong.problem, wrong.message, now, version)
+            if known is None or (known.failure, known.version) != (state.failure, state.version):
                 changed[owner_id] = state
         gone = [str(owner) for owner in snapshot.keys("remote-key") if owner not in self._owners]
         if not changed and not gone:
@@ -154,7 +158,7 @@ class Watch:
                 if document is not None:
                     writer.remove(document)
         for owner_id, state in changed.items():
-            told = {"owner": owner_id, "vault": state.vault_uri, "problem": state.failure}
+            told = {"owner": owner_id, "vault": state.vault_uri, "problem": state.failure, "version": state.version}
             if state.failure:
                 log.warning("a customer's key in another vault does not serve: %s", state.message, extra=told)
             else:
@@ -171,23 +175,25 @@ def _elsewhere(snapshot: Snapshot) -> Iterable[tuple[str, CustomerKey]]:
                 yield str(owner_id), key
 
 
-def _try(vault: RemoteVault, probe: Probe, wrapped: bytes) -> None:
+def _try(vault: RemoteVault, probe: Probe, wrapped: bytes) -> str:
+    """Ask; return the version that serves, "" where that was not the question."""
     match probe:
         case Serving(key_name=name, key_version=version):
-            vault.serving(name, version)
+            return version_in(vault.serving(name, version))
         case Unwraps(customer=customer):
             vault.unwrap_named(customer, wrapped)
+            return ""
 
 
-def _result(future: Future[None]) -> Failure:
+def _result(future: Future[str]) -> Found:
     if not future.done():
-        return "VaultUnreachable", "The key vault does not answer in time."
+        return Found("VaultUnreachable", "The key vault does not answer in time.")
     failure = future.exception()
     if failure is None:
-        return WELL
+        return Found(version=future.result())
     if isinstance(failure, Fault) and failure.kind is FaultKind.CUSTOMER_KEY_UNAVAILABLE:
-        return str(failure.details.get("problem", "VaultUnreachable")), failure.message
+        return Found(str(failure.details.get("problem", "VaultUnreachable")), failure.message)
     if not isinstance(failure, Fault):
         log.error("a key vault could not be asked", exc_info=failure)
-        return "VaultUnreachable", "The key vault cannot be asked."
-    return "VaultUnreachable", failure.message
+        return Found("VaultUnreachable", "The key vault cannot be asked.")
+    return Found("VaultUnreachable", failure.message)

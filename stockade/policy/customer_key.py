@@ -135,11 +135,19 @@ def _unavailable(snapshot: Snapshot, account_id: str, key: CustomerKey, now: flo
         return missing
     vault = vault_of(snapshot, key)
     if vault is None:
-        state: RemoteKeyState | None = snapshot.only("remote-key", account_id)
-        if state is None or (state.vault_uri, state.key_name) != (key.vault_uri, key.key_name.lower()):
+        state = remote_state(snapshot, account_id, key)
+        if state is None:
             return Unavailable("VaultNotFound", f"There is no key vault at {key.vault_uri}.")
         return Unavailable(state.failure, state.message) if state.failure else None  # type: ignore[arg-type]
     return next(problems(snapshot, key, now), None) or _wrapping_problem(snapshot, account_id, vault, key)
+
+
+def remote_state(snapshot: Snapshot, owner_id: str, key: CustomerKey) -> RemoteKeyState | None:
+    """Return what the broker last found of a key in a vault elsewhere; None while it has not asked about this one."""
+    state: RemoteKeyState | None = snapshot.only("remote-key", owner_id)
+    if state is None or (state.vault_uri, state.key_name) != (key.vault_uri, key.key_name.lower()):
+        return None
+    return state
 
 
 def identity_problem(snapshot: Snapshot, key: CustomerKey) -> Unavailable | None:

@@ -30,13 +30,21 @@ def state_body(owner_id: str, state: RemoteKeyState) -> dict[str, Any]:
         "failure": state.failure,
         "message": state.message,
         "since": state.since,
+        "version": state.version,
     }
 
 
 def compile_state(document: Document) -> Iterator[Entry]:
     """Yield the one entry of index "remote-key"."""
     body = document.body
-    state = RemoteKeyState(body["vaultUri"], body["keyName"], body["failure"], body["message"], float(body["since"]))
+    state = RemoteKeyState(
+        body["vaultUri"],
+        body["keyName"],
+        body["failure"],
+        body["message"],
+        float(body["since"]),
+        body.get("version", ""),  # not there in documents from before versions were followed
+    )
     yield "remote-key", body["ownerId"], state
 
 

@@ -350,6 +350,8 @@ class RemoteKeyState:
     """"" while it serves; else a code of `policy/customer_key.py`."""
     message: str
     since: float
+    version: str = ""
+    """The version that serves, in lower case: the pinned one or the newest, or while none does the one that last did; "" before one is known."""
 
 
 class Snapshot:

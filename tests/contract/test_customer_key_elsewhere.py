@@ -1,6 +1,6 @@
 """A customer's key in a vault of somebody else's: another server of ours, reached with Azure's client as the settings say.
 
-What is taken away there is refused here within five seconds, and given back nothing is lost.
+A rotation there is followed; what is taken away there is refused here within five seconds, and given back nothing is lost.
 """
 
 from __future__ import annotations
@@ -64,6 +64,16 @@ def test_what_is_taken_away_elsewhere_is_refused_here_and_back_with_the_key(
         bound = here.request("PATCH", account, {"properties": {"encryption": encryption}})
         assert bound.status_code in {200, 202}, bound.text
         wait_for(lambda: content().status_code == 200, "the other vault has been asked")
+        assert content().content == BODY
+
+        def wrapped_by() -> list[str]:
+            status = here.request("GET", f"{account}/encryptionStatus").json()
+            return [key["customerKeyId"] for key in status["dataKeys"]]
+
+        first = wrapped_by()
+        rotated = keys.rotate_key(name).id
+        wait_for(lambda: wrapped_by() == [rotated], "data keys follow the rotation there")
+        assert first != [rotated]
         assert content().content == BODY
 
         keys.update_key_properties(name, enabled=False)

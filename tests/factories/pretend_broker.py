@@ -40,6 +40,8 @@ class PretendBroker:
         """Customers' keys wrap and do not unwrap."""
         self.elsewhere: dict[str, Unavailable | None] = {}
         """Vaults that are not ours, by address, and what is wrong with them."""
+        self.newest_elsewhere = "e" * 32
+        """The newest version of their keys."""
         self.calls: list[str] = []
         self._signing = Ed25519PrivateKey.generate()
 
@@ -116,7 +118,7 @@ class PretendBroker:
             wrong = self.elsewhere[binding.vault_uri]
             if wrong is not None:
                 raise _unavailable(wrong)
-            return binding.key_version or "e" * 32
+            return binding.key_version or self.newest_elsewhere
         assert self.snapshot is not None
         snapshot = self.snapshot()
         found = serving_version(snapshot, key, self.clock.now())

@@ -49,7 +49,7 @@ def _behind(snapshot: Snapshot, owner_id: str, platform: str, now: float) -> str
     if held is None:
         return ""
     key = _customer_key(snapshot, owner_id)
-    newest = serving(snapshot, key, now)
+    newest = serving(snapshot, owner_id, key, now)
     if not any(is_behind(one, newest, platform) for one in held.keys):
         return ""
     if key is not None and unavailable(snapshot, owner_id, key, now) is not None:

@@ -109,7 +109,8 @@ def settle(
         raise _refused(call.snapshot, after, owner, (_told(fault),), target) from fault
     if after is not None and elsewhere(call.snapshot, after, call.platform.settings):
         # Its vault has just used it. From here on the broker goes on asking there, and writes down what it finds.
-        state = RemoteKeyState(after.vault_uri, after.key_name.lower(), "", "", call.now)
+        version = customer_key.version_in(made[-1].customer)
+        state = RemoteKeyState(after.vault_uri, after.key_name.lower(), "", "", call.now, version)
         writer.put(remote_keys.state_id(owner.id), remote_keys.TYPE, remote_keys.state_body(owner.id, state))
     return store(writer, document, made, call.now if held else None)
 
@@ -155,7 +156,7 @@ def check_body(call: Call, key: CustomerKey | None, owner: Owner) -> Json:
         "ready": not found,
         "keyVaultUri": key.vault_uri,
         "keyName": key.key_name,
-        "keyVersion": key.key_version or serving(call.snapshot, key, call.now),
+        "keyVersion": key.key_version or serving(call.snapshot, owner.id, key, call.now),
         "principalId": key.principal_id,
         "problems": [_problem(call.snapshot, key, one, owner) for one in found],
     }
@@ -164,7 +165,7 @@ def check_body(call: Call, key: CustomerKey | None, owner: Owner) -> Json:
 def status_body(call: Call, document: Document, key: CustomerKey | None, owner: Owner) -> Json:
     """Return what `encryptionStatus` answers: the key in use, whether it serves, and how far data keys follow its newest version."""
     held = data_keys_of(document.private)
-    newest = serving(call.snapshot, key, call.now)
+    newest = serving(call.snapshot, owner.id, key, call.now)
     platform = _platform_key(call.platform.broker)
     behind = [one for one in held if is_behind(one, newest, platform)]
     status: Json = {
@@ -218,10 +219,13 @@ def is_behind(key: WrappedDataKey | DataKeyPolicy, newest: str, platform: str) -
     return other or bool(platform and key.platform != platform)
 
 
-def serving(snapshot: Snapshot, key: CustomerKey | None, now: float) -> str:
-    """Return the version that serves, in a vault of this platform; "" when none does, none is wanted or the vault is elsewhere."""
+def serving(snapshot: Snapshot, owner_id: str, key: CustomerKey | None, now: float) -> str:
+    """Return the version that serves, of a vault elsewhere as the broker last saw it; "" when none does, none is wanted or it is not known."""
     if key is None:
         return ""
+    if customer_key.vault_of(snapshot, key) is None:
+        state = customer_key.remote_state(snapshot, owner_id, key)
+        return "" if state is None or state.failure else key.key_version.lower() or state.version
     version = customer_key.serving_version(snapshot, key, now)
     return "" if isinstance(version, customer_key.Unavailable) else version.version
 

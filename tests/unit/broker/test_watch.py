@@ -12,7 +12,7 @@ from stockade.broker.watch import Watch
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.keys.broker import WrappedDataKey
 from stockade.policy.customer_key import unavailable
-from stockade.policy.snapshot import CustomerKey
+from stockade.policy.snapshot import CustomerKey, RemoteKeyState
 from tests.factories.broker import Brokered
 from tests.factories.data_plane import Account
 
@@ -27,6 +27,7 @@ class Elsewhere:
     def __init__(self) -> None:
         self.problem = ""
         self.may_unwrap = True
+        self.newest = "1A"
         self.asked: list[str] = []
         self.answers = threading.Event()
         self.answers.set()
@@ -35,7 +36,7 @@ class Elsewhere:
         self._answer(f"serving {name} {version}")
         if self.problem:
             raise Fault(FaultKind.CUSTOMER_KEY_UNAVAILABLE, "No.", details={"problem": self.problem})
-        return f"{ELSEWHERE}/keys/{name}/{version or '1'}"
+        return f"{ELSEWHERE}/keys/{name}/{version or self.newest}"
 
     def wrap_named(self, name: str, value: bytes) -> tuple[bytes, str]:
         raise AssertionError("nothing is wrapped to find out whether it could be")
@@ -118,6 +119,34 @@ def test_nothing_is_written_while_nothing_changes(world: Brokered, vault: Elsewh
     before = world.snapshot().generation
     watch.look()
     assert world.snapshot().generation == before
+
+
+def test_a_new_version_elsewhere_is_written_down_and_kept_while_nothing_can_be_seen(
+    world: Brokered, vault: Elsewhere, watch: Watch
+) -> None:
+    account = bound(world)
+
+    def seen() -> tuple[str, str]:
+        state: RemoteKeyState | None = world.snapshot().only("remote-key", account.id)
+        assert state is not None
+        return state.version, state.failure
+
+    watch.look()
+    assert seen() == ("1a", "")
+    vault.newest = "2b"
+    watch.look()
+    assert seen() == ("2b", "")
+    vault.problem = "AccessDenied"
+    watch.look()
+    assert seen() == ("2b", "AccessDenied")
+    vault.problem = ""
+    watch.look()
+    assert seen() == ("2b", "")
+    world.customer_keys[account.id] = CustomerKey(ELSEWHERE, "K2", "", world.customer_keys[account.id].principal_id)
+    vault.problem = "KeyNotFound"
+    world.plane.account("a2")  # policy has changed
+    watch.look()
+    assert seen() == ("", "KeyNotFound"), "what was seen of another key is not this one's"
 
 
 def test_a_vault_that_does_not_answer_in_time_is_unreachable_until_it_does(

@@ -14,6 +14,8 @@ from stockade.jobs.work import rewrap
 from stockade.jobs.work.rewrap import PLUGIN
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.keys.broker import Broker
+from stockade.policy.remote_keys import TYPE, state_body, state_id
+from stockade.policy.snapshot import RemoteKeyState
 from tests.factories.bound import ACCOUNT, Bound
 from tests.factories.control_plane import ControlPlane
 from tests.factories.jobs import InProcessRun, workplace
@@ -67,6 +69,38 @@ def test_what_is_behind_a_newer_version_is_due_once(bound: Bound) -> None:
     shown = bound.plane.ok("GET", f"{ACCOUNT}/encryptionStatus")["rewrap"]
     assert (shown["state"], shown["done"]) == ("Current", 1)
     assert shown["lastRewrap"] is not None
+
+
+def test_a_newer_version_in_a_vault_elsewhere_is_followed_once_it_has_been_seen(bound: Bound) -> None:
+    uri, old, new = "https://v9.elsewhere.example", bound.broker.newest_elsewhere, "f" * 32
+    bound.broker.elsewhere[uri] = None
+    bound.bind(keyVaultUri=uri)
+    key = bound.policy().customer_key
+    assert key is not None
+
+    def seen(version: str, failure: str = "") -> None:
+        state = RemoteKeyState(uri, "k1", failure, "", bound.plane.clock.now(), version)
+        with bound.plane.database.write() as writer:
+            writer.put(state_id(ACCOUNT.lower()), TYPE, state_body(ACCOUNT.lower(), state))
+
+    def status() -> tuple[str, str]:
+        shown = bound.plane.ok("GET", f"{ACCOUNT}/encryptionStatus")
+        return shown["keyVersion"], shown["rewrap"]["state"]
+
+    assert (status(), due(bound)) == ((old, "Current"), [])
+    bound.broker.newest_elsewhere = new
+    assert due(bound) == []
+    seen(new, "VaultUnreachable")
+    assert due(bound) == []
+    seen(new)
+    assert status() == (new, "Pending")
+    (piece,) = due(bound)
+    work(bound, piece)
+    assert bound.wrapped_by() == [new]
+    assert (status(), due(bound)) == ((new, "Current"), [])
+    bound.bind(keyVaultUri=uri, keyVersion=old)
+    seen(new)
+    assert (status(), due(bound)) == ((old, "Current"), []), "a pinned version stays"
 
 
 def test_back_and_forth_is_another_piece_each_time(bound: Bound) -> None:
