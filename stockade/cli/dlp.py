@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -19,10 +19,12 @@ from stockade.cli.account import OutputFormat
 from stockade.cli.arm import Arm, connect
 from stockade.cli.context import DataDir, err, out, print_columns, running_settings
 from stockade.egress.addresses import AddressPolicy, read_address
-from stockade.egress.resolve import Resolver, resolver_for
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.policy.uris.parse import parse
 from stockade.settings import Settings
+
+if TYPE_CHECKING:
+    from stockade.egress.resolve import Resolver
 
 app = typer.Typer(help="Data-loss prevention: where requests may point to.", no_args_is_help=True)
 
@@ -197,6 +199,8 @@ def _print_state(properties: Mapping[str, Any], form: str) -> None:
 
 async def _look_up(settings: Settings, uris: Sequence[dict[str, Any]]) -> None:
     """Put into each URI what its host resolves to (`addresses`), and whether this platform would connect there (`egress`)."""
+    from stockade.egress.resolve import resolver_for  # the name servers' library takes a third of a second
+
     resolver, policy = resolver_for(settings.egress), AddressPolicy(settings.egress.allowed_networks)
     known: dict[str, tuple[list[str], str]] = {}
     for uri in uris:

@@ -15,7 +15,6 @@ from stockade.cli.account import OutputFormat
 from stockade.cli.context import DataDir, print_columns, running_settings
 from stockade.kernel.clock import clock_of
 from stockade.kernel.faults import Fault, FaultKind
-from stockade.storage.database import Database
 
 if TYPE_CHECKING:  # what reads it takes a quarter of a second to import, which only these commands should pay for
     from stockade.jobs.looking import Job, Looking
@@ -76,6 +75,7 @@ def show(
 def _look(read: Callable[[Looking, float], T]) -> T | None:
     """Return what is read; None when no job has ever been begun."""
     from stockade.jobs.looking import looking
+    from stockade.storage.database import Database  # a quarter second of import that no other command needs
 
     configured = running_settings()
     database = Database(configured.database)
