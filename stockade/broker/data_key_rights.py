@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from stockade.broker.customer_keys import customer_key
+from stockade.broker.customer_keys import customer_key, parts_of
 from stockade.kernel.evidence import ArmToken, Evidence
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import TokenCredential
@@ -47,8 +47,9 @@ def check_kept(
     """
     if document is None or held not in data_keys_of(document.private):
         raise Fault(FaultKind.PERMISSION_DENIED, "Nobody asks for it, and no resource has such a data key.")
-    bound = _named(_bound(snapshot, document.id))
-    if _named(_policy(before)) != bound or _named(_policy(after)) != bound:
+    key = _bound(snapshot, document.id)
+    bound = _named(key)
+    if _named(_policy(before)) != bound or _named(_policy(after)) != bound or not _wrapped_with(held, key):
         message = "Nobody asks for it, and the resource binds another key than the data key is to be wrapped with."
         raise Fault(FaultKind.PERMISSION_DENIED, message)
 
@@ -65,6 +66,14 @@ def _bound(snapshot: Snapshot, owner_id: str) -> CustomerKey | None:
     if unsure:
         raise Fault(FaultKind.PERMISSION_DENIED, "Nobody asks for it, and it is not known which key is bound.")
     return found.customer_key if found is not None else None
+
+
+def _wrapped_with(held: WrappedDataKey, key: CustomerKey | None) -> bool:
+    """Say whether some version of a key is around a data key. Where it is another key's, whoever changed the document did so without a caller."""
+    if key is None or not held.customer:
+        return key is None and not held.customer
+    vault_uri, name, _ = parts_of(held.customer)
+    return (vault_uri, name.lower()) == (key.vault_uri, key.key_name.lower())
 
 
 def _policy(binding: Binding | None) -> CustomerKey | None:

@@ -289,6 +289,13 @@ def test_without_a_caller_a_data_key_is_wrapped_as_its_document_says_and_in_no_o
         fault = refused(lambda b=before, a=after: rewrap(bound, b, a), FaultKind.PERMISSION_DENIED)  # type: ignore[misc]
         assert fault.message.startswith("Nobody asks for it")
     refused(lambda: rewrap(bare, binding, binding), FaultKind.PERMISSION_DENIED)  # it is stored no longer
+    world.key("k2")
+    world.customer_keys[account.id] = CustomerKey(binding.vault_uri, "k2", "", identity.object_id)
+    swapped = Binding(binding.vault_uri, "k2", "", identity.object_id)
+    refused(lambda: rewrap(bound, swapped, swapped), FaultKind.PERMISSION_DENIED)  # only the document was changed
+    del world.customer_keys[account.id]
+    refused(lambda: rewrap(bound, None, None), FaultKind.PERMISSION_DENIED)
+    world.customer_keys[account.id] = CustomerKey(binding.vault_uri, "k1", "", identity.object_id)
     refused(lambda: rewrap(bound, binding, binding, other.id), FaultKind.PERMISSION_DENIED)
     refused(lambda: rewrap(bound, binding, binding, account.id + "x"), FaultKind.PERMISSION_DENIED)
     assert rewrap(bound, binding, binding).customer == bound.customer
