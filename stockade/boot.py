@@ -158,7 +158,8 @@ def foundation(configured: Settings, *, own_broker: bool = False, alone: bool = 
         broker = BrokerClient(Path(named))
     else:
         opening, providers = Opening(configured), Providers(configured.keys)
-        broker = KeyBroker(configured, clock, database, source.current, audit, opening, providers)
+        known = source.known if isinstance(cell, GenerationCell) else _unknown
+        broker = KeyBroker(configured, clock, database, source.current, audit, opening, providers, known)
     return Foundation(
         settings=configured,
         clock=clock,
@@ -170,6 +171,11 @@ def foundation(configured: Settings, *, own_broker: bool = False, alone: bool = 
         source=source,
         audit=audit,
     )
+
+
+def _unknown() -> Snapshot | None:
+    """Whether policy has changed is a question to the database."""
+    return None
 
 
 def _generation(database: Database) -> int:

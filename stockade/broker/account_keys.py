@@ -10,6 +10,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Final
 
+from stockade.broker.at_once import NotAtOnce
 from stockade.broker.customer_keys import CustomerKeys, customer_key
 from stockade.broker.data_keys import KEY_BYTES, OpenDataKeys, PlatformWrapping, new_version
 from stockade.broker.framing import wipe
@@ -44,13 +45,18 @@ class AccountKeys:
         self._lock = Lock()
 
     def object_keys(
-        self, snapshot: Snapshot, account: AccountPolicy, refs: tuple[ObjectRef, ...]
+        self, snapshot: Snapshot, account: AccountPolicy, refs: tuple[ObjectRef, ...], *, at_once: bool = False
     ) -> tuple[list[bytes], str]:
         """Return objects' keys, in order, and the version of the newest data key.
 
         Fault(CUSTOMER_KEY_UNAVAILABLE) when the customer's key does not serve, Fault(NOT_FOUND) for a data key that has been destroyed.
+        at_once: NotAtOnce when a document would have to be read or a data key be opened.
         """
-        held = self._data_keys(snapshot, account)
+        held = self._known(snapshot, account)
+        if held is None:
+            if at_once:
+                raise NotAtOnce
+            held = self._data_keys(snapshot, account)
         newest = held[-1].version
         found: list[bytes] = [b""] * len(refs)
         for version in {ref.data_key or newest for ref in refs}:
@@ -61,6 +67,8 @@ class AccountKeys:
                 one = next((one for one in held if one.version == version), None)
                 if one is None:
                     raise Fault(FaultKind.NOT_FOUND, "The data key that this is kept under has been destroyed.")
+                if at_once:
+                    raise NotAtOnce
                 key = self._open(snapshot, account.id, one, account.customer_key, self._clock.now())
                 self._open_keys.put(account.id, version, key, customer=bool(one.customer))
                 derived = self._open_keys.derive(account.id, version, wanted)
@@ -121,13 +129,16 @@ class AccountKeys:
         wrapped, customer = self._customers.wrap(snapshot, customer_key(binding), inner.wrapped, now)
         return WrappedDataKey(inner.version, inner.created_at, wrapped, inner.platform, customer)
 
-    def _data_keys(self, snapshot: Snapshot, account: AccountPolicy) -> tuple[WrappedDataKey, ...]:
-        """Return an account's data keys as its document has them. An account from before there were any is given its first one."""
+    def _known(self, snapshot: Snapshot, account: AccountPolicy) -> tuple[WrappedDataKey, ...] | None:
         with self._lock:
             known = self._wrapped.get(account.id)
-            if known is not None and known[0] == snapshot.generation:
-                self._wrapped.move_to_end(account.id)
-                return known[1]
+            if known is None or known[0] != snapshot.generation:
+                return None
+            self._wrapped.move_to_end(account.id)
+            return known[1]
+
+    def _data_keys(self, snapshot: Snapshot, account: AccountPolicy) -> tuple[WrappedDataKey, ...]:
+        """Return an account's data keys as its document has them. An account from before there were any is given its first one."""
         with self._database.read() as reader:
             document = reader.get(account.id)
         if document is None:

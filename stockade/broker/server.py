@@ -1,7 +1,7 @@
 """The key broker's socket: a UNIX socket in a folder of its own that only its user can enter, and nothing else.
 
 Whoever connects is asked for by the kernel (SO_PEERCRED) before a byte is read. Frames have a limit, connections and calls under way too; a
-frame that is no call ends its connection. One call at a time per connection, each in a thread, since keys and databases block.
+frame that is no call ends its connection. One call at a time per connection, in a thread where keys or databases block (`at_once.py`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
+from stockade.broker.at_once import AtOnce, NotAtOnce
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.keys import broker_wire as wire
 from stockade.keys.broker import Broker
@@ -31,13 +32,13 @@ log = logging.getLogger(__name__)
 
 
 class BrokerServer:
-    """Answers calls to a broker. uids: who may ask."""
+    """Answers calls to a broker. uids: who may ask. at_once: answers on the event loop what it can; all else is done in threads."""
 
-    def __init__(self, path: Path, broker: Broker, uids: frozenset[int]) -> None:
-        self._path, self._broker, self._uids = path, broker, uids
+    def __init__(self, path: Path, broker: Broker, uids: frozenset[int], at_once: AtOnce | None = None) -> None:
+        self._path, self._broker, self._uids, self._at_once = path, broker, uids, at_once
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="broker")
         self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: set[_Connection] = set()
 
     async def open(self) -> None:
         """Listen. The folder must be there; a socket that an earlier broker left is replaced."""
@@ -47,62 +48,139 @@ class BrokerServer:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(str(draft))
         draft.chmod(0o600 if self._uids <= {0, os.geteuid()} else 0o666)
-        listener.listen(CONNECTIONS)
-        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=wire.MAX_FRAME + wire.HEADER)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(lambda: _Connection(self), sock=listener, backlog=CONNECTIONS)
         draft.replace(self._path)
 
     async def close(self) -> None:
-        """Answer nothing more, and end when what is under way has been answered."""
+        """Answer nothing more, and end when what is under way has been done."""
         if self._server is not None:
             self._server.close()
             self._path.unlink(missing_ok=True)
-        for task in list(self._connections):
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        for connection in list(self._connections):
+            connection.end()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        try:
-            if len(self._connections) >= CONNECTIONS or not self._may_ask(writer):
-                return
-            self._connections.add(task)
-            while await self._answer(reader, writer):
-                pass
-        except (OSError, EOFError, ValueError, TimeoutError) as failure:
-            if not isinstance(failure, EOFError):
-                log.warning("a connection to the key broker broke off", extra={"reason": type(failure).__name__})
-        except asyncio.CancelledError:
-            pass  # the broker ends
-        finally:
-            self._connections.discard(task)
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+    def take(self, connection: _Connection, transport: asyncio.Transport) -> bool:
+        """Say whether somebody who has connected is answered."""
+        if len(self._connections) >= CONNECTIONS or not self._may_ask(transport):
+            return False
+        self._connections.add(connection)
+        return True
 
-    def _may_ask(self, writer: asyncio.StreamWriter) -> bool:
-        peer: socket.socket = writer.get_extra_info("socket")
+    def leave(self, connection: _Connection) -> None:
+        self._connections.discard(connection)
+
+    def answer(self, call: wire.Call) -> bytes | asyncio.Future[bytes]:
+        """Return the frame that answers a call, or what it will come in."""
+        if self._at_once is not None and type(call) in _AT_ONCE:
+            with contextlib.suppress(NotAtOnce):
+                return _answer(_AT_ONCE[type(call)], self._at_once, call)
+        return asyncio.get_running_loop().run_in_executor(self._threads, answer_to, self._broker, call)
+
+    def _may_ask(self, transport: asyncio.Transport) -> bool:
+        peer: socket.socket = transport.get_extra_info("socket")
         uid = peer_uid(peer)
         if uid in self._uids:
             return True
         log.error("another user tried to ask the key broker and was not answered", extra={"uid": uid})
         return False
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Answer one call; False when the other side has ended."""
-        header = await reader.read(1)
-        if not header:
-            return False
-        async with asyncio.timeout(READ_TIMEOUT_S):
-            header += await reader.readexactly(wire.HEADER - 1)
-            data = await reader.readexactly(wire.length_of(header))
-        call = wire.read_call(data)
-        answer = await asyncio.get_running_loop().run_in_executor(self._threads, answer_to, self._broker, call)
-        writer.write(answer)
-        async with asyncio.timeout(READ_TIMEOUT_S):
-            await writer.drain()
-        return True
+
+class _Connection(asyncio.Protocol):
+    """One connection: a call is answered before the next one is looked at, and meanwhile nothing more is read than has come already."""
+
+    def __init__(self, server: BrokerServer) -> None:
+        self._server = server
+        self._data = bytearray()
+        self._transport: asyncio.Transport | None = None
+        self._under_way: asyncio.Future[bytes] | None = None
+        self._choked = False
+        """The other side does not take its answer."""
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+        if not self._server.take(self, self._transport):
+            self.end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._in_time()
+        self._server.leave(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        if self._under_way is not None or self._choked:
+            if self._transport is not None:
+                self._transport.pause_reading()
+        else:
+            self._go_on()
+
+    def pause_writing(self) -> None:
+        self._choked = True
+        self._within(READ_TIMEOUT_S)
+
+    def resume_writing(self) -> None:
+        self._choked = False
+        self._in_time()
+        self._next()
+
+    def end(self) -> None:
+        """Answer nothing more here."""
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+
+    def _go_on(self) -> None:
+        """Answer what has come in whole."""
+        data = self._data
+        try:
+            while self._transport is not None and self._under_way is None and not self._choked:
+                if len(data) < wire.HEADER or len(data) < (
+                    end := wire.HEADER + wire.length_of(bytes(data[: wire.HEADER]))
+                ):
+                    break
+                call = wire.read_call(bytes(data[wire.HEADER : end]))
+                del data[:end]
+                self._in_time()
+                answer = self._server.answer(call)
+                if isinstance(answer, bytes):
+                    self._transport.write(answer)
+                else:
+                    self._under_way = answer
+                    answer.add_done_callback(self._answered)
+        except ValueError as failure:
+            self._break_off(failure)
+            return
+        if data and self._under_way is None and not self._choked:
+            self._within(READ_TIMEOUT_S)
+
+    def _answered(self, answer: asyncio.Future[bytes]) -> None:
+        self._under_way = None
+        if self._transport is None or answer.cancelled():
+            return
+        self._transport.write(answer.result())
+        self._next()
+
+    def _next(self) -> None:
+        if self._transport is not None and self._under_way is None and not self._choked:
+            self._transport.resume_reading()
+            self._go_on()
+
+    def _within(self, seconds: float) -> None:
+        if self._deadline is None:
+            self._deadline = asyncio.get_running_loop().call_later(seconds, self._break_off, TimeoutError())
+
+    def _in_time(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _break_off(self, failure: Exception) -> None:
+        log.warning("a connection to the key broker broke off", extra={"reason": type(failure).__name__})
+        self.end()
 
 
 def peer_uid(peer: socket.socket) -> int:
@@ -115,10 +193,16 @@ def peer_uid(peer: socket.socket) -> int:
 
 def answer_to(broker: Broker, call: wire.Call) -> bytes:
     """Do a call and return the frame with what came of it."""
+    return _answer(_METHODS[type(call)], broker, call)
+
+
+def _answer(method: Callable[[Any, Any], object], broker: Broker | AtOnce, call: wire.Call) -> bytes:
     try:
-        return wire.answered(_METHODS[type(call)](broker, call))
+        return wire.answered(method(broker, call))
     except Fault as fault:
         return wire.refused(fault)
+    except NotAtOnce:
+        raise
     except Exception:  # a bug of ours must neither end the broker nor tell anything
         log.exception("a call to the key broker failed", extra={"call": type(call).__name__})
         return wire.refused(Fault(FaultKind.INTERNAL, "The key broker failed."))
@@ -169,4 +253,13 @@ _METHODS: Final[dict[type, Callable[[Broker, Any], object]]] = {
     wire.StatusCall: lambda broker, _: broker.status(),
     wire.SealCall: lambda broker, _: broker.seal(),
     wire.UnsealCall: lambda broker, call: broker.unseal(call.share),
+}
+
+_AT_ONCE: Final[dict[type, Callable[[AtOnce, Any], object]]] = {
+    wire.ObjectKeysCall: lambda broker, call: broker.object_keys_at_once(
+        call.account_id, call.objects, call.access, call.data_action, call.evidence.evidence, call.asked_by
+    ),
+    wire.UseKeyCall: lambda broker, call: broker.use_key_at_once(
+        call.version_id, call.request, call.evidence.evidence, call.asked_by
+    ),
 }

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from stockade.audit.log import AuditSink
 from stockade.broker import data_key_rights, key_rights
 from stockade.broker.account_keys import AccountKeys
+from stockade.broker.at_once import NotAtOnce
 from stockade.broker.content_limits import (
     account_of,
     check_customer_key,
@@ -60,6 +61,8 @@ T = TypeVar("T")
 
 RECEIPTS_PURPOSE: Final = "broker/receipts/1"
 MAX_STATEMENT: Final = 64 * 1024
+MAX_AT_ONCE: Final = 32
+"""Objects whose keys are derived on the event loop: half a millisecond's worth."""
 
 Providers = Callable[[Keyring], Installed]
 """Makes the providers, once the keyring is open."""
@@ -83,7 +86,7 @@ class KeyBroker:
     """Implements `Broker`. Safe to call from several threads.
 
     snapshot: the policy in force; Fault(UNAVAILABLE) when it cannot be read. opening: gives the keyring, now or once it is unsealed.
-    providers: makes those that the settings name, once it is open.
+    providers: makes those that the settings name, once it is open. known: the policy in force where nothing has to be read for it, otherwise None.
     """
 
     def __init__(
@@ -95,9 +98,11 @@ class KeyBroker:
         audit: AuditSink,
         opening: Opening,
         providers: Providers,
+        known: Callable[[], Snapshot | None] = lambda: None,
     ) -> None:
         self._settings, self._clock, self._database = settings, clock, database
         self._snapshot, self._audit, self._opening, self._make_providers = snapshot, audit, opening, providers
+        self._known = known
         self._notes = Notes(audit, clock)
         self._open_keys = OpenDataKeys(clock, settings.keys.lease_s)
         self._turn = Lock()
@@ -119,12 +124,38 @@ class KeyBroker:
         evidence: Evidence,
         asked_by: str,
     ) -> ObjectKeys:
+        return self._object_keys(account_id, objects, access, data_action, evidence, asked_by)
+
+    def object_keys_at_once(
+        self,
+        account_id: str,
+        objects: Sequence[ObjectRef],
+        access: Access,
+        data_action: str,
+        evidence: Evidence,
+        asked_by: str,
+    ) -> ObjectKeys:
+        if len(objects) > MAX_AT_ONCE:
+            raise NotAtOnce
+        return self._object_keys(account_id, objects, access, data_action, evidence, asked_by, at_once=True)
+
+    def _object_keys(
+        self,
+        account_id: str,
+        objects: Sequence[ObjectRef],
+        access: Access,
+        data_action: str,
+        evidence: Evidence,
+        asked_by: str,
+        *,
+        at_once: bool = False,
+    ) -> ObjectKeys:
         place, proven = account_id.lower(), None
         record = Recording(self._audit, self._clock, f"Stockade.Keys/content/{access}", place, asked_by, evidence)
         record.because["dataAction"] = content_actions.relative(data_action)[:200]
         record.because["paths"] = shown([ref.path for ref in objects])
         try:
-            opened, snapshot = self._state(), self._snapshot()
+            opened, snapshot = self._state(), self._policy(at_once=at_once)
             account = account_of(snapshot, place)
             record.resource, now = account.arm_id, self._clock.now()
             check_refs(objects)
@@ -133,7 +164,7 @@ class KeyBroker:
             for ref in objects:
                 check_path(proven, ref.path, access, data_action)
             check_customer_key(snapshot, account, now)
-            keys, newest = opened.accounts.object_keys(snapshot, account, tuple(objects))
+            keys, newest = opened.accounts.object_keys(snapshot, account, tuple(objects), at_once=at_once)
         except Fault as fault:
             record.refused(fault)
             raise
@@ -254,14 +285,22 @@ class KeyBroker:
         return self._for_caller(what, version_id, evidence, asked_by, VaultKeys.take, provider, spec, private)
 
     def use_key(self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str) -> KeyAnswer:
+        return self._use_key(version_id, request, evidence, asked_by)
+
+    def use_key_at_once(self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str) -> KeyAnswer:
+        return self._use_key(version_id, request, evidence, asked_by, at_once=True)
+
+    def _use_key(
+        self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str, *, at_once: bool = False
+    ) -> KeyAnswer:
         place = version_id.lower()
         operation = f"Stockade.Keys/vaultKeys/{request.use}"
         record = Recording(self._audit, self._clock, operation, place, asked_by, evidence)
         record.because["algorithm"] = request.algorithm[:40]
         try:
-            opened, snapshot, now = self._state(), self._snapshot(), self._clock.now()
+            opened, snapshot, now = self._state(), self._policy(at_once=at_once), self._clock.now()
             caller = record.proven = opened.verifier.prove_to_vault(snapshot, evidence, now)
-            answer = opened.vault.use(snapshot, place, request, caller, now)
+            answer = opened.vault.use(snapshot, place, request, caller, now, at_once=at_once)
         except Fault as fault:
             record.refused(fault)
             raise
@@ -443,6 +482,14 @@ class KeyBroker:
         signing = Ed25519PrivateKey.from_private_bytes(keyring.keys.derive(RECEIPTS_PURPOSE).reveal())
         verifier = Verifier(self._settings, keyring.keys, grants)
         return _Unsealed(keyring, accounts, grants, verifier, vault, customers, providers, signing)
+
+    def _policy(self, *, at_once: bool) -> Snapshot:
+        if not at_once:
+            return self._snapshot()
+        known = self._known()
+        if known is None:
+            raise NotAtOnce
+        return known
 
     def _state(self) -> _Unsealed:
         opened = self._unsealed

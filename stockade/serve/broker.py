@@ -18,6 +18,8 @@ import resource
 import signal
 from typing import Final
 
+import uvloop
+
 from stockade import boot, settings
 from stockade.broker.server import BrokerServer
 from stockade.broker.service import KeyBroker
@@ -83,7 +85,7 @@ async def serve(base: boot.Foundation, broker: KeyBroker, watch: Watch) -> None:
     uids = frozenset({os.geteuid(), *peers(configured)})
     if len(uids) > 1:
         folder.chmod(0o711)  # the kernel says who asks; here they only have to get to the socket
-    server = BrokerServer(configured.broker_socket, broker, uids)
+    server = BrokerServer(configured.broker_socket, broker, uids, broker)
     await server.open()
     beside = [asyncio.create_task(_sweep(broker, configured)), asyncio.create_task(_look(broker))]
     beside.append(asyncio.create_task(_watch(base, broker, watch)))
@@ -144,7 +146,7 @@ def run(configured: settings.Settings, *, alone: bool = False) -> None:
     watch = boot.key_watch(base, broker)
     base.audit.start()
     try:
-        asyncio.run(serve(base, broker, watch))
+        uvloop.run(serve(base, broker, watch))
     finally:
         watch.close()
         broker.close()
