@@ -52,6 +52,9 @@ class Server:
         self.folder, self.ports = folder, [free_port() for _ in range(4)]
         self._connection: http.client.HTTPSConnection | None = None
         self._token = ""
+        folder.mkdir(mode=0o700)
+        # What a vault takes in ten seconds is no measure here.
+        (folder / "settings.toml").write_text("[vault]\ntransactions_per_10_s = 1000000\n")
 
     @property
     def command(self) -> list[str]:
