@@ -7,7 +7,6 @@ anew, so that everybody recovers by themselves once it is back.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import select
 import socket
 import threading
@@ -15,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from stockade.kernel.evidence import Evidence
 from stockade.kernel.faults import Fault, FaultKind
@@ -260,7 +259,7 @@ class AsyncBrokerClient:
 
     def __init__(self, path: Path, timeout_s: float = TIMEOUT_S) -> None:
         self._path, self._timeout_s = path, timeout_s
-        self._idle: deque[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = deque()
+        self._idle: deque[_Line] = deque()
         self._turn = asyncio.Semaphore(AT_ONCE)
 
     async def object_keys(
@@ -371,37 +370,104 @@ class AsyncBrokerClient:
     def close(self) -> None:
         """Let go of the connections."""
         while self._idle:
-            self._idle.pop()[1].close()
+            self._idle.pop().end()
 
     async def _ask(self, call: wire.Call, wanted: Any) -> Any:
         message = wire.frame(call)
         try:
-            async with asyncio.timeout(self._timeout_s), self._turn:
-                reader, writer = await self._connection()
-                try:
-                    writer.write(message)
-                    await writer.drain()
-                    length = wire.length_of(await reader.readexactly(wire.HEADER))
-                    answer = await reader.readexactly(length)
-                except BaseException:
-                    writer.close()
-                    raise
+            line = None if self._turn.locked() else self._line()
+            if line is not None:
+                async with self._turn:
+                    answer = await line.ask(message, self._timeout_s)
+            else:
+                async with asyncio.timeout(self._timeout_s), self._turn:
+                    line = self._line() or await self._connect()
+                    answer = await line.ask(message, self._timeout_s)
         except (OSError, EOFError, ValueError, TimeoutError) as failure:
             raise _unreachable() from failure
         if len(self._idle) < IDLE:
-            self._idle.append((reader, writer))
+            self._idle.append(line)
         else:
-            writer.close()
+            line.end()
         return _result(answer, wanted)
 
-    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    def _line(self) -> _Line | None:
+        """Return a connection that nobody uses; None when there is none that stands."""
         while self._idle:
-            reader, writer = self._idle.pop()
-            if not reader.at_eof() and not writer.is_closing():
-                return reader, writer
-            with contextlib.suppress(OSError):
-                writer.close()
-        return await asyncio.open_unix_connection(str(self._path))
+            line = self._idle.pop()
+            if line.stands:
+                return line
+        return None
+
+    async def _connect(self) -> _Line:
+        _, line = await asyncio.get_running_loop().create_unix_connection(_Line, str(self._path))
+        return line
+
+
+class _Line(asyncio.Protocol):
+    """A connection to the broker: one question at a time, and nothing comes that was not asked for."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._data = bytearray()
+        self._answer: asyncio.Future[bytes] | None = None
+
+    @property
+    def stands(self) -> bool:
+        return self._transport is not None
+
+    async def ask(self, message: bytes, timeout_s: float) -> bytes:
+        """Send a frame and return the answer's; OSError, EOFError, ValueError, TimeoutError, after which the connection is none any more."""
+        if self._transport is None:
+            raise EOFError
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[bytes] = loop.create_future()
+        self._answer = answer
+        late = loop.call_later(timeout_s, self._fail, TimeoutError())
+        try:
+            self._transport.write(message)
+            return await answer
+        except BaseException:
+            self.end()
+            raise
+        finally:
+            late.cancel()
+            self._answer = None
+
+    def end(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._fail(exc or EOFError())
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        if self._answer is None:
+            self.end()  # nobody asked
+        elif len(self._data) >= wire.HEADER:
+            try:
+                end = wire.HEADER + wire.length_of(bytes(self._data[: wire.HEADER]))
+            except ValueError as failure:
+                self._fail(failure)
+                return
+            if len(self._data) > end:
+                self._fail(ValueError("more than an answer"))
+            elif len(self._data) == end:
+                answer = bytes(self._data[wire.HEADER :])
+                self._data.clear()
+                if not self._answer.done():
+                    self._answer.set_result(answer)
+
+    def _fail(self, failure: Exception) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(failure)
 
 
 class BrokerInThreads:
