@@ -25,7 +25,6 @@ from typing import Any, TypeAlias
 import uvicorn
 from anyio import to_thread
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
@@ -94,7 +93,7 @@ from stockade.storage.database import Database
 from stockade.storage.generation import GENERATION_FILE, AskedGeneration, Generation, GenerationCell
 from stockade.vault import destruction, vaults
 from stockade.vault.access import verifier
-from stockade.vault.app import VaultApp, VaultRoute
+from stockade.vault.app import VaultApp, VaultsFirst
 from stockade.vault.asked import shop_of
 from stockade.vault.compile import compilers
 
@@ -294,7 +293,7 @@ Background: TypeAlias = Callable[[Foundation], Coroutine[Any, Any, None]]
 """What runs beside the control plane for as long as it does."""
 
 
-def control_plane(*further: Background) -> Starlette:
+def control_plane(*further: Background) -> ASGIApp:
     """Build the control plane: ARM, the identity service, the metadata endpoint, and what has to be done from time to time."""
     base = foundation(settings.load())
     with base.database.read() as reader:
@@ -321,16 +320,17 @@ def control_plane(*further: Background) -> Starlette:
             base.audit.close()
             base.database.close()
 
-    return Starlette(
+    rest = Starlette(
         routes=[
-            VaultRoute(key_vaults),
             Route("/healthz", _healthz(base.audit)),
             *identity_app.routes(services),
             Mount("", app=arm),
         ],
-        middleware=[Middleware(_SaysTime, clock=base.clock)] if isinstance(base.clock, SimulatedClock) else [],
         lifespan=lifespan,
     )
+    # Before the router and its middleware, which take as long as signing.
+    plane = VaultsFirst(key_vaults, rest)
+    return _SaysTime(plane, base.clock) if isinstance(base.clock, SimulatedClock) else plane
 
 
 class _SaysTime:

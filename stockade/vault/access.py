@@ -68,7 +68,10 @@ def admit(
     verify_token: Verify,
 ) -> Admitted:
     """Return who asks; Fault(NETWORK_DENIED), Fault(PUBLIC_ACCESS_DISABLED), Fault(UNAUTHENTICATED)."""
-    header = challenge(settings, vault.tenant_id, own_host=place.own_host)
+
+    def header() -> str:
+        return challenge(settings, vault.tenant_id, own_host=place.own_host)
+
     scheme, _, token = authorization.partition(" ")
     token = token.strip()
     given = scheme.lower() == "bearer" and bool(token)
@@ -82,12 +85,12 @@ def admit(
         raise _outside(vault, address, credential)
     if found is None:
         message = "AKV10000: Request is missing a Bearer or PoP token."
-        raise unauthenticated(message, "no_credential", header)
+        raise unauthenticated(message, "no_credential", header())
     if isinstance(found, RejectedCredential):
         message = _TOLD.get(found.reason, "AKV10001: The access token does not verify.")
-        raise unauthenticated(message, found.reason, header)
+        raise unauthenticated(message, found.reason, header())
     if found.tenant_id.lower() != vault.tenant_id:
-        raise unauthenticated(_TOLD["wrong_tenant"], "wrong_tenant", header)
+        raise unauthenticated(_TOLD["wrong_tenant"], "wrong_tenant", header())
     return Admitted(found, token, network or "")
 
 
@@ -95,16 +98,15 @@ def require(
     snapshot: Snapshot, vault: VaultPolicy, who: TokenCredential, permission: str, item_id: str, decision_id: str
 ) -> str:
     """Return what permits an operation, for the record; Fault(PERMISSION_DENIED). item_id: the key, secret or vault asked for, lower case."""
-    if vault_access.permits(snapshot, vault, who.object_id, who.groups, permission, item_id):
-        if not vault.rbac:
-            return "access policy"
-        action = vault_access.PREFIX + vault_access.DATA_ACTIONS[permission]
-        access = rbac.check(snapshot, who.object_id, who.groups, action, item_id, data=True)
-        assert isinstance(access, rbac.Granted)
-        return f"{access.role_name} at {access.assignment.scope}"
     details = {"principal": who.object_id, "application": who.app_id or ""}
     if vault.rbac:
+        action = vault_access.PREFIX + vault_access.DATA_ACTIONS[permission]
+        access = rbac.check(snapshot, who.object_id, who.groups, action, item_id, data=True)
+        if isinstance(access, rbac.Granted):
+            return f"{access.role_name} at {access.assignment.scope}"
         raise _by_rbac(snapshot, vault, who, permission, item_id, decision_id, details)
+    if vault_access.permits(snapshot, vault, who.object_id, who.groups, permission, item_id):
+        return "access policy"
     family, _, word = permission.partition("/")
     message = (
         f"The user, group or application '{caller(who)}' does not have {family} {word} permission on key vault "

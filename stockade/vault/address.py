@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -19,6 +20,10 @@ ROOTS: Final = frozenset(
     {"keys", "secrets", "deletedkeys", "deletedsecrets", "rng", "certificates", "deletedcertificates"}
 )
 """First segments that are Key Vault's wherever they stand."""
+KNOWN_PLACES: Final = 1024
+MAX_HOST: Final = 300
+MAX_ROOT: Final = max(map(len, ROOTS))
+"""Characters beyond which a host, or first segment, is none of ours whatever comes then."""
 NAME: Final = re.compile(r"[0-9a-zA-Z-]{1,127}")
 VERSION: Final = re.compile(r"[0-9a-fA-F]{32}")
 MAX_SEGMENTS: Final = 6
@@ -43,8 +48,14 @@ class Addresses:
         self._suffixes = tuple(dict.fromkeys((f".vault.{domain}", f".vault.{DEFAULT_DOMAIN}")))
         self._default = settings.vault.default.lower()
 
+        self._known = lru_cache(KNOWN_PLACES)(self._place)
+
     def place(self, host: str, path: bytes) -> Place | None:
         """Return where a request goes; None when it is not for a vault. host: the Host header."""
+        first = path.lstrip(b"/").partition(b"/")[0].partition(b"?")[0][: MAX_ROOT + 1]
+        return self._known(host[: MAX_HOST + 1], first)
+
+    def _place(self, host: str, first: bytes) -> Place | None:
         authority = host.strip().lower()
         if _HOST.fullmatch(authority) is None:
             return None
@@ -52,7 +63,6 @@ class Addresses:
         for suffix in self._suffixes:
             if name.endswith(suffix):
                 return Place(name.removesuffix(suffix), f"https://{authority}", own_host=True)
-        first = path.lstrip(b"/").partition(b"/")[0].partition(b"?")[0]
         if first.decode("latin-1").lower() not in ROOTS:
             return None
         return Place(self._default, f"https://{authority}", own_host=False)

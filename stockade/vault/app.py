@@ -20,14 +20,12 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl, quote
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Match, NoMatchFound
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stockade.audit.log import AuditSink
 from stockade.kernel.faults import Fault, FaultKind
@@ -77,14 +75,39 @@ _BY_SHAPE: Final = {
     for operation in OPERATIONS
 }
 """The operations that a path of so many segments can mean."""
-_ONCE: Final = frozenset({"authorization", "host", "content-length"})
+_ONCE: Final = frozenset({b"authorization", b"host", b"content-length"})
 """Headers that decide something: sent twice, nobody could say which one was meant."""
-_PLACE: Final = "stockade.vault.place"
+_READ: Final[Mapping[bytes, str]] = {
+    name.encode(): name
+    for name in (
+        "authorization",
+        "host",
+        "content-length",
+        "x-forwarded-for",
+        "user-agent",
+        "x-ms-client-request-id",
+    )
+}
+"""The headers that are looked at."""
+_ALWAYS: Final = (
+    (b"x-ms-keyvault-service-version", SERVICE_VERSION.encode()),
+    (b"strict-transport-security", b"max-age=31536000; includeSubDomains"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"pragma", b"no-cache"),
+)
+_JSON: Final = (b"content-type", b"application/json; charset=utf-8")
+_KNOWN_PATHS: Final = 4096
+_KNOWN_PATH: Final = 512
+"""Bytes of a path, or query, whose reading is remembered."""
 _USES: Final = frozenset({b"encrypt", b"decrypt", b"sign", b"verify", b"wrapkey", b"unwrapkey"})
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Gone(Exception):
+    """Whoever asked is not there any more."""
+
+
+class Head(msgspec.Struct, frozen=True):
     """A request without its body."""
 
     place: Place
@@ -125,6 +148,7 @@ class VaultApp:
         self._shop, self._verify, self._client_address = shop, verify, client_address
         self._snapshot, self._known = source.current, source.known
         self._addresses = Addresses(shop.settings)
+        self._region = shop.settings.names.location.encode("latin-1", "replace")
         self._records = Records(audit, shop.clock)
         self._rates = Rates(shop.settings.vault.transactions_per_10_s)
         self._threads = BoundedThreads(THREADS, MAX_UNDER_WAY)
@@ -136,45 +160,41 @@ class VaultApp:
         return self._addresses.place(host, _raw_path(scope))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        place: Place | None = scope.get(_PLACE) or self.place(scope)
+        place = self.place(scope)
         assert place is not None
-        decision_id, started = new_guid(), time.perf_counter()
-        headers: dict[str, str] = {}
-        twice = ""
-        for raw_name, raw_value in scope["headers"]:
-            header = raw_name.decode("latin-1").lower()
-            twice = header if header in headers and header in _ONCE else twice
-            headers.setdefault(header, raw_value.decode("latin-1").strip())
-        peer = request.client.host if request.client is not None else ""
-        address = self._client_address(peer, headers.get("x-forwarded-for", ""))
+        await self.answer(place, scope, receive, send)
+
+    async def answer(self, place: Place, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request for a vault."""
+        headers, twice = _headers(scope)
+        client = scope.get("client")
         head = Head(
             place,
-            request.method,
+            scope["method"],
             _raw_path(scope),
             scope.get("query_string", b""),
             headers,
-            address,
-            decision_id,
-            started,
+            self._client_address(client[0] if client else "", headers.get("x-forwarded-for", "")),
+            new_guid(),
+            time.perf_counter(),
         )
         try:
             if twice:
                 raise bad_parameter(f"The header {twice} was sent more than once.")
-            content = await self._body(request, head) if headers.get("authorization") else b""
+            content = await self._body(receive, head) if headers.get("authorization") else b""
             reply = await self._used(head, content)
             if reply is None:
                 reply = await self._threads.run(self._answer, head, content)
             status, body, more = reply
-        except ClientDisconnect:
+        except Gone:
             return
         except Fault as fault:
             status, body, more = self._refuse(head, _Progress(), fault)
-        kind = "application/json; charset=utf-8" if body else None
-        response = Response(body, status, {**self._headers(head), **more}, kind)
-        await response(scope, receive, send)
+        shown = self._shown(head, status, body, more)
+        await send({"type": "http.response.start", "status": status, "headers": shown})
+        await send({"type": "http.response.body", "body": body})
 
-    async def _body(self, request: Request, head: Head) -> bytes:
+    async def _body(self, receive: Receive, head: Head) -> bytes:
         """Read a body up to what any operation on the path takes."""
         # 2. body
         limit = _BODY_LIMITS.get((head.method, _first(head.path)), 0)
@@ -187,10 +207,15 @@ class VaultApp:
         content = bytearray()
         try:
             async with asyncio.timeout(self._shop.settings.limits.body_timeout_s):
-                async for chunk in request.stream():
-                    content += chunk
+                more = True
+                while more:
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        raise Gone
+                    content += message.get("body", b"")
                     if len(content) > limit:
                         raise Fault(FaultKind.TOO_LARGE, f"The request body is larger than {limit} bytes.")
+                    more = message.get("more_body", False)
         except TimeoutError as failure:
             raise Fault(FaultKind.TIMEOUT, "The request body did not arrive in time.") from failure
         finally:
@@ -261,8 +286,9 @@ class VaultApp:
         progress.who = who
         self._rates.count(vault.id, self._shop.clock.monotonic())
         # 5. operation
-        query = _query(head.query)
-        operation, captured = _operation(head)
+        query = _query(head.query) if len(head.query) > _KNOWN_PATH else _known_query(head.query)
+        read = _operation if len(head.path) > _KNOWN_PATH else _known_operation
+        operation, captured = read(head.method, head.path)
         progress.operation = operation
         kind = "key" if operation.path[0] in ("keys", "deletedkeys") else "secret"
         name = item_name(captured["name"], f"{kind}-name") if "name" in captured else ""
@@ -295,41 +321,54 @@ class VaultApp:
             headers["retry-after"] = str(max(1, round(fault.retry_after_s)))
         return status, _encode(error_body(fault)), headers
 
-    def _headers(self, head: Head) -> dict[str, str]:
+    def _shown(self, head: Head, status: int, body: bytes, more: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+        """Return a reply's headers. more: of its own."""
         family = "Ipv6" if ":" in head.address else "Ipv4"
-        headers = {
-            "x-ms-keyvault-region": self._shop.settings.names.location,
-            "x-ms-keyvault-network-info": f"conn_type={family};addr={head.address};act_addr_fam=InterNetwork;",
-            "x-ms-keyvault-service-version": SERVICE_VERSION,
-            "x-ms-request-id": head.decision_id,
-            "strict-transport-security": "max-age=31536000; includeSubDomains",
-            "x-content-type-options": "nosniff",
-            "cache-control": "no-store",
-            "pragma": "no-cache",
-        }
+        network = f"conn_type={family};addr={head.address};act_addr_fam=InterNetwork;"
+        shown = [
+            *_ALWAYS,
+            (b"x-ms-keyvault-region", self._region),
+            (b"x-ms-keyvault-network-info", network.encode("latin-1", "replace")),
+            (b"x-ms-request-id", head.decision_id.encode()),
+        ]
         client = head.headers.get("x-ms-client-request-id", "")
         if client and len(client) <= 128 and client.isascii() and client.isprintable():
-            headers["x-ms-client-request-id"] = client
-        return headers
+            shown.append((b"x-ms-client-request-id", client.encode()))
+        shown.extend((name.encode(), value.encode("latin-1", "replace")) for name, value in more.items())
+        if body:
+            shown.append(_JSON)
+        if status != 204:
+            shown.append((b"content-length", str(len(body)).encode()))
+        return shown
 
 
-class VaultRoute(BaseRoute):
-    """Takes what is for a vault out of the control plane's requests; stands before every other route."""
+class VaultsFirst:
+    """Takes what is for a vault out of the control plane's requests; the rest is another application's."""
 
-    def __init__(self, app: VaultApp) -> None:
-        self._app = app
+    def __init__(self, app: VaultApp, rest: ASGIApp) -> None:
+        self._app, self._rest = app, rest
 
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Say whether a request is for a vault."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         place = self._app.place(scope) if scope["type"] == "http" else None
-        return (Match.FULL, {_PLACE: place}) if place is not None else (Match.NONE, {})
+        if place is None:
+            await self._rest(scope, receive, send)
+        else:
+            await self._app.answer(place, scope, receive, send)
 
-    def url_path_for(self, name: str, /, **path_params: Any) -> Any:
-        """Vaults' addresses are no paths of this application's."""
-        raise NoMatchFound(name, path_params)
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
+def _headers(scope: Scope) -> tuple[dict[str, str], str]:
+    """Return the headers that are looked at, the first of several, and which one came twice that must not."""
+    found: dict[str, str] = {}
+    twice = ""
+    for raw, value in scope["headers"]:
+        name = _READ.get(raw) or _READ.get(raw.lower())
+        if name is None:
+            continue
+        if name not in found:
+            found[name] = value.decode("latin-1").strip()
+        elif name.encode() in _ONCE:
+            twice = name
+    return found, twice
 
 
 def _raw_path(scope: Scope) -> bytes:
@@ -340,9 +379,9 @@ def _first(path: bytes) -> bytes:
     return path.lstrip(b"/").partition(b"/")[0].lower()
 
 
-def _operation(head: Head) -> tuple[Operation, Mapping[str, str]]:
+def _operation(method: str, path: bytes) -> tuple[Operation, Mapping[str, str]]:
     """Return what is asked for; Fault(NOT_FOUND), Fault(METHOD_NOT_ALLOWED)."""
-    parts = segments(head.path)
+    parts = segments(path)
     if len(parts) == 2 and parts[1] == "":
         parts = parts[:1]
     if parts[0].lower() in ("certificates", "deletedcertificates"):
@@ -351,17 +390,15 @@ def _operation(head: Head) -> tuple[Operation, Mapping[str, str]]:
     for operation in _BY_SHAPE.get((parts[0].lower(), len(parts)), ()):
         captured = operation.match(parts)
         if captured is not None:
-            if operation.method == head.method:
+            if operation.method == method:
                 return operation, captured
             known = True
     if known:
-        raise Fault(
-            FaultKind.METHOD_NOT_ALLOWED, f"The HTTP method {head.method[:20]} is not allowed on this resource."
-        )
+        raise Fault(FaultKind.METHOD_NOT_ALLOWED, f"The HTTP method {method[:20]} is not allowed on this resource.")
     raise Fault(FaultKind.NOT_FOUND, "The request URI names nothing that a vault can be asked.", code="NotFound")
 
 
-def _query(raw: bytes) -> dict[str, str]:
+def _query(raw: bytes) -> Mapping[str, str]:
     """Return decoded parameters by lower-case name, the first of several; JavaScript clients send `api%2Dversion`."""
     if len(raw) > MAX_QUERY:
         raise Fault(FaultKind.TOO_LARGE, f"The query is longer than {MAX_QUERY} bytes.")
@@ -379,6 +416,10 @@ def _query(raw: bytes) -> dict[str, str]:
             "The query parameter api-version is not a version, such as 7.6 or 2025-07-01.", "api-version"
         )
     return found
+
+
+_known_operation = lru_cache(_KNOWN_PATHS)(_operation)
+_known_query = lru_cache(_KNOWN_PATHS)(_query)
 
 
 def _subject(head: Head, progress: _Progress) -> Subject:

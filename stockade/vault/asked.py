@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import quote, urlencode
 
+import msgspec
+
 from stockade.kernel.clock import Clock
 from stockade.kernel.evidence import CallerToken
 from stockade.kernel.secret import Secret
@@ -49,8 +51,7 @@ def shop_of(
     return Shop(settings, database, broker, async_broker or BrokerInThreads(broker), clock, keys, secrets)
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """A request of somebody who may do what is asked.
 
     base: the vault's address as the caller spelled it, `https://demo-vault.vault.stockade.localhost:8444`: ids in replies begin with it.

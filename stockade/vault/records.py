@@ -6,8 +6,9 @@ Operations have the names of Azure's AuditEvent log for key vaults. The path say
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from stockade.audit.log import AuditSink
 from stockade.kernel.clock import Clock
@@ -17,8 +18,7 @@ from stockade.kernel.record import AuditRecord
 from stockade.vault.wire import STATUS
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(msgspec.Struct, frozen=True):
     """What a record is about. vault: its id, or the name that was asked for. started: a reading of `time.perf_counter`."""
 
     decision_id: str

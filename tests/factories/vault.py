@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from starlette.routing import Match
 from starlette.testclient import TestClient
 
 from stockade.broker.opening import Opening
@@ -25,7 +24,7 @@ from stockade.settings import Settings
 from stockade.storage.documents import Document
 from stockade.storage.generation import GENERATION_FILE, GenerationCell
 from stockade.vault.access import verifier
-from stockade.vault.app import VaultApp, VaultRoute
+from stockade.vault.app import VaultApp, VaultsFirst
 from stockade.vault.asked import shop_of
 from stockade.vault.compile import compilers
 from stockade.vault.documents import VAULTS
@@ -64,7 +63,7 @@ class Vaulted:
         )
         self.shop = shop_of(self.settings, self.database, self.broker, self.clock)
         self.app = VaultApp(self.shop, self.audit, self.source, verifier(self.settings))
-        self.client = TestClient(_Only(VaultRoute(self.app)), base_url="https://localhost:8444")
+        self.client = TestClient(VaultsFirst(self.app, _elsewhere), base_url="https://localhost:8444")
         self.vault = self.make_vault("Demo-Vault")
         self.admin = self.principal("admin", (ADMINISTRATOR, str(self.vault.body["id"])))
 
@@ -138,18 +137,11 @@ class Vaulted:
         self.database.close()
 
 
-class _Only:
-    """The route as the control plane's router asks it; 418 for what is no vault's."""
-
-    def __init__(self, route: VaultRoute) -> None:
-        self._route = route
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and self._route.matches(scope)[0] is Match.FULL:
-            await self._route.handle(scope, receive, send)
-        elif scope["type"] == "http":
-            await send({"type": "http.response.start", "status": 418, "headers": []})
-            await send({"type": "http.response.body", "body": b""})
+async def _elsewhere(scope: Any, receive: Any, send: Any) -> None:
+    """Answer 418 to what is no vault's."""
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 418, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
 
 
 def b64(value: bytes) -> str:
