@@ -199,7 +199,8 @@ class VaultApp:
         # 2. body
         limit = _BODY_LIMITS.get((head.method, _first(head.path)), 0)
         announced = head.headers.get("content-length", "0")
-        if not announced.isdigit() or int(announced[:12]) > limit:
+        length = int(announced[:12]) if announced.isdigit() else -1
+        if not 0 <= length <= limit:
             raise Fault(FaultKind.TOO_LARGE, f"The request body is larger than {limit} bytes.")
         if self._bodies >= MAX_BODIES:
             raise Fault(FaultKind.UNAVAILABLE, "Too many requests at once; try again.", retry_after_s=1)
@@ -215,7 +216,8 @@ class VaultApp:
                     content += message.get("body", b"")
                     if len(content) > limit:
                         raise Fault(FaultKind.TOO_LARGE, f"The request body is larger than {limit} bytes.")
-                    more = message.get("more_body", False)
+                    # What was announced has come: to be told that nothing follows costs as much as reading it did.
+                    more = message.get("more_body", False) and not 0 < length == len(content)
         except TimeoutError as failure:
             raise Fault(FaultKind.TIMEOUT, "The request body did not arrive in time.") from failure
         finally:
