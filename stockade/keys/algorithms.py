@@ -283,10 +283,9 @@ _RSA_SIGNATURES: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384",
 
 def use_private(key: PrivateKey, kty: KeyType, request: KeyRequest) -> KeyAnswer:
     """Do what is asked with an RSA or EC key."""
-    public = key.public_key()
     if request.use not in {"sign", "decrypt", "unwrap"}:
-        return use_public(public, kty, request)
-    check_request(_kind(kty, public), request)
+        return use_public(key.public_key(), kty, request)
+    check_request(_kind(kty, key), request)
     if isinstance(key, ec.EllipticCurvePrivateKey):
         signature = key.sign(request.value, ec.ECDSA(Prehashed(digest_of(request))))
         return KeyAnswer(value=raw_signature(signature, key.curve))
@@ -367,9 +366,10 @@ def use_symmetric(key: bytes | bytearray, kty: KeyType, request: KeyRequest) -> 
             return KeyAnswer(value=value, iv=request.iv if encrypts else None)
 
 
-def _kind(kty: KeyType, key: PublicKey) -> Jwk:
+def _kind(kty: KeyType, key: PrivateKey | PublicKey) -> Jwk:
     """Return as much of a JWK as a request is judged by."""
-    return Jwk(kty=kty, crv=_CURVE_NAMES[key.curve.name] if isinstance(key, ec.EllipticCurvePublicKey) else None)
+    crv = None if isinstance(key, rsa.RSAPrivateKey | rsa.RSAPublicKey) else _CURVE_NAMES[key.curve.name]
+    return Jwk(kty=kty, crv=crv)
 
 
 def _signature(request: KeyRequest) -> tuple[padding.AsymmetricPadding, Prehashed | NoDigestInfo]:

@@ -38,6 +38,8 @@ class Brokered:
     def __init__(self, folder: Path, **changes: Any) -> None:
         self.plane = DataPlane(folder, **changes)
         self.audit = RecordingAudit()
+        self.known = True
+        """Whether the policy in force is known without asking the database."""
         self.base = boot.foundation(self.plane.settings)
         self.policy: dict[str, tuple[Entry, ...]] = {}
         self.customer_keys: dict[str, CustomerKey] = {}
@@ -57,6 +59,7 @@ class Brokered:
             self.audit,
             Opening(settings),
             Providers(settings.keys),
+            lambda: self.snapshot() if self.known else None,
         )
 
     def snapshot(self) -> Snapshot:
