@@ -431,7 +431,10 @@ def test_loss_prevention_is_set_tried_and_enforced(az: Az, group: str) -> None:
 
 def test_what_is_on_offer_is_listed(az: Az, account: Account) -> None:
     skus = az("cognitiveservices", "account", "list-skus", "--location", az.live.location, "--kind", "OpenAI")
-    assert {entry["name"] for entry in skus} == {"S0"}
+    assert {entry["name"] for entry in skus} == {"S0", "E0"}
+    assert [entry["restrictions"][0]["reasonCode"] for entry in skus if entry["name"] == "E0"] == [
+        "NotAvailableForSubscription"
+    ]
     assert {"OpenAI", "SpeechServices", "TextAnalytics"} <= set(az("cognitiveservices", "account", "list-kinds"))
     assert [entry["sku"]["name"] for entry in account("list-skus")["value"]] == ["S0"]
     assert account("list-usage") == []
