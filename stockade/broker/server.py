@@ -7,7 +7,6 @@ frame that is no call ends its connection. One call at a time per connection, in
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import socket
@@ -73,9 +72,12 @@ class BrokerServer:
 
     def answer(self, call: wire.Call) -> bytes | asyncio.Future[bytes]:
         """Return the frame that answers a call, or what it will come in."""
-        if self._at_once is not None and type(call) in _AT_ONCE:
-            with contextlib.suppress(NotAtOnce):
-                return _answer(_AT_ONCE[type(call)], self._at_once, call)
+        method = _AT_ONCE.get(type(call))
+        if self._at_once is not None and method is not None:
+            try:
+                return _answer(method, self._at_once, call)
+            except NotAtOnce:
+                pass  # a thread, then
         return asyncio.get_running_loop().run_in_executor(self._threads, answer_to, self._broker, call)
 
     def _may_ask(self, transport: asyncio.Transport) -> bool:
