@@ -43,9 +43,11 @@ class Access:
         """Return the 403 for who has no approval left: what became of the last request, and the request to make."""
         found = sorted(self._of(kind, location), key=lambda one: str(one["submittedAt"]))
         path = f"/subscriptions/{self._subscription}/providers/{queue.TYPE}/NAME"
+        waits = bool(found) and states.state_of(found[-1]) in states.OPEN
+        what = "Its state is in `stockade approvals list`. To ask for more" if waits else "Make one"
         message = (
             f"SKU '{CLOSED_SKU}' of kind '{kind}' in '{location}' needs an approved request of this subscription{_last(found)}. "
-            f"Make one: `stockade approvals request NAME --kind {kind} --location {location} --reason WHY --contact E-MAIL`, "
+            f"{what}: `stockade approvals request NAME --kind {kind} --location {location} --reason WHY --contact E-MAIL`, "
             f"or PUT {path} with properties kind, location, reason and contact."
         )
         return Fault(FaultKind.AUTHORIZATION_FAILED, message, code="SkuNotApproved", target="sku.name")

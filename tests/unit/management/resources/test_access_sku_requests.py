@@ -130,11 +130,17 @@ def test_nobody_sends_letters_without_end(office: Office, monkeypatch: pytest.Mo
 # Deciding
 
 
+def test_who_has_asked_already_is_told_how_it_stands(office: Office) -> None:
+    office.ask("r1")
+    said = office.plane.fails(403, "SkuNotApproved", "PUT", f"{ACCOUNTS}/a1", _e0(), by=office.asker)
+    assert "Submitted and promised an answer" in said and "`stockade approvals list`" in said and "Make one" not in said
+
+
 def test_approval_lets_the_subscription_create_so_many_accounts(office: Office) -> None:
     body = _e0()
     said = office.plane.fails(403, "SkuNotApproved", "PUT", f"{ACCOUNTS}/a1", body, by=office.asker)
     assert "stockade approvals request NAME --kind Face --location local" in said
-    assert f"PUT {S}/providers/Stockade.Access/skuRequests/NAME" in said
+    assert f"PUT {S}/providers/Stockade.Access/skuRequests/NAME" in said and "Make one" in said
     made = office.approve("r1", count=2)
     assert (made["state"], made["remaining"]) == ("Approved", 2)
     assert [office.account(name).status_code for name in ("a1", "a2")] == [201, 201]
