@@ -70,7 +70,8 @@ from stockade.kernel.faults import Fault
 from stockade.kernel.principal import RejectedCredential, TokenCredential
 from stockade.kernel.threads import BoundedThreads
 from stockade.keys.broker import Broker
-from stockade.keys.broker_client import SOCKET_VARIABLE, AsyncBroker, AsyncBrokerClient, BrokerClient, BrokerInThreads
+from stockade.keys.broker_async import AsyncBroker, AsyncBrokerClient, BrokerInThreads
+from stockade.keys.broker_client import SOCKET_VARIABLE, BrokerClient
 from stockade.keys.root import LentKeys, RootKey
 from stockade.keys.session_token import SessionTokens
 from stockade.keys.subscription import DIGEST_PURPOSE, KeyDigester

@@ -1,4 +1,4 @@
-"""The key broker, asked over its socket: `BrokerClient` for threads, `AsyncBrokerClient` for an event loop, and what asks one in a thread.
+"""The key broker, asked over its socket from threads. `keys/broker_async.py` does it from an event loop.
 
 Every call has a deadline. A broker that is not there, or ends in the middle, is Fault(UNAVAILABLE) with a second to wait; the next call connects
 anew, so that everybody recovers by themselves once it is back.
@@ -6,7 +6,6 @@ anew, so that everybody recovers by themselves once it is back.
 
 from __future__ import annotations
 
-import asyncio
 import select
 import socket
 import threading
@@ -14,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final
 
 from stockade.kernel.evidence import Evidence
 from stockade.kernel.faults import Fault, FaultKind
@@ -23,7 +22,6 @@ from stockade.keys import broker_wire as wire
 from stockade.keys.broker import (
     Access,
     Binding,
-    Broker,
     BrokerStatus,
     JobScope,
     ObjectKeys,
@@ -37,66 +35,8 @@ TIMEOUT_S: Final = 15.0
 """For one call; longer than any provider's own limit by default."""
 IDLE: Final = 16
 """Connections kept open by one client."""
-AT_ONCE: Final = 16
-"""Calls under way at once from one event loop; further ones wait."""
 SOCKET_VARIABLE: Final = "STOCKADE_BROKER"
 """Names the socket in the environment of every process below the supervisor."""
-
-
-class AsyncBroker(Protocol):
-    """`Broker`, for an event loop."""
-
-    async def object_keys(
-        self,
-        account_id: str,
-        objects: Sequence[ObjectRef],
-        access: Access,
-        data_action: str,
-        evidence: Evidence,
-        asked_by: str,
-    ) -> ObjectKeys: ...
-    async def job_grant(
-        self, account_id: str, job: str, scope: JobScope, data_action: str, evidence: Evidence
-    ) -> Secret: ...
-    async def new_data_key(self, account_id: str, binding: Binding | None, evidence: Evidence) -> WrappedDataKey: ...
-    async def rewrap(
-        self,
-        account_id: str,
-        held: WrappedDataKey,
-        before: Binding | None,
-        after: Binding | None,
-        evidence: Evidence | None,
-    ) -> WrappedDataKey: ...
-    async def make_key(
-        self, provider: str, spec: KeySpec, version_id: str, evidence: Evidence | None, asked_by: str
-    ) -> ProviderKey: ...
-    async def take_key(
-        self,
-        provider: str,
-        spec: KeySpec,
-        private: dict[str, Secret],
-        version_id: str,
-        evidence: Evidence,
-        asked_by: str,
-    ) -> ProviderKey: ...
-    async def use_key(self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str) -> KeyAnswer: ...
-    async def destroy_key(self, provider: str, handle: bytes, version_id: str) -> None: ...
-    async def back_up_key(self, version_id: str, evidence: Evidence, asked_by: str) -> bytes: ...
-    async def restore_key(
-        self, provider: str, backup: bytes, version_id: str, evidence: Evidence, asked_by: str
-    ) -> ProviderKey: ...
-    async def seal_secret(self, value: Secret, version_id: str) -> bytes: ...
-    async def open_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> Secret: ...
-    async def back_up_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes: ...
-    async def restore_secret(self, backup: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes: ...
-    async def random(self, provider: str, count: int) -> bytes: ...
-    async def purpose_key(self, purpose: str) -> Secret: ...
-    async def sign(self, statement: bytes) -> bytes: ...
-    async def receipt_key(self) -> bytes: ...
-    async def rotate_platform(self) -> str: ...
-    async def status(self) -> BrokerStatus: ...
-    async def seal(self) -> None: ...
-    async def unseal(self, share: Secret) -> BrokerStatus: ...
 
 
 class BrokerClient:
@@ -224,13 +164,13 @@ class BrokerClient:
                 connection.close()
                 raise
         except (OSError, EOFError, ValueError) as failure:
-            raise _unreachable() from failure
+            raise unreachable() from failure
         with self._lock:
             if len(self._idle) < IDLE:
                 self._idle.append(connection)
             else:
                 connection.close()
-        return _result(answer, wanted)
+        return result_of(answer, wanted)
 
     def _connection(self) -> socket.socket:
         """Return a connection that nobody uses, or a new one. What can be read from an idle one is its end."""
@@ -254,326 +194,6 @@ class BrokerClient:
         return connection
 
 
-class AsyncBrokerClient:
-    """Asks from one event loop, over a few connections."""
-
-    def __init__(self, path: Path, timeout_s: float = TIMEOUT_S) -> None:
-        self._path, self._timeout_s = path, timeout_s
-        self._idle: deque[_Line] = deque()
-        self._turn = asyncio.Semaphore(AT_ONCE)
-
-    async def object_keys(
-        self,
-        account_id: str,
-        objects: Sequence[ObjectRef],
-        access: Access,
-        data_action: str,
-        evidence: Evidence,
-        asked_by: str,
-    ) -> ObjectKeys:
-        call = wire.ObjectKeysCall(account_id, tuple(objects), access, data_action, wire.shown(evidence), asked_by)
-        return await self._ask(call, ObjectKeys)  # type: ignore[no-any-return]
-
-    async def job_grant(
-        self, account_id: str, job: str, scope: JobScope, data_action: str, evidence: Evidence
-    ) -> Secret:
-        call = wire.JobGrantCall(account_id, job, scope, data_action, wire.shown(evidence))
-        return await self._ask(call, Secret)  # type: ignore[no-any-return]
-
-    async def new_data_key(self, account_id: str, binding: Binding | None, evidence: Evidence) -> WrappedDataKey:
-        return await self._ask(wire.NewDataKeyCall(account_id, binding, wire.shown(evidence)), WrappedDataKey)  # type: ignore[no-any-return]
-
-    async def rewrap(
-        self,
-        account_id: str,
-        held: WrappedDataKey,
-        before: Binding | None,
-        after: Binding | None,
-        evidence: Evidence | None,
-    ) -> WrappedDataKey:
-        shown = wire.shown(evidence) if evidence is not None else None
-        return await self._ask(wire.RewrapCall(account_id, held, before, after, shown), WrappedDataKey)  # type: ignore[no-any-return]
-
-    async def make_key(
-        self, provider: str, spec: KeySpec, version_id: str, evidence: Evidence | None, asked_by: str
-    ) -> ProviderKey:
-        shown = wire.shown(evidence) if evidence is not None else None
-        return await self._ask(wire.MakeKeyCall(provider, spec, version_id, shown, asked_by), ProviderKey)  # type: ignore[no-any-return]
-
-    async def take_key(
-        self,
-        provider: str,
-        spec: KeySpec,
-        private: dict[str, Secret],
-        version_id: str,
-        evidence: Evidence,
-        asked_by: str,
-    ) -> ProviderKey:
-        call = wire.TakeKeyCall(provider, spec, private, version_id, wire.shown(evidence), asked_by)
-        return await self._ask(call, ProviderKey)  # type: ignore[no-any-return]
-
-    async def use_key(self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str) -> KeyAnswer:
-        call = wire.UseKeyCall(version_id, request, wire.shown(evidence), asked_by)
-        return await self._ask(call, KeyAnswer)  # type: ignore[no-any-return]
-
-    async def destroy_key(self, provider: str, handle: bytes, version_id: str) -> None:
-        await self._ask(wire.DestroyKeyCall(provider, handle, version_id), None)
-
-    async def back_up_key(self, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
-        return await self._ask(wire.BackUpKeyCall(version_id, wire.shown(evidence), asked_by), bytes)  # type: ignore[no-any-return]
-
-    async def restore_key(
-        self, provider: str, backup: bytes, version_id: str, evidence: Evidence, asked_by: str
-    ) -> ProviderKey:
-        call = wire.RestoreKeyCall(provider, backup, version_id, wire.shown(evidence), asked_by)
-        return await self._ask(call, ProviderKey)  # type: ignore[no-any-return]
-
-    async def seal_secret(self, value: Secret, version_id: str) -> bytes:
-        return await self._ask(wire.SealSecretCall(value, version_id), bytes)  # type: ignore[no-any-return]
-
-    async def open_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> Secret:
-        call = wire.OpenSecretCall(sealed, version_id, wire.shown(evidence), asked_by)
-        return await self._ask(call, Secret)  # type: ignore[no-any-return]
-
-    async def back_up_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
-        call = wire.BackUpSecretCall(sealed, version_id, wire.shown(evidence), asked_by)
-        return await self._ask(call, bytes)  # type: ignore[no-any-return]
-
-    async def restore_secret(self, backup: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
-        call = wire.RestoreSecretCall(backup, version_id, wire.shown(evidence), asked_by)
-        return await self._ask(call, bytes)  # type: ignore[no-any-return]
-
-    async def random(self, provider: str, count: int) -> bytes:
-        return await self._ask(wire.RandomCall(provider, count), bytes)  # type: ignore[no-any-return]
-
-    async def purpose_key(self, purpose: str) -> Secret:
-        return await self._ask(wire.PurposeKeyCall(purpose), Secret)  # type: ignore[no-any-return]
-
-    async def sign(self, statement: bytes) -> bytes:
-        return await self._ask(wire.SignCall(statement), bytes)  # type: ignore[no-any-return]
-
-    async def receipt_key(self) -> bytes:
-        return await self._ask(wire.ReceiptKeyCall(), bytes)  # type: ignore[no-any-return]
-
-    async def rotate_platform(self) -> str:
-        return await self._ask(wire.RotatePlatformCall(), str)  # type: ignore[no-any-return]
-
-    async def status(self) -> BrokerStatus:
-        return await self._ask(wire.StatusCall(), BrokerStatus)  # type: ignore[no-any-return]
-
-    async def seal(self) -> None:
-        await self._ask(wire.SealCall(), None)
-
-    async def unseal(self, share: Secret) -> BrokerStatus:
-        return await self._ask(wire.UnsealCall(share), BrokerStatus)  # type: ignore[no-any-return]
-
-    def close(self) -> None:
-        """Let go of the connections."""
-        while self._idle:
-            self._idle.pop().end()
-
-    async def _ask(self, call: wire.Call, wanted: Any) -> Any:
-        message = wire.frame(call)
-        try:
-            line = None if self._turn.locked() else self._line()
-            if line is not None:
-                async with self._turn:
-                    answer = await line.ask(message, self._timeout_s)
-            else:
-                async with asyncio.timeout(self._timeout_s), self._turn:
-                    line = self._line() or await self._connect()
-                    answer = await line.ask(message, self._timeout_s)
-        except (OSError, EOFError, ValueError, TimeoutError) as failure:
-            raise _unreachable() from failure
-        if len(self._idle) < IDLE:
-            self._idle.append(line)
-        else:
-            line.end()
-        return _result(answer, wanted)
-
-    def _line(self) -> _Line | None:
-        """Return a connection that nobody uses; None when there is none that stands."""
-        while self._idle:
-            line = self._idle.pop()
-            if line.stands:
-                return line
-        return None
-
-    async def _connect(self) -> _Line:
-        _, line = await asyncio.get_running_loop().create_unix_connection(_Line, str(self._path))
-        return line
-
-
-class _Line(asyncio.Protocol):
-    """A connection to the broker: one question at a time, and nothing comes that was not asked for."""
-
-    def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
-        self._data = bytearray()
-        self._answer: asyncio.Future[bytes] | None = None
-
-    @property
-    def stands(self) -> bool:
-        return self._transport is not None
-
-    async def ask(self, message: bytes, timeout_s: float) -> bytes:
-        """Send a frame and return the answer's; OSError, EOFError, ValueError, TimeoutError, after which the connection is none any more."""
-        if self._transport is None:
-            raise EOFError
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[bytes] = loop.create_future()
-        self._answer = answer
-        late = loop.call_later(timeout_s, self._fail, TimeoutError())
-        try:
-            self._transport.write(message)
-            return await answer
-        except BaseException:
-            self.end()
-            raise
-        finally:
-            late.cancel()
-            self._answer = None
-
-    def end(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-            self._transport = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are no subclasses of asyncio's.
-        self._transport = cast(asyncio.Transport, transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        self._fail(exc or EOFError())
-
-    def data_received(self, data: bytes) -> None:
-        self._data += data
-        if self._answer is None:
-            self.end()  # nobody asked
-        elif len(self._data) >= wire.HEADER:
-            try:
-                end = wire.HEADER + wire.length_of(bytes(self._data[: wire.HEADER]))
-            except ValueError as failure:
-                self._fail(failure)
-                return
-            if len(self._data) > end:
-                self._fail(ValueError("more than an answer"))
-            elif len(self._data) == end:
-                answer = bytes(self._data[wire.HEADER :])
-                self._data.clear()
-                if not self._answer.done():
-                    self._answer.set_result(answer)
-
-    def _fail(self, failure: Exception) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(failure)
-
-
-class BrokerInThreads:
-    """A synchronous broker for an event loop: each call in a thread."""
-
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
-
-    async def object_keys(
-        self,
-        account_id: str,
-        objects: Sequence[ObjectRef],
-        access: Access,
-        data_action: str,
-        evidence: Evidence,
-        asked_by: str,
-    ) -> ObjectKeys:
-        return await asyncio.to_thread(
-            self._broker.object_keys, account_id, objects, access, data_action, evidence, asked_by
-        )
-
-    async def job_grant(
-        self, account_id: str, job: str, scope: JobScope, data_action: str, evidence: Evidence
-    ) -> Secret:
-        return await asyncio.to_thread(self._broker.job_grant, account_id, job, scope, data_action, evidence)
-
-    async def new_data_key(self, account_id: str, binding: Binding | None, evidence: Evidence) -> WrappedDataKey:
-        return await asyncio.to_thread(self._broker.new_data_key, account_id, binding, evidence)
-
-    async def rewrap(
-        self,
-        account_id: str,
-        held: WrappedDataKey,
-        before: Binding | None,
-        after: Binding | None,
-        evidence: Evidence | None,
-    ) -> WrappedDataKey:
-        return await asyncio.to_thread(self._broker.rewrap, account_id, held, before, after, evidence)
-
-    async def make_key(
-        self, provider: str, spec: KeySpec, version_id: str, evidence: Evidence | None, asked_by: str
-    ) -> ProviderKey:
-        return await asyncio.to_thread(self._broker.make_key, provider, spec, version_id, evidence, asked_by)
-
-    async def take_key(
-        self,
-        provider: str,
-        spec: KeySpec,
-        private: dict[str, Secret],
-        version_id: str,
-        evidence: Evidence,
-        asked_by: str,
-    ) -> ProviderKey:
-        return await asyncio.to_thread(self._broker.take_key, provider, spec, private, version_id, evidence, asked_by)
-
-    async def use_key(self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str) -> KeyAnswer:
-        return await asyncio.to_thread(self._broker.use_key, version_id, request, evidence, asked_by)
-
-    async def destroy_key(self, provider: str, handle: bytes, version_id: str) -> None:
-        await asyncio.to_thread(self._broker.destroy_key, provider, handle, version_id)
-
-    async def back_up_key(self, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
-        return await asyncio.to_thread(self._broker.back_up_key, version_id, evidence, asked_by)
-
-    async def restore_key(
-        self, provider: str, backup: bytes, version_id: str, evidence: Evidence, asked_by: str
-    ) -> ProviderKey:
-        return await asyncio.to_thread(self._broker.restore_key, provider, backup, version_id, evidence, asked_by)
-
-    async def seal_secret(self, value: Secret, version_id: str) -> bytes:
-        return await asyncio.to_thread(self._broker.seal_secret, value, version_id)
-
-    async def open_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> Secret:
-        return await asyncio.to_thread(self._broker.open_secret, sealed, version_id, evidence, asked_by)
-
-    async def back_up_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
-        return await asyncio.to_thread(self._broker.back_up_secret, sealed, version_id, evidence, asked_by)
-
-    async def restore_secret(self, backup: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
-        return await asyncio.to_thread(self._broker.restore_secret, backup, version_id, evidence, asked_by)
-
-    async def random(self, provider: str, count: int) -> bytes:
-        return await asyncio.to_thread(self._broker.random, provider, count)
-
-    async def purpose_key(self, purpose: str) -> Secret:
-        return await asyncio.to_thread(self._broker.purpose_key, purpose)
-
-    async def sign(self, statement: bytes) -> bytes:
-        return await asyncio.to_thread(self._broker.sign, statement)
-
-    async def receipt_key(self) -> bytes:
-        return await asyncio.to_thread(self._broker.receipt_key)
-
-    async def rotate_platform(self) -> str:
-        return await asyncio.to_thread(self._broker.rotate_platform)
-
-    async def status(self) -> BrokerStatus:
-        return await asyncio.to_thread(self._broker.status)
-
-    async def seal(self) -> None:
-        await asyncio.to_thread(self._broker.seal)
-
-    async def unseal(self, share: Secret) -> BrokerStatus:
-        return await asyncio.to_thread(self._broker.unseal, share)
-
-
 def _exactly(connection: socket.socket, count: int, deadline: float) -> bytes:
     data = bytearray()
     while len(data) < count:
@@ -588,12 +208,14 @@ def _exactly(connection: socket.socket, count: int, deadline: float) -> bytes:
     return bytes(data)
 
 
-def _result(answer: bytes, wanted: Any) -> Any:
+def result_of(answer: bytes, wanted: Any) -> Any:
+    """Return what an answer says; raises the broker's own Fault, and Fault(UNAVAILABLE) for what is no answer."""
     try:
         return wire.read_answer(answer, wanted)
     except ValueError as failure:
-        raise _unreachable() from failure
+        raise unreachable() from failure
 
 
-def _unreachable() -> Fault:
+def unreachable() -> Fault:
+    """Return what a caller is told while there is no broker."""
     return Fault(FaultKind.UNAVAILABLE, "The key broker cannot be reached.", retry_after_s=1)

@@ -15,7 +15,7 @@ from stockade.kernel.clock import Clock
 from stockade.kernel.evidence import CallerToken
 from stockade.kernel.secret import Secret
 from stockade.keys.broker import Broker
-from stockade.keys.broker_client import AsyncBroker, BrokerInThreads
+from stockade.keys.broker_async import AsyncBroker, BrokerInThreads
 from stockade.keys.material import Use
 from stockade.policy.snapshot import Snapshot, VaultPolicy
 from stockade.settings import Settings

@@ -9,7 +9,8 @@ import pytest
 from stockade import boot
 from stockade.broker.service import KeyBroker
 from stockade.kernel.faults import Fault
-from stockade.keys.broker_client import SOCKET_VARIABLE, AsyncBrokerClient, BrokerClient, BrokerInThreads
+from stockade.keys.broker_async import AsyncBrokerClient, BrokerInThreads
+from stockade.keys.broker_client import SOCKET_VARIABLE, BrokerClient
 from stockade.keys.root import RootKey
 from stockade.settings import Keys, Settings
 from stockade.storage.database import Database

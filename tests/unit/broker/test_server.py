@@ -19,7 +19,8 @@ from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
 from stockade.keys import broker_wire as wire
 from stockade.keys.broker import Binding, BrokerStatus, JobScope, ObjectKeys, ObjectRef, WrappedDataKey
-from stockade.keys.broker_client import AsyncBrokerClient, BrokerClient, BrokerInThreads
+from stockade.keys.broker_async import AsyncBrokerClient, BrokerInThreads
+from stockade.keys.broker_client import BrokerClient
 from stockade.keys.material import Jwk, KeyAnswer, KeyRequest, KeySpec
 from stockade.keys.providers.provider import ProviderKey
 from tests.factories.broker import Brokered
