@@ -24,6 +24,7 @@ from stockade.keys.broker import (
     ObjectRef,
     WrappedDataKey,
 )
+from stockade.keys.broker_calls import BrokerCalls
 from stockade.keys.broker_client import IDLE, TIMEOUT_S, result_of, unreachable
 from stockade.keys.material import KeyAnswer, KeyRequest, KeySpec
 from stockade.keys.providers.provider import ProviderKey
@@ -88,118 +89,13 @@ class AsyncBroker(Protocol):
     async def unseal(self, share: Secret) -> BrokerStatus: ...
 
 
-class AsyncBrokerClient:
+class AsyncBrokerClient(BrokerCalls):
     """Asks from one event loop, over a few connections."""
 
     def __init__(self, path: Path, timeout_s: float = TIMEOUT_S) -> None:
         self._path, self._timeout_s = path, timeout_s
         self._idle: deque[_Line] = deque()
         self._turn = asyncio.Semaphore(AT_ONCE)
-
-    async def object_keys(
-        self,
-        account_id: str,
-        objects: Sequence[ObjectRef],
-        access: Access,
-        data_action: str,
-        evidence: Evidence,
-        asked_by: str,
-    ) -> ObjectKeys:
-        call = wire.ObjectKeysCall(account_id, tuple(objects), access, data_action, wire.shown(evidence), asked_by)
-        return await self._ask(call, ObjectKeys)  # type: ignore[no-any-return]
-
-    async def job_grant(
-        self, account_id: str, job: str, scope: JobScope, data_action: str, evidence: Evidence
-    ) -> Secret:
-        call = wire.JobGrantCall(account_id, job, scope, data_action, wire.shown(evidence))
-        return await self._ask(call, Secret)  # type: ignore[no-any-return]
-
-    async def new_data_key(self, account_id: str, binding: Binding | None, evidence: Evidence) -> WrappedDataKey:
-        return await self._ask(wire.NewDataKeyCall(account_id, binding, wire.shown(evidence)), WrappedDataKey)  # type: ignore[no-any-return]
-
-    async def rewrap(
-        self,
-        account_id: str,
-        held: WrappedDataKey,
-        before: Binding | None,
-        after: Binding | None,
-        evidence: Evidence | None,
-    ) -> WrappedDataKey:
-        shown = wire.shown(evidence) if evidence is not None else None
-        return await self._ask(wire.RewrapCall(account_id, held, before, after, shown), WrappedDataKey)  # type: ignore[no-any-return]
-
-    async def make_key(
-        self, provider: str, spec: KeySpec, version_id: str, evidence: Evidence | None, asked_by: str
-    ) -> ProviderKey:
-        shown = wire.shown(evidence) if evidence is not None else None
-        return await self._ask(wire.MakeKeyCall(provider, spec, version_id, shown, asked_by), ProviderKey)  # type: ignore[no-any-return]
-
-    async def take_key(
-        self,
-        provider: str,
-        spec: KeySpec,
-        private: dict[str, Secret],
-        version_id: str,
-        evidence: Evidence,
-        asked_by: str,
-    ) -> ProviderKey:
-        call = wire.TakeKeyCall(provider, spec, private, version_id, wire.shown(evidence), asked_by)
-        return await self._ask(call, ProviderKey)  # type: ignore[no-any-return]
-
-    async def use_key(self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str) -> KeyAnswer:
-        call = wire.UseKeyCall(version_id, request, wire.shown(evidence), asked_by)
-        return await self._ask(call, KeyAnswer)  # type: ignore[no-any-return]
-
-    async def destroy_key(self, provider: str, handle: bytes, version_id: str) -> None:
-        await self._ask(wire.DestroyKeyCall(provider, handle, version_id), None)
-
-    async def back_up_key(self, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
-        return await self._ask(wire.BackUpKeyCall(version_id, wire.shown(evidence), asked_by), bytes)  # type: ignore[no-any-return]
-
-    async def restore_key(
-        self, provider: str, backup: bytes, version_id: str, evidence: Evidence, asked_by: str
-    ) -> ProviderKey:
-        call = wire.RestoreKeyCall(provider, backup, version_id, wire.shown(evidence), asked_by)
-        return await self._ask(call, ProviderKey)  # type: ignore[no-any-return]
-
-    async def seal_secret(self, value: Secret, version_id: str) -> bytes:
-        return await self._ask(wire.SealSecretCall(value, version_id), bytes)  # type: ignore[no-any-return]
-
-    async def open_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> Secret:
-        call = wire.OpenSecretCall(sealed, version_id, wire.shown(evidence), asked_by)
-        return await self._ask(call, Secret)  # type: ignore[no-any-return]
-
-    async def back_up_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
-        call = wire.BackUpSecretCall(sealed, version_id, wire.shown(evidence), asked_by)
-        return await self._ask(call, bytes)  # type: ignore[no-any-return]
-
-    async def restore_secret(self, backup: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
-        call = wire.RestoreSecretCall(backup, version_id, wire.shown(evidence), asked_by)
-        return await self._ask(call, bytes)  # type: ignore[no-any-return]
-
-    async def random(self, provider: str, count: int) -> bytes:
-        return await self._ask(wire.RandomCall(provider, count), bytes)  # type: ignore[no-any-return]
-
-    async def purpose_key(self, purpose: str) -> Secret:
-        return await self._ask(wire.PurposeKeyCall(purpose), Secret)  # type: ignore[no-any-return]
-
-    async def sign(self, statement: bytes) -> bytes:
-        return await self._ask(wire.SignCall(statement), bytes)  # type: ignore[no-any-return]
-
-    async def receipt_key(self) -> bytes:
-        return await self._ask(wire.ReceiptKeyCall(), bytes)  # type: ignore[no-any-return]
-
-    async def rotate_platform(self) -> str:
-        return await self._ask(wire.RotatePlatformCall(), str)  # type: ignore[no-any-return]
-
-    async def status(self) -> BrokerStatus:
-        return await self._ask(wire.StatusCall(), BrokerStatus)  # type: ignore[no-any-return]
-
-    async def seal(self) -> None:
-        await self._ask(wire.SealCall(), None)
-
-    async def unseal(self, share: Secret) -> BrokerStatus:
-        return await self._ask(wire.UnsealCall(share), BrokerStatus)  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Let go of the connections."""

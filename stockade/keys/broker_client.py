@@ -11,25 +11,12 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from stockade.kernel.evidence import Evidence
 from stockade.kernel.faults import Fault, FaultKind
-from stockade.kernel.secret import Secret
 from stockade.keys import broker_wire as wire
-from stockade.keys.broker import (
-    Access,
-    Binding,
-    BrokerStatus,
-    JobScope,
-    ObjectKeys,
-    ObjectRef,
-    WrappedDataKey,
-)
-from stockade.keys.material import KeyAnswer, KeyRequest, KeySpec
-from stockade.keys.providers.provider import ProviderKey
+from stockade.keys.broker_calls import BrokerCalls
 
 TIMEOUT_S: Final = 15.0
 """For one call; longer than any provider's own limit by default."""
@@ -39,111 +26,13 @@ SOCKET_VARIABLE: Final = "STOCKADE_BROKER"
 """Names the socket in the environment of every process below the supervisor."""
 
 
-class BrokerClient:
+class BrokerClient(BrokerCalls):
     """Asks from threads, each call on a connection of its own while it lasts."""
 
     def __init__(self, path: Path, timeout_s: float = TIMEOUT_S) -> None:
         self._path, self._timeout_s = path, timeout_s
         self._idle: deque[socket.socket] = deque()
         self._lock = threading.Lock()
-
-    def object_keys(
-        self,
-        account_id: str,
-        objects: Sequence[ObjectRef],
-        access: Access,
-        data_action: str,
-        evidence: Evidence,
-        asked_by: str,
-    ) -> ObjectKeys:
-        call = wire.ObjectKeysCall(account_id, tuple(objects), access, data_action, wire.shown(evidence), asked_by)
-        return self._ask(call, ObjectKeys)  # type: ignore[no-any-return]
-
-    def job_grant(self, account_id: str, job: str, scope: JobScope, data_action: str, evidence: Evidence) -> Secret:
-        return self._ask(wire.JobGrantCall(account_id, job, scope, data_action, wire.shown(evidence)), Secret)  # type: ignore[no-any-return]
-
-    def new_data_key(self, account_id: str, binding: Binding | None, evidence: Evidence) -> WrappedDataKey:
-        return self._ask(wire.NewDataKeyCall(account_id, binding, wire.shown(evidence)), WrappedDataKey)  # type: ignore[no-any-return]
-
-    def rewrap(
-        self,
-        account_id: str,
-        held: WrappedDataKey,
-        before: Binding | None,
-        after: Binding | None,
-        evidence: Evidence | None,
-    ) -> WrappedDataKey:
-        shown = wire.shown(evidence) if evidence is not None else None
-        return self._ask(wire.RewrapCall(account_id, held, before, after, shown), WrappedDataKey)  # type: ignore[no-any-return]
-
-    def make_key(
-        self, provider: str, spec: KeySpec, version_id: str, evidence: Evidence | None, asked_by: str
-    ) -> ProviderKey:
-        shown = wire.shown(evidence) if evidence is not None else None
-        return self._ask(wire.MakeKeyCall(provider, spec, version_id, shown, asked_by), ProviderKey)  # type: ignore[no-any-return]
-
-    def take_key(
-        self,
-        provider: str,
-        spec: KeySpec,
-        private: dict[str, Secret],
-        version_id: str,
-        evidence: Evidence,
-        asked_by: str,
-    ) -> ProviderKey:
-        call = wire.TakeKeyCall(provider, spec, private, version_id, wire.shown(evidence), asked_by)
-        return self._ask(call, ProviderKey)  # type: ignore[no-any-return]
-
-    def use_key(self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str) -> KeyAnswer:
-        return self._ask(wire.UseKeyCall(version_id, request, wire.shown(evidence), asked_by), KeyAnswer)  # type: ignore[no-any-return]
-
-    def destroy_key(self, provider: str, handle: bytes, version_id: str) -> None:
-        self._ask(wire.DestroyKeyCall(provider, handle, version_id), None)
-
-    def back_up_key(self, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
-        return self._ask(wire.BackUpKeyCall(version_id, wire.shown(evidence), asked_by), bytes)  # type: ignore[no-any-return]
-
-    def restore_key(
-        self, provider: str, backup: bytes, version_id: str, evidence: Evidence, asked_by: str
-    ) -> ProviderKey:
-        call = wire.RestoreKeyCall(provider, backup, version_id, wire.shown(evidence), asked_by)
-        return self._ask(call, ProviderKey)  # type: ignore[no-any-return]
-
-    def seal_secret(self, value: Secret, version_id: str) -> bytes:
-        return self._ask(wire.SealSecretCall(value, version_id), bytes)  # type: ignore[no-any-return]
-
-    def open_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> Secret:
-        return self._ask(wire.OpenSecretCall(sealed, version_id, wire.shown(evidence), asked_by), Secret)  # type: ignore[no-any-return]
-
-    def back_up_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
-        return self._ask(wire.BackUpSecretCall(sealed, version_id, wire.shown(evidence), asked_by), bytes)  # type: ignore[no-any-return]
-
-    def restore_secret(self, backup: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
-        return self._ask(wire.RestoreSecretCall(backup, version_id, wire.shown(evidence), asked_by), bytes)  # type: ignore[no-any-return]
-
-    def random(self, provider: str, count: int) -> bytes:
-        return self._ask(wire.RandomCall(provider, count), bytes)  # type: ignore[no-any-return]
-
-    def purpose_key(self, purpose: str) -> Secret:
-        return self._ask(wire.PurposeKeyCall(purpose), Secret)  # type: ignore[no-any-return]
-
-    def sign(self, statement: bytes) -> bytes:
-        return self._ask(wire.SignCall(statement), bytes)  # type: ignore[no-any-return]
-
-    def receipt_key(self) -> bytes:
-        return self._ask(wire.ReceiptKeyCall(), bytes)  # type: ignore[no-any-return]
-
-    def rotate_platform(self) -> str:
-        return self._ask(wire.RotatePlatformCall(), str)  # type: ignore[no-any-return]
-
-    def status(self) -> BrokerStatus:
-        return self._ask(wire.StatusCall(), BrokerStatus)  # type: ignore[no-any-return]
-
-    def seal(self) -> None:
-        self._ask(wire.SealCall(), None)
-
-    def unseal(self, share: Secret) -> BrokerStatus:
-        return self._ask(wire.UnsealCall(share), BrokerStatus)  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Let go of the connections."""

@@ -25,6 +25,7 @@ from stockade.kernel.clock import CLOCK_FILE, SimulatedClock
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
 from stockade.kernel.secret import Secret
+from stockade.keys.broker import Broker
 from stockade.keys.broker_client import BrokerClient
 from stockade.keys.durable import write_durably
 from stockade.keys.keyring import FILE_NAME as KEYRING
@@ -117,7 +118,8 @@ def _is_sealed(settings: Settings, database: Database) -> bool:
     with database.read() as reader:
         made = reader.get(INSTALLATION) is not None
     if settings.keys.broker_socket:
-        return BrokerClient(settings.broker_socket).status().sealed
+        elsewhere: Broker = BrokerClient(settings.broker_socket)
+        return elsewhere.status().sealed
     return made and Opening(settings).starts_sealed
 
 
