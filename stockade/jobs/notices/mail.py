@@ -7,17 +7,16 @@ Source: RFC 5321 (SMTP), RFC 3207 (STARTTLS), RFC 3834 (Auto-Submitted).
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.policy import SMTP as WIRE
 from email.utils import format_datetime
-from pathlib import Path
 from typing import Final
 
 import aiosmtplib
 
+from stockade.jobs.notices.configured_secret import configured_secret
 from stockade.jobs.notices.undelivered import Undelivered
 from stockade.kernel.secret import Secret
 from stockade.settings import Mail
@@ -88,17 +87,7 @@ def _tls(settings: Mail) -> ssl.SSLContext:
 def _password(settings: Mail) -> Secret | None:
     if not settings.user:
         return None
-    named = settings.credential_env or settings.credential_file
-    if settings.credential_env:
-        value = os.environ.get(settings.credential_env, "")
-    else:
-        try:
-            value = Path(settings.credential_file).expanduser().read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as failure:
-            raise Undelivered(f"the mail server's password cannot be read ({named})") from failure
-    if not value:
-        raise Undelivered(f"the mail server's password is not set ({named})")
-    return Secret(value)
+    return configured_secret("the mail server's password", settings.credential_env, settings.credential_file)
 
 
 def _is_untrusted(failure: BaseException | None) -> bool:

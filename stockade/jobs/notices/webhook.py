@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import os
 from hashlib import sha256
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 
 from stockade.egress import dial
+from stockade.jobs.notices.configured_secret import configured_secret
 from stockade.jobs.notices.undelivered import Undelivered
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
@@ -36,7 +35,7 @@ _SAID = {
 
 async def deliver(settings: Notices, notice: Document, now: float) -> None:
     """Send a notice; Undelivered for every answer but a 2xx."""
-    secret = _secret(settings)
+    secret = configured_secret("the secret to sign with", settings.webhook_secret_env, settings.webhook_secret_file)
     parts = urlsplit(settings.webhook)
     try:
         tls = dial.tls_context(settings.webhook_ca_file)
@@ -67,17 +66,3 @@ def signature(secret: Secret, at: int, body: bytes) -> str:
     """Return the header's value. at: epoch seconds."""
     digest = hmac.new(secret.reveal(), b"%d." % at + body, sha256).hexdigest()
     return f"t={at},v1={digest}"
-
-
-def _secret(settings: Notices) -> Secret:
-    named = settings.webhook_secret_env or settings.webhook_secret_file
-    if settings.webhook_secret_env:
-        value = os.environ.get(settings.webhook_secret_env, "")
-    else:
-        try:
-            value = Path(settings.webhook_secret_file).expanduser().read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as failure:
-            raise Undelivered(f"the secret to sign with cannot be read ({named})") from failure
-    if not value:
-        raise Undelivered(f"the secret to sign with is not set ({named})")
-    return Secret(value)
