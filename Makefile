@@ -46,7 +46,7 @@ format: ## put the sources into the one format that lint accepts
 COMPILE = .venv-tools/bin/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 \
           --no-header --annotation-style line --no-emit-index-url --no-emit-find-links $(ARGS)
 
-EXTRAS = --extra postgresql --extra pkcs11 --extra azure --extra vault --extra aws
+EXTRAS = --extra postgresql --extra pkcs11 --extra azure --extra vault --extra aws --extra opentelemetry
 
 lock: ## write the lock files in requirements/ from pyproject.toml; newer versions: make lock ARGS=--upgrade
 	$(SETUP) lock

@@ -169,11 +169,71 @@ class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     upstream: Upstream
 
 
-class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The audit log: JSON lines, rotated by size."""
+class Sink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A place that audit records are sent on to. `docs/audit.md` has an example of each type.
 
+    Diagnostic settings name it `/providers/Stockade.Audit/sinks/<name>`. everything: it gets every record, without any diagnostic setting.
+    """
+
+    name: str
+    type: Literal["file", "syslog", "http", "otlp"]
+    url: str
+    """`file:///var/log/stockade`, `tls://syslog.example:6514`, `https://collector.example/in`, `https://otel.example:4318/v1/logs`."""
+    everything: bool = False
+    credential_env: str = ""
+    credential_file: str = ""
+    """Of what is sent as `Authorization: Bearer ...` (http, otlp)."""
+    ca_file: str = ""
+    timeout_s: Seconds = 5.0
+
+
+class Witness(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where signed tree heads are pinned, so that a log that was rolled back is noticed: a file elsewhere, or an https address that takes POST."""
+
+    url: str
+    credential_env: str = ""
+    credential_file: str = ""
+    ca_file: str = ""
+    timeout_s: Seconds = 5.0
+
+
+class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The audit log: a tree per subscription and one for the platform, and a plain copy beside it (`mirror`), rotated by size."""
+
+    within_s: Seconds = 1.0
+    """Within which a record is on disk that is not there before the reply (allowed, unprivileged requests)."""
+    buffer_bytes: Size = 256 * 1024 * 1024
+    """Records on disk that have not been put into the log yet; above it requests are refused."""
+    head_every_s: Seconds = 10.0
+    """How often the newest tree heads are signed."""
+    keep_days: Count = 400
+    """How long records are kept where a subscription says nothing; 0: for good."""
+    segment_bytes: Size = 64 * 1024 * 1024
+    mirror: str = ""
+    """The folder of the copy; empty: `audit` in the data directory. On another disk it outlives a full one."""
     rotate_bytes: Size = 64 * 1024 * 1024
     keep_files: Size = 20
+    """Of the copy."""
+    sinks: tuple[Sink, ...] = ()
+    witnesses: tuple[Witness, ...] = ()
+
+
+class Lockbox(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How operators ask for customers' content. What approvers have signed decides; this only makes it narrower."""
+
+    request_days: Annotated[float, msgspec.Meta(gt=0, le=4)] = 4.0
+    """After so long an unanswered request lapses."""
+    max_hours: Annotated[float, msgspec.Meta(gt=0, le=8)] = 8.0
+    """The longest access that can be asked for."""
+    sign_in_s: Seconds = 900.0
+    """How old an operator's sign-in may be when a request is made and when it is used."""
+    require_mfa: bool = False
+    """Refuse operators whose token does not say that several factors were used (`amr`), whoever issued it. Without this, only where the
+    issuer's tokens say how people signed in."""
+    review: bool = False
+    """A second operator (role `Stockade Lockbox Reviewer`) looks at each request before the customer is asked."""
+    break_glass: bool = False
+    """Whether statements' break-glass clauses are honoured on this platform at all."""
 
 
 class Decisions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -334,6 +394,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     content: Content = Content()
     jobs: Jobs = Jobs()
     access: Access = Access()
+    lockbox: Lockbox = Lockbox()
     notices: Notices = Notices()
     metadata: Metadata = Metadata()
     issuers: tuple[Issuer, ...] = ()

@@ -2,7 +2,7 @@
 
 Uses the standard library only, because nothing else is there yet. Everything it installs is named, with its hashes, in requirements/ and
 tests/clients/node/package-lock.json, and lands inside this folder: one virtual environment per set of packages that could not live
-together. The exceptions are PostgreSQL, iproute2 and SoftHSM2, which `test` takes from Debian when it may (root, apt-get) and does without
+together. The exceptions are PostgreSQL, iproute2, SoftHSM2 and Chromium, which `test` takes from Debian when it may (root, apt-get) and does without
 when not.
 
 Each environment carries a stamp that says what it was made of. A matching stamp is trusted, so that a second run costs nothing; an
@@ -288,10 +288,11 @@ def network_namespaces() -> Path | None:
 
 
 def system_packages() -> None:
-    """Take PostgreSQL, iproute2 and SoftHSM2 from Debian when they are absent and that is allowed; else their tests say that they did not run."""
+    """Take PostgreSQL, iproute2, SoftHSM2 and Chromium from Debian when absent and allowed; else their tests say that they did not run."""
     absent = [] if postgresql_programs() else ["postgresql"]
     absent += [] if shutil.which("ip") else ["iproute2"]
     absent += [] if shutil.which("softhsm2-util") else ["softhsm2"]
+    absent += [] if shutil.which("chromium") else ["chromium"]
     if not absent or os.geteuid() != 0 or not shutil.which("apt-get"):
         return
     REPORT.step(f"{' and '.join(absent)}, from the system's package archive (about 50 MB to download)")

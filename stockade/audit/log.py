@@ -8,6 +8,7 @@ Writers of several processes share one file: each batch is one append under an a
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import logging
@@ -20,6 +21,7 @@ from typing import Protocol
 
 import msgspec
 
+from stockade.audit.ledger import Placed, log_of
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.record import AuditRecord
 
@@ -48,6 +50,14 @@ class AuditSink(Protocol):
 
     def commit(self, record: AuditRecord) -> None:
         """Take a record and return when it is durable; Fault(UNAVAILABLE) otherwise."""
+        ...
+
+    async def durable(self, record: AuditRecord) -> None:
+        """The same for an event loop: records of many requests share one write. For refused and privileged requests, before the reply."""
+        ...
+
+    def place(self, record: AuditRecord) -> Placed:
+        """Take a record and return where it stands in its log's tree; Fault(UNAVAILABLE) otherwise. For operators' reads, before the first byte."""
         ...
 
 
@@ -99,6 +109,13 @@ class AuditLog:
             raise Fault(
                 FaultKind.UNAVAILABLE, "The audit log cannot be written, so nothing was changed.", retry_after_s=5
             ) from failure
+
+    async def durable(self, record: AuditRecord) -> None:
+        await asyncio.to_thread(self.commit, record)
+
+    def place(self, record: AuditRecord) -> Placed:
+        self.commit(record)
+        return Placed(log_of(record.resource), -1, b"")
 
     def _run(self) -> None:
         while not self._stopping:

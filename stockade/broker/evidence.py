@@ -14,7 +14,7 @@ from stockade.broker.grants import Grant, Grants
 from stockade.identity.audiences import ai_audiences, arm_audiences, vault_audiences
 from stockade.identity.verify import TokenCache, verify
 from stockade.kernel.control import Control
-from stockade.kernel.evidence import ArmToken, CallerKey, CallerToken, Evidence, JobGrant
+from stockade.kernel.evidence import ArmToken, CallerKey, CallerToken, Evidence, JobGrant, OperatorGrant
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import KeyCredential, RejectedCredential, TokenCredential
 from stockade.kernel.secret import Secret
@@ -48,7 +48,9 @@ def named(evidence: Evidence | None, proven: Proven | None) -> Named:
     """Return how to name who showed evidence, None: nobody did; proven: None where it did not hold."""
     if evidence is None:
         return Named("policy", "none")
-    kind = {CallerKey: "key", CallerToken: "token", JobGrant: "job", ArmToken: "arm"}[type(evidence)]
+    kind = {CallerKey: "key", CallerToken: "token", JobGrant: "job", ArmToken: "arm", OperatorGrant: "operator"}[
+        type(evidence)
+    ]
     match proven:
         case KeyCredential(slot=slot, via_token=via_token):
             return Named(kind, f"sts:{slot}" if via_token else slot)
@@ -82,6 +84,8 @@ class Verifier:
                 return self._grants.read(grant, account.id, now)
             case ArmToken():
                 raise _not_proven("What was shown to ARM opens no content.")
+            case OperatorGrant():
+                raise _not_proven("The operator's grant does not hold.")
         match found:
             case RejectedCredential(reason=reason):
                 raise _not_proven(f"The credential does not hold: {reason}.")

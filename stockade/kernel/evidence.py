@@ -1,7 +1,7 @@
 """What somebody shows the key broker to be given a key: not what another process says of them, but the thing itself.
 
 The broker verifies it again, against its own snapshot: whoever has taken over a worker has the credentials that pass through it while they
-do, and nothing else. Approvals of a customer (Lockbox) are the next kind.
+do, and nothing else.
 """
 
 from __future__ import annotations
@@ -40,4 +40,12 @@ class ArmToken:
     token: Secret
 
 
-Evidence: TypeAlias = CallerKey | CallerToken | JobGrant | ArmToken
+@dataclass(frozen=True, slots=True)
+class OperatorGrant:
+    """What the broker made of a customer's signed approval (Lockbox), and the operator's own token for ARM, which it was made for."""
+
+    grant: Secret
+    token: Secret
+
+
+Evidence: TypeAlias = CallerKey | CallerToken | JobGrant | ArmToken | OperatorGrant

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from stockade.kernel.evidence import ArmToken, CallerKey, CallerToken, Evidence, JobGrant
+from stockade.kernel.evidence import ArmToken, CallerKey, CallerToken, Evidence, JobGrant, OperatorGrant
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
 from stockade.keys.broker import Access, Binding, JobScope, ObjectRef, WrappedDataKey
@@ -23,10 +23,11 @@ MAX_OBJECTS: Final = 1000
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """Evidence on the wire."""
+    """Evidence on the wire. token: the operator's, beside a grant."""
 
-    kind: Literal["key", "token", "job", "arm"]
+    kind: Literal["key", "token", "job", "arm", "operator"]
     value: Secret
+    token: Secret | None = None
 
     @property
     def evidence(self) -> Evidence:
@@ -39,6 +40,8 @@ class Shown(msgspec.Struct, frozen=True):
                 return JobGrant(self.value)
             case "arm":
                 return ArmToken(self.value)
+            case "operator":
+                return OperatorGrant(self.value, self.token or Secret(b""))
 
 
 def shown(evidence: Evidence) -> Shown:
@@ -52,6 +55,8 @@ def shown(evidence: Evidence) -> Shown:
             return Shown("job", value)
         case ArmToken(token=value):
             return Shown("arm", value)
+        case OperatorGrant(grant=value, token=token):
+            return Shown("operator", value, token)
 
 
 class _Call(msgspec.Struct, frozen=True, tag_field="call"):

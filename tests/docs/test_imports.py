@@ -25,13 +25,15 @@ ARROWS: dict[str, set[str]] = {
     "egress": {"kernel", "settings", "policy"},
     "upstream": {"kernel", "settings", "egress"},
     # Keys, who holds them, and how the key broker is asked for them; then what accounts keep under them.
-    "keys": {"kernel", "settings"},
+    # What approvers sign, and how it is verified.
+    "lockbox": {"kernel", "settings"},
+    "keys": {"kernel", "settings", "lockbox"},
     "content": {"kernel", "settings", "storage", "keys"},
     # What knows Azure's services and principals.
     "services": {"kernel", "settings", "storage", "keys", "content", "audit", "policy", "egress", "upstream"},
     "identity": {"kernel", "settings", "storage", "keys", "audit", "policy"},
     # The process that unwraps keys, on evidence that it verifies itself; and the vault's documents and wire, which ask it.
-    "broker": {"kernel", "settings", "storage", "keys", "audit", "policy", "egress", "services", "identity"},
+    "broker": {"kernel", "settings", "storage", "keys", "audit", "policy", "egress", "services", "identity", "lockbox"},
     "vault": {"kernel", "settings", "storage", "keys", "audit", "policy", "identity"},
     # The rim. Its packages do not import one another: they meet in boot.
     "gateway": {
@@ -40,29 +42,31 @@ ARROWS: dict[str, set[str]] = {
     # Vaults are resources too: management knows their documents.
     "management": {
         "kernel", "settings", "storage", "keys", "content", "audit", "policy", "decisions", "services", "identity", "vault",
+        "lockbox",
     },
-    "console": {"kernel", "settings", "storage", "keys", "audit", "policy", "services", "identity"},
+    # It asks the management pipeline like any client, through what boot hands it.
+    "console": {"kernel", "settings", "lockbox", "identity"},
     # What goes on without a caller, in a process of its own. A batch's line is a request like any other: the gateway's own pieces count,
     # fetch and look for it.
     "jobs": {
         "kernel", "settings", "storage", "keys", "content", "audit", "policy", "decisions", "egress", "upstream", "services", "identity",
-        "vault", "gateway", "management",
+        "vault", "gateway", "management", "lockbox",
     },
     # The one place that knows how everything is joined.
     "boot": {
         "kernel", "settings", "storage", "keys", "content", "audit", "policy", "decisions", "egress", "upstream", "services", "identity",
-        "broker", "vault", "gateway", "management", "console", "jobs",
+        "broker", "vault", "gateway", "management", "console", "jobs", "lockbox",
     },
     # Processes: a supervisor, and children that call boot's factories. Management is for the first start alone, which makes the
     # demonstration resources through the same pipeline as any client.
     "serve": {
         "kernel", "settings", "storage", "keys", "content", "audit", "policy", "decisions", "egress", "upstream", "services", "identity",
-        "broker", "vault", "management", "jobs", "boot",
+        "broker", "vault", "management", "jobs", "boot", "lockbox",
     },
     # A user's commands. They start and find servers, hence serve.
     "cli": {
         "kernel", "settings", "storage", "keys", "content", "audit", "policy", "decisions", "egress", "services", "identity", "vault", "jobs",
-        "serve", "boot",
+        "serve", "boot", "lockbox",
     },
     "__main__": {"cli"},
 }  # fmt: skip

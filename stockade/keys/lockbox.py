@@ -1,0 +1,54 @@
+"""What the key broker does for Customer Lockbox; a part of `Broker`. And what it remembers that no database may make it forget."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from stockade.kernel.evidence import ArmToken
+from stockade.kernel.secret import Secret
+from stockade.keys.broker import WrappedDataKey
+from stockade.lockbox.signature import Signed
+
+
+class Challenge(msgspec.Struct, frozen=True):
+    """What an approval has to contain for the broker to take it: its nonce for one request, and the statement in force (digest)."""
+
+    nonce: str
+    statement: str
+    expires_at: float
+
+
+class Lent(msgspec.Struct, frozen=True):
+    """A grant: evidence together with the operator's token, for reading what is in its scope, until it ends."""
+
+    grant: Secret
+    expires_at: float
+
+
+class LockboxKeys(Protocol):
+    """Faults: PERMISSION_DENIED for what was not signed so, UNAUTHENTICATED, NOT_FOUND, CONFLICT for a statement that does not continue the last."""
+
+    def bind_statement(self, account_id: str, signed: Signed, evidence: ArmToken) -> tuple[WrappedDataKey, ...]:
+        """Return the account's data keys wrapped along with a statement, and a new one, last, that content is kept under from now on.
+
+        The first statement takes evidence of somebody who may write the account's Lockbox policy and is one of its approvers; each further one
+        takes the signatures of the approvers of the one before. Nothing is stored here but that this is the newest statement.
+        """
+        ...
+
+    def open_request(self, account_id: str, request_id: str, evidence: ArmToken) -> Challenge:
+        """Note that an operator asks; Fault(PERMISSION_DENIED) where the account has no statement, or is never opened to operators."""
+        ...
+
+    def grant_access(self, request_id: str, signed: Signed, evidence: ArmToken) -> Lent:
+        """Return a grant for what has been signed, to the operator named there, who shows a token of their own. The same for a broken glass.
+
+        A record is in the account's log before this returns. Asked again while the approval is valid, it gives a grant for what is left.
+        """
+        ...
+
+    def revoke_access(self, request_id: str) -> None:
+        """End all grants of a request for good; nothing signed for it is taken any more. For whoever asks: it only takes away."""
+        ...
