@@ -53,7 +53,7 @@ class AuditSink(Protocol):
         ...
 
     async def durable(self, record: AuditRecord) -> None:
-        """The same for an event loop: records of many requests share one write. For refused and privileged requests, before the reply."""
+        """Do the same on an event loop: records of many requests share one write. For refused and privileged ones, before the reply."""
         ...
 
     def place(self, record: AuditRecord) -> Placed:

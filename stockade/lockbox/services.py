@@ -1,4 +1,7 @@
-"""Which services ask through Lockbox, which are never opened, and which keep nothing here that could be. Source: contracts, control-plane sections 2, 3 and 7."""
+"""Which services ask through Lockbox, which are never opened, and which keep nothing here that could be.
+
+Source: contracts, control-plane sections 2, 3 and 7.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Signatures over statements and approvals: detached JWS by a key, or a WebAuthn assertion by a passkey.
 
-A JWS (RFC 7515, RFC 7797 for the detached payload) has `alg` of ES256, ES384, PS256, RS256 or Ed25519 and `kid` the approver's id. A passkey's challenge is
-the SHA-256 of the payload: what the authenticator signs is that and nothing else.
+A JWS (RFC 7515, RFC 7797 for the detached payload) has `alg` of ES256, ES384, PS256, RS256 or Ed25519 and `kid` the approver's id. A passkey's
+challenge is the SHA-256 of the payload: what the authenticator signs is that and nothing else.
 """
 
 from __future__ import annotations
