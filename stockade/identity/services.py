@@ -19,7 +19,7 @@ def _peer(peer: str, forwarded_for: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class IdentityServices:
-    """Wired by boot.py.
+    """Wired by boot.
 
     snapshot:       returns the current snapshot, every committed change included; it may read the database.
     client_address: the caller's address from the peer's and the `X-Forwarded-For` header (trusted proxies are boot's business).

@@ -1,7 +1,7 @@
 """The two TLS listeners, as processes of their own: `python -m stockade.serve.listener data|control`.
 
 Granian's main process binds the port and keeps worker processes; SIGHUP makes it start new workers, which read the certificate file again,
-while the old ones finish what they have begun. Nothing here decides anything: applications come from `boot.py`.
+while the old ones finish what they have begun. Nothing here decides anything: applications come from `boot`.
 """
 
 from __future__ import annotations

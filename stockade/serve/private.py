@@ -82,7 +82,7 @@ async def start_when_wanted(base: boot.Foundation) -> None:
 
 
 class Gateway(Protocol):
-    """What the listeners need of the gateway that `boot.py` builds."""
+    """What the listeners need of the gateway that `boot` builds."""
 
     @property
     def websockets(self) -> WebSockets: ...

@@ -37,7 +37,7 @@ HOSTS = re.compile(
 )
 
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
-_EXTRAS = ["postgresql", "pkcs11", "azure", "vault", "aws"]
+_EXTRAS = ["postgresql", "pkcs11", "azure", "vault", "aws", "opentelemetry"]
 GROUPS = {"runtime": ["dependencies", *_EXTRAS], "test": ["dependencies", *_EXTRAS, "test"]}
 """Which lists of pyproject.toml a lock file holds, where that is not the group of its own name."""
 

@@ -1,4 +1,4 @@
-"""A data plane over a real data directory: documents as management writes them, the gateway as boot.py builds it.
+"""A data plane over a real data directory: documents as management writes them, the gateway as boot builds it.
 
 `DataPlane.gateway()` is driven directly with the objects a server would hand over, at ten thousand requests a second; the same directory
 can be served by a real listener (`tests/factories/listener.py`).
@@ -197,7 +197,7 @@ class DataPlane:
 
 
 def _write_settings(settings: Settings) -> None:
-    """Write the settings file that boot.py reads, as TOML (JSON's scalars and arrays are TOML's)."""
+    """Write the settings file that boot reads, as TOML (JSON's scalars and arrays are TOML's)."""
     values = msgspec.to_builtins(settings, enc_hook=str)
     del values["data_dir"]
     lines: list[str] = []

@@ -1,0 +1,21 @@
+"""What the key broker's process serves, and what looks after keys elsewhere beside it."""
+
+from __future__ import annotations
+
+from stockade.boot.foundation import Foundation, foundation
+from stockade.broker.service import KeyBroker
+from stockade.broker.watch import Watch
+from stockade.settings import Settings
+
+
+def key_broker(configured: Settings, *, alone: bool = False) -> tuple[Foundation, KeyBroker]:
+    """Build what the key broker's process serves. alone: no supervisor of the platform has started it."""
+    base = foundation(configured, own_broker=True, alone=alone)
+    assert isinstance(base.broker, KeyBroker)
+    return base, base.broker
+
+
+def key_watch(base: Foundation, broker: KeyBroker) -> Watch:
+    """Build what looks after customers' keys in vaults elsewhere, beside the broker."""
+    lease_s = base.settings.keys.lease_s
+    return Watch(base.database, base.clock, base.source.current, broker.vault_elsewhere, lease_s)
