@@ -28,6 +28,7 @@ from stockade.broker.content_limits import (
 from stockade.broker.customer_keys import CustomerKeys
 from stockade.broker.data_keys import OpenDataKeys, PlatformWrapping
 from stockade.broker.evidence import Verifier, check_action
+from stockade.broker.floors import Floors
 from stockade.broker.grants import Grant, Grants
 from stockade.broker.opening import Opening
 from stockade.broker.providers import Installed
@@ -80,6 +81,7 @@ class _Unsealed:
     customers: CustomerKeys
     providers: Installed
     signing: Ed25519PrivateKey
+    floors: Floors
 
 
 class KeyBroker:
@@ -481,7 +483,8 @@ class KeyBroker:
         )
         signing = Ed25519PrivateKey.from_private_bytes(keyring.keys.derive(RECEIPTS_PURPOSE).reveal())
         verifier = Verifier(self._settings, keyring.keys, grants)
-        return _Unsealed(keyring, accounts, grants, verifier, vault, customers, providers, signing)
+        floors = Floors(self._settings.data_dir, keyring.keys, self._clock)
+        return _Unsealed(keyring, accounts, grants, verifier, vault, customers, providers, signing, floors)
 
     def _policy(self, *, at_once: bool) -> Snapshot:
         if not at_once:
