@@ -28,6 +28,7 @@ LEEWAY_S: Final = 30.0
 """How far clocks may differ, for every time claim."""
 MAX_GROUPS: Final = 1_000
 MAX_AUDIENCES: Final = 32
+MAX_METHODS: Final = 16
 CACHE_LIMIT: Final = 8_192
 
 
@@ -48,6 +49,8 @@ class _Proof:
     token_id: str
     not_before: float
     expires_at: float
+    signed_in_at: float
+    methods: tuple[str, ...] | None
     built: tuple[frozenset[str], TokenCredential] | None = None
     """The credential for one listener's audiences. Building it takes as long as all the checks before it."""
 
@@ -154,6 +157,8 @@ def _read_claims(compact: Compact, policy: IssuerPolicy, key: VerificationKey) -
         token_id=text(claims, "uti") or text(claims, "jti") or "",
         not_before=max(not_before or 0.0, issued_at or 0.0),
         expires_at=expires_at,
+        signed_in_at=instant(claims, "auth_time") or issued_at or 0.0,
+        methods=_methods(claims),
     )
 
 
@@ -189,6 +194,8 @@ def _credential(snapshot: Snapshot, proof: _Proof, now: float, audiences: frozen
         scopes=proof.scopes,
         identity_type="user" if proof.scopes else "app",
         token_id=proof.token_id,
+        signed_in_at=proof.signed_in_at,
+        methods=proof.methods,
     )
     proof.built = (audiences, credential)
     return credential
@@ -245,6 +252,15 @@ def _groups(issuer: str, claims: Mapping[str, Any]) -> tuple[str, ...]:
     if not isinstance(value, list) or len(value) > MAX_GROUPS or not all(isinstance(name, str) for name in value):
         raise NotVerified("malformed")
     return tuple(object_id_of(issuer, name, group=True) for name in value)
+
+
+def _methods(claims: Mapping[str, Any]) -> tuple[str, ...] | None:
+    value = claims.get("amr")
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) > MAX_METHODS or not all(isinstance(name, str) for name in value):
+        raise NotVerified("malformed")
+    return tuple(value)
 
 
 def _lower(value: str | None) -> str | None:

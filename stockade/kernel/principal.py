@@ -37,6 +37,10 @@ class TokenCredential:
     scopes: tuple[str, ...] = ()
     identity_type: Literal["app", "user"] = "app"
     token_id: str = ""
+    signed_in_at: float = 0.0
+    """When its principal proved who it is: `auth_time`, else `iat`. 0: the token does not say."""
+    methods: tuple[str, ...] | None = None
+    """How (`amr`, RFC 8176): `pwd`, `mfa`. None: the token does not say."""
 
 
 @dataclass(frozen=True, slots=True)

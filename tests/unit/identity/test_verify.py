@@ -72,7 +72,32 @@ def test_the_credential_says_what_the_token_said() -> None:
         scopes=(),
         identity_type="app",
         token_id="abc",
+        signed_in_at=NOW - 10,
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "signed_in_at", "methods"),
+    [
+        ({"auth_time": NOW - 500, "amr": ["pwd", "mfa"]}, NOW - 500, ("pwd", "mfa")),
+        ({"auth_time": NOW - 500}, NOW - 500, None),
+        ({"amr": []}, NOW - 10, ()),
+        ({"iat": ...}, 0.0, None),
+    ],
+    ids=["both", "when", "no method", "nothing"],
+)
+def test_when_and_how_somebody_signed_in(
+    said: dict[str, Any], signed_in_at: float, methods: tuple[str, ...] | None
+) -> None:
+    told = {name: value for name, value in claims(**said).items() if value is not ...}
+    found = verify(SNAPSHOT, sign(header(), told), NOW, AUDIENCES)
+    assert isinstance(found, TokenCredential)
+    assert (found.signed_in_at, found.methods) == (signed_in_at, methods)
+
+
+@pytest.mark.parametrize("amr", ["mfa", [1], ["x"] * 17])
+def test_methods_are_a_short_list_of_words(amr: Any) -> None:
+    assert outcome(sign(header(), claims(amr=amr))) == "malformed"
 
 
 def test_scopes_make_a_user() -> None:
