@@ -1,6 +1,7 @@
 """How keys stand in the documents: an account's wrapped data keys, and a vault key version's handle. The broker reads what management writes.
 
 An account's document:          private["dataKeys"] = [WrappedDataKey, ...], the newest last
+                                private["lockbox"]  = the statement as it was signed (`Signed`), where it has one; it stays when protection ends
 A key version's document:       private["key"]      = StoredKey      (id `.../vaults/v/keys/k/versions/4f...`)
 A secret version's document:    private["sealed"]   = base64 of what `Broker.seal_secret` gave
 """
@@ -14,10 +15,12 @@ import msgspec
 
 from stockade.keys.broker import WrappedDataKey
 from stockade.keys.material import Jwk
+from stockade.lockbox.signature import Signed
 
 DATA_KEYS: Final = "dataKeys"
 KEY: Final = "key"
 SEALED: Final = "sealed"
+LOCKBOX: Final = "lockbox"
 
 
 class StoredKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,3 +50,15 @@ def data_keys_of(private: Mapping[str, Any]) -> tuple[WrappedDataKey, ...]:
 def data_keys_form(held: Iterable[WrappedDataKey]) -> list[dict[str, Any]]:
     """Return what stands under `dataKeys` of the account's private part."""
     return [msgspec.to_builtins(one) for one in held]
+
+
+def statement_of(private: Mapping[str, Any]) -> Signed | None:
+    """Return an account's Lockbox statement, the last one that its data keys were bound to; None where there never was one."""
+    held = private.get(LOCKBOX)
+    return msgspec.convert(held, Signed) if held else None
+
+
+def statement_form(signed: Signed) -> dict[str, Any]:
+    """Return what stands under `lockbox` of the account's private part."""
+    found: dict[str, Any] = msgspec.to_builtins(signed)
+    return found
