@@ -51,4 +51,23 @@ class RejectedCredential:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who did something: a principal, whatever it proved itself with."""
+
+    object_id: str
+    app_id: str | None
+    name: str
+
+    def is_same(self, other: Person) -> bool:
+        """Say whether both are one principal: by object id, or as one application."""
+        return self.object_id.lower() == other.object_id.lower() or (
+            self.app_id is not None and other.app_id is not None and self.app_id.lower() == other.app_id.lower()
+        )
+
+
+PLATFORM = Person("", None, "Stockade")
+"""Who does what becomes due by itself."""
+
+
 Credential: TypeAlias = KeyCredential | TokenCredential | RejectedCredential

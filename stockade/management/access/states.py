@@ -10,12 +10,12 @@ Nothing becomes Approved or Queued but by `approve`, and nothing leaves the queu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Literal, TypeAlias
 
 from stockade.kernel.clock import iso
 from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.principal import PLATFORM, Person
 from stockade.storage.documents import Json
 
 APPROVER: Final = "Stockade Access Approver"
@@ -44,25 +44,6 @@ _FROM: Final[Mapping[Action, frozenset[State]]] = {
     "deny": OPEN,
     "withdraw": OPEN | {State.APPROVED},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """Who did something: a principal, whatever it proved itself with."""
-
-    object_id: str
-    app_id: str | None
-    name: str
-
-    def is_same(self, other: Person) -> bool:
-        """Say whether both are one principal: by object id, or as one application."""
-        return self.object_id.lower() == other.object_id.lower() or (
-            self.app_id is not None and other.app_id is not None and self.app_id.lower() == other.app_id.lower()
-        )
-
-
-PLATFORM: Final = Person("", None, "Stockade")
-"""Who moves the queue up."""
 
 
 def state_of(properties: Mapping[str, Any]) -> State:

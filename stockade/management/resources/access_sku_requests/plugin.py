@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.principal import Person
 from stockade.management import outbox
 from stockade.management.access import notices, queue, states
-from stockade.management.access.states import Person
 from stockade.management.resource_type import Action, Call, Planned, Reply, ResourceType, Route, bodies
 from stockade.management.resources.access_sku_requests import shape
 from stockade.policy.snapshot import Entry

@@ -8,9 +8,9 @@ from typing import Any, Final
 from msgspec import Struct
 
 from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.principal import Person
 from stockade.management import outbox
 from stockade.management.access import business_days, states, upkeep
-from stockade.management.access.states import Person
 from stockade.management.cognitive_services.kinds import CLOSED_SKU, KINDS
 from stockade.management.locations import GLOBAL, accepted, normalised
 from stockade.management.resource_type import Call

@@ -7,9 +7,10 @@ import itertools
 import pytest
 
 from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.principal import Person
 from stockade.management.access import states
 from stockade.management.access.queue import fitting
-from stockade.management.access.states import Person, State
+from stockade.management.access.states import State
 from stockade.storage.documents import Json
 
 ASKER, OTHER = Person("o1", "a1", "asker"), Person("o2", "a2", "other")
