@@ -477,6 +477,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return f"https://login.{self.names.domain}{_port(self.listen.control_port)}"
         return self.arm_endpoint
 
+    @property
+    def console_endpoint(self) -> str:
+        """The console's address as browsers write its origin, without a trailing slash."""
+        if self.names.domain:
+            return f"https://console.{self.names.domain.lower()}{_port(self.listen.control_port)}"
+        return self.arm_endpoint
+
     def account_endpoint(self, subdomain: str | None) -> str:
         """Return the address an account answers at as things are configured, with a trailing slash."""
         if self.names.domain:

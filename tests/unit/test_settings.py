@@ -81,12 +81,13 @@ def test_addresses_are_paths_on_localhost_until_there_is_a_domain() -> None:
     bare, named = Settings(), Settings(names=Names(domain="example.test", location="lab"))
     assert bare.account_endpoint("a1") == "https://localhost:8443/a1/"
     assert bare.account_endpoint(None) == "https://localhost:8443/"
-    assert bare.arm_endpoint == bare.authority == "https://localhost:8444"
+    assert bare.arm_endpoint == bare.authority == bare.console_endpoint == "https://localhost:8444"
     assert named.account_endpoint("a1") == "https://a1.ai.example.test:8443/"
     assert named.account_endpoint(None) == "https://lab.api.example.test:8443/"
-    assert (named.arm_endpoint, named.authority) == (
+    assert (named.arm_endpoint, named.authority, named.console_endpoint) == (
         "https://management.example.test:8444",
         "https://login.example.test:8444",
+        "https://console.example.test:8444",
     )
 
 

@@ -18,7 +18,8 @@ request: {"id", "name": "LockboxRequest_{GUID}", "type": "requests", "properties
     "expirationDateTime", "duration": "8", "resourceIds", "resourceType", "supportRequest", "supportCaseUrl", "workItemSource", "subscriptionId",
     "stockade": {"account", "scope": ["files/file-4f.."], "breakGlass": bool, "operator": {"objectId", "tenant", "name", "appId"?}, "reason",
     "case", "durationHours", "approvedAt"?, "accessEndsAt"?, "firstUsedAt"?, "history": [{"event", "status", "at", "by", "comment"?}],
-    "approval": {"payload", "decoded", "threshold", "signed", "approvers": [key ids]}?  (what to sign; while Pending or Approving)}}}
+    "approval": {"payload", "decoded", "threshold", "signed", "approvers": [key ids], "passkeys": [{"key", "credentialId", "rpId", "principal"}]}?
+    (what to sign; while Pending or Approving. An approver's role does not read the statement: what a browser has to know of its passkeys is here)}}}
     status: Initializing (an operator reviews it) -> Pending -> Approving -> Approved -> Completed; Denied, Expired, Revoked.
 signature: `lockbox/signature.py`'s Signature: {"key": approver's id in the statement, "jws": detached} or {"key", "assertion": {"credential_id",
     "authenticator_data", "client_data_json", "signature"}}. Signed are the payload's bytes, exactly.
