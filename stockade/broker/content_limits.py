@@ -76,6 +76,7 @@ def check_scope_rights(
     proven: KeyCredential | TokenCredential,
     scope: JobScope,
     data_action: str,
+    now: float,
 ) -> None:
     """Let a job have what its starter has: what the data action itself touches, and for everything else that is read the right to read it."""
     for pattern in scope.writes:
@@ -85,4 +86,4 @@ def check_scope_rights(
     for kind in {pattern.partition("/")[0] for pattern in scope.reads}:
         needs = content_actions.KINDS[kind].needs
         if needs.rpartition("/")[0] != content_actions.relative(data_action).rpartition("/")[0]:
-            check_action(snapshot, account, proven, needs)
+            check_action(snapshot, account, proven, needs, now)

@@ -30,10 +30,11 @@ def arm_token(evidence: Evidence) -> ArmToken:
     return evidence
 
 
-def check_write(snapshot: Snapshot, owner_id: str, caller: TokenCredential) -> None:
+def check_write(snapshot: Snapshot, owner_id: str, caller: TokenCredential, now: float) -> None:
     """Raise Fault(PERMISSION_DENIED) unless ARM's caller may write what data keys belong to. owner_id: lower case; it need not exist yet."""
     action = SCOPE_WRITE if _SCOPES in owner_id else ACCOUNT_WRITE
-    if not isinstance(rbac.check(snapshot, caller.object_id, caller.groups, action, owner_id), rbac.Granted):
+    access = rbac.check(snapshot, caller.object_id, caller.groups, action, owner_id, now=now)
+    if not isinstance(access, rbac.Granted):
         message = f"The principal `{caller.object_id}` lacks the action `{action}`, without which no data key is made or bound."
         raise Fault(FaultKind.PERMISSION_DENIED, message)
 

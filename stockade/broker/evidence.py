@@ -140,7 +140,7 @@ class Verifier:
             return verify(snapshot, token, now, audiences, self._proofs)
 
 
-def check_action(snapshot: Snapshot, account: AccountPolicy, proven: Proven, data_action: str) -> None:
+def check_action(snapshot: Snapshot, account: AccountPolicy, proven: Proven, data_action: str, now: float) -> None:
     """Raise Fault(PERMISSION_DENIED) unless what is proven carries a data action on the account."""
     action = relative(data_action)
     match proven:
@@ -153,7 +153,8 @@ def check_action(snapshot: Snapshot, account: AccountPolicy, proven: Proven, dat
             if account.mode(Control.RBAC) != "enforce":
                 return
             whole = PREFIX + action
-            if not isinstance(rbac.check(snapshot, object_id, groups, whole, account.id, data=True), rbac.Granted):
+            access = rbac.check(snapshot, object_id, groups, whole, account.id, now=now, data=True)
+            if not isinstance(access, rbac.Granted):
                 message = f"The principal `{object_id}` lacks the data action `{whole}`."
                 raise Fault(FaultKind.PERMISSION_DENIED, message, details={"dataAction": whole})
 

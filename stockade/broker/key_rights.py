@@ -25,36 +25,40 @@ def version_of(snapshot: Snapshot, version_id: str, kind: str) -> VaultVersionPo
     return version
 
 
-def check_version(snapshot: Snapshot, version: VaultVersionPolicy, caller: TokenCredential, permission: str) -> None:
+def check_version(
+    snapshot: Snapshot, version: VaultVersionPolicy, caller: TokenCredential, permission: str, now: float
+) -> None:
     """Raise Fault(PERMISSION_DENIED) unless a vault's caller has a permission on what a version is of."""
-    _check(snapshot, _vault(snapshot, version.vault_id), caller, permission, version.item_id)
+    _check(snapshot, _vault(snapshot, version.vault_id), caller, permission, version.item_id, now)
 
 
-def check_vault(snapshot: Snapshot, version_id: str, caller: TokenCredential, permission: str) -> None:
+def check_vault(snapshot: Snapshot, version_id: str, caller: TokenCredential, permission: str, now: float) -> None:
     """Raise Fault(PERMISSION_DENIED) unless a vault's caller has a permission (`keys/restore`) on the vault of a version that is not stored yet."""
     vault, _ = _place(snapshot, version_id, permission.partition("/")[0])
-    _check(snapshot, vault, caller, permission, vault.id)
+    _check(snapshot, vault, caller, permission, vault.id, now)
 
 
-def check_item(snapshot: Snapshot, version_id: str, caller: TokenCredential, permission: str) -> None:
+def check_item(snapshot: Snapshot, version_id: str, caller: TokenCredential, permission: str, now: float) -> None:
     """Raise Fault(PERMISSION_DENIED) unless a vault's caller has a permission on the key that a version will be of."""
     vault, item_id = _place(snapshot, version_id, "keys")
-    _check(snapshot, vault, caller, permission, item_id)
+    _check(snapshot, vault, caller, permission, item_id, now)
 
 
-def check_make(snapshot: Snapshot, version_id: str, spec: KeySpec, caller: TokenCredential) -> None:
+def check_make(snapshot: Snapshot, version_id: str, spec: KeySpec, caller: TokenCredential, now: float) -> None:
     """Raise Fault(PERMISSION_DENIED) unless a vault's caller may create the key, or may rotate it and it is to be like one of its versions."""
     vault, item_id = _place(snapshot, version_id, "keys")
     versions: tuple[VaultVersionPolicy, ...] = snapshot.all("vault-versions-of", item_id)
-    if any(_alike(version, spec) for version in versions) and _permits(snapshot, vault, caller, "keys/rotate", item_id):
+    alike = any(_alike(version, spec) for version in versions)
+    if alike and _permits(snapshot, vault, caller, "keys/rotate", item_id, now):
         return
-    _check(snapshot, vault, caller, "keys/create", item_id)
+    _check(snapshot, vault, caller, "keys/create", item_id, now)
 
 
-def check_arm_make(snapshot: Snapshot, version_id: str, caller: TokenCredential) -> None:
+def check_arm_make(snapshot: Snapshot, version_id: str, caller: TokenCredential, now: float) -> None:
     """Raise Fault(PERMISSION_DENIED) unless ARM's caller may write the key. Source: built-in roles, `Microsoft.KeyVault/vaults/keys/write`."""
     _, item_id = _place(snapshot, version_id, "keys")
-    if not isinstance(rbac.check(snapshot, caller.object_id, caller.groups, ARM_WRITE, item_id), rbac.Granted):
+    access = rbac.check(snapshot, caller.object_id, caller.groups, ARM_WRITE, item_id, now=now)
+    if not isinstance(access, rbac.Granted):
         message = f"The principal `{caller.object_id}` lacks the action `{ARM_WRITE}` on the vault's key."
         raise Fault(FaultKind.PERMISSION_DENIED, message)
 
@@ -97,11 +101,15 @@ def _vault(snapshot: Snapshot, vault_id: str) -> VaultPolicy:
     return vault
 
 
-def _permits(snapshot: Snapshot, vault: VaultPolicy, caller: TokenCredential, permission: str, item_id: str) -> bool:
-    return vault_access.permits(snapshot, vault, caller.object_id, caller.groups, permission, item_id)
+def _permits(
+    snapshot: Snapshot, vault: VaultPolicy, caller: TokenCredential, permission: str, item_id: str, now: float
+) -> bool:
+    return vault_access.permits(snapshot, vault, caller.object_id, caller.groups, permission, item_id, now=now)
 
 
-def _check(snapshot: Snapshot, vault: VaultPolicy, caller: TokenCredential, permission: str, item_id: str) -> None:
-    if not _permits(snapshot, vault, caller, permission, item_id):
+def _check(
+    snapshot: Snapshot, vault: VaultPolicy, caller: TokenCredential, permission: str, item_id: str, now: float
+) -> None:
+    if not _permits(snapshot, vault, caller, permission, item_id, now):
         message = f"The principal `{caller.object_id}` lacks the permission '{permission}' on the vault's item."
         raise Fault(FaultKind.PERMISSION_DENIED, message)

@@ -162,7 +162,7 @@ class KeyBroker:
             record.resource, now = account.arm_id, self._clock.now()
             check_refs(objects)
             proven = record.proven = opened.verifier.prove(snapshot, account, evidence, now)
-            check_action(snapshot, account, proven, data_action)
+            check_action(snapshot, account, proven, data_action, now)
             for ref in objects:
                 check_path(proven, ref.path, access, data_action)
             check_customer_key(snapshot, account, now)
@@ -186,8 +186,8 @@ class KeyBroker:
             proven = record.proven = opened.verifier.prove(snapshot, account, evidence, now)
             if isinstance(proven, Grant):
                 raise Fault(FaultKind.PERMISSION_DENIED, "A job's grant starts no other job.")
-            check_action(snapshot, account, proven, data_action)
-            check_scope_rights(snapshot, account, proven, scope, data_action)
+            check_action(snapshot, account, proven, data_action, now)
+            check_scope_rights(snapshot, account, proven, scope, data_action, now)
             check_customer_key(snapshot, account, now)
             grant = Grant(
                 account.id,
@@ -211,10 +211,10 @@ class KeyBroker:
         record = Recording(self._audit, self._clock, "Stockade.Keys/dataKeys/create", place, "", evidence)
         record.because |= binding_shown(None, binding)
         try:
-            opened, snapshot = self._state(), self._snapshot()
+            opened, snapshot, now = self._state(), self._snapshot(), self._clock.now()
             token = data_key_rights.arm_token(evidence)
-            caller = record.proven = opened.verifier.prove_to_arm(snapshot, token, self._clock.now())
-            data_key_rights.check_write(snapshot, place, caller)
+            caller = record.proven = opened.verifier.prove_to_arm(snapshot, token, now)
+            data_key_rights.check_write(snapshot, place, caller, now)
             made = opened.accounts.new(snapshot, place, binding)
         except Fault as fault:
             record.refused(fault)
@@ -234,14 +234,14 @@ class KeyBroker:
         record = Recording(self._audit, self._clock, "Stockade.Keys/dataKeys/wrap", place, "", evidence)
         record.because |= binding_shown(before, after)
         try:
-            opened, snapshot = self._state(), self._snapshot()
+            opened, snapshot, now = self._state(), self._snapshot(), self._clock.now()
             if evidence is None:
                 with self._database.read() as reader:
                     data_key_rights.check_kept(snapshot, reader.get(place), held, before, after)
             else:
                 token = data_key_rights.arm_token(evidence)
-                caller = record.proven = opened.verifier.prove_to_arm(snapshot, token, self._clock.now())
-                data_key_rights.check_write(snapshot, place, caller)
+                caller = record.proven = opened.verifier.prove_to_arm(snapshot, token, now)
+                data_key_rights.check_write(snapshot, place, caller, now)
             made = opened.accounts.wrap_anew(snapshot, place, held, before, after)
         except Fault as fault:
             record.refused(fault)
@@ -263,10 +263,10 @@ class KeyBroker:
                 opened.vault.check_rotation(snapshot, place, spec, now)
             elif isinstance(evidence, ArmToken):
                 caller = record.proven = opened.verifier.prove_to_arm(snapshot, evidence, now)
-                key_rights.check_arm_make(snapshot, place, caller)
+                key_rights.check_arm_make(snapshot, place, caller, now)
             else:
                 caller = record.proven = opened.verifier.prove_to_vault(snapshot, evidence, now)
-                key_rights.check_make(snapshot, place, spec, caller)
+                key_rights.check_make(snapshot, place, spec, caller, now)
             made = opened.vault.make(provider, spec, place)
         except Fault as fault:
             record.refused(fault)
@@ -343,7 +343,7 @@ class KeyBroker:
         version_id: str,
         evidence: Evidence,
         asked_by: str,
-        do: Callable[Concatenate[VaultKeys, Snapshot, str, TokenCredential, P], T],
+        do: Callable[Concatenate[VaultKeys, Snapshot, str, TokenCredential, float, P], T],
         *given: P.args,
         **named: P.kwargs,
     ) -> T:
@@ -351,9 +351,9 @@ class KeyBroker:
         place = version_id.lower()
         record = Recording(self._audit, self._clock, f"Stockade.Keys/{what}", place, asked_by, evidence)
         try:
-            opened, snapshot = self._state(), self._snapshot()
-            caller = record.proven = opened.verifier.prove_to_vault(snapshot, evidence, self._clock.now())
-            found = do(opened.vault, snapshot, place, caller, *given, **named)
+            opened, snapshot, now = self._state(), self._snapshot(), self._clock.now()
+            caller = record.proven = opened.verifier.prove_to_vault(snapshot, evidence, now)
+            found = do(opened.vault, snapshot, place, caller, now, *given, **named)
         except Fault as fault:
             record.refused(fault)
             raise

@@ -91,7 +91,7 @@ class VaultKeys:
         """Use a key version for a caller who has been proven. at_once: NotAtOnce for what has to be waited for, once the caller may use it."""
         version = key_rights.version_of(snapshot, version_id, "keys")
         operation, permission = OPERATIONS[request.use]
-        key_rights.check_version(snapshot, version, caller, permission)
+        key_rights.check_version(snapshot, version, caller, permission, now)
         if not version.enabled:
             raise Fault(
                 FaultKind.PERMISSION_DENIED,
@@ -165,12 +165,13 @@ class VaultKeys:
         snapshot: Snapshot,
         version_id: str,
         caller: TokenCredential,
+        now: float,
         provider: str,
         spec: KeySpec,
         private: Mapping[str, Secret],
     ) -> ProviderKey:
         """Take in a key for a caller who has been proven."""
-        key_rights.check_item(snapshot, version_id, caller, "keys/import")
+        key_rights.check_item(snapshot, version_id, caller, "keys/import", now)
         members = {name: value.reveal() for name, value in private.items()}
         return self.provider(provider).take(spec, members, version_id)
 
@@ -186,10 +187,10 @@ class VaultKeys:
         with self._lock:
             self._known.pop(version_id, None)
 
-    def back_up(self, snapshot: Snapshot, version_id: str, caller: TokenCredential) -> bytes:
+    def back_up(self, snapshot: Snapshot, version_id: str, caller: TokenCredential, now: float) -> bytes:
         """Seal a key's version for a backup, for a caller who has been proven. It may be disabled."""
         version = key_rights.version_of(snapshot, version_id, "keys")
-        key_rights.check_version(snapshot, version, caller, "keys/backup")
+        key_rights.check_version(snapshot, version, caller, "keys/backup", now)
         stored = self.stored(snapshot, version_id)
         held = self.provider(stored.provider)
         content = msgspec.msgpack.encode(_Backup(held.type, held.export(stored.handle, version_id)))
@@ -197,13 +198,13 @@ class VaultKeys:
         return b"\x01" + nonce + self._backups.encrypt(nonce, content, joined(_BACKUP))
 
     def restore(
-        self, snapshot: Snapshot, version_id: str, caller: TokenCredential, provider: str, backup: bytes
+        self, snapshot: Snapshot, version_id: str, caller: TokenCredential, now: float, provider: str, backup: bytes
     ) -> ProviderKey:
         """Make the key of a backup again, for a caller who has been proven.
 
         Fault(INVALID) for what is no backup of this platform's, or of another type of provider.
         """
-        key_rights.check_vault(snapshot, version_id, caller, "keys/restore")
+        key_rights.check_vault(snapshot, version_id, caller, "keys/restore", now)
         held = self.provider(provider)
         try:
             if backup[:1] != b"\x01":
@@ -222,10 +223,12 @@ class VaultKeys:
         nonce = os.urandom(_NONCE)
         return b"\x01" + nonce + self._secrets.encrypt(nonce, value.reveal(), joined("secret", version_id))
 
-    def open_secret(self, snapshot: Snapshot, version_id: str, caller: TokenCredential, sealed: bytes) -> Secret:
+    def open_secret(
+        self, snapshot: Snapshot, version_id: str, caller: TokenCredential, now: float, sealed: bytes
+    ) -> Secret:
         """Open a secret's version for a caller who has been proven."""
         version = key_rights.version_of(snapshot, version_id, "secrets")
-        key_rights.check_version(snapshot, version, caller, "secrets/get")
+        key_rights.check_version(snapshot, version, caller, "secrets/get", now)
         if not version.enabled:
             raise Fault(
                 FaultKind.PERMISSION_DENIED,
@@ -234,18 +237,21 @@ class VaultKeys:
             )
         return Secret(self._opened(sealed, version_id))
 
-    def back_up_secret(self, snapshot: Snapshot, version_id: str, caller: TokenCredential, sealed: bytes) -> bytes:
+    def back_up_secret(
+        self, snapshot: Snapshot, version_id: str, caller: TokenCredential, now: float, sealed: bytes
+    ) -> bytes:
         """Seal a secret's version for a backup, for a caller who has been proven. It may be disabled."""
-        key_rights.check_version(
-            snapshot, key_rights.version_of(snapshot, version_id, "secrets"), caller, "secrets/backup"
-        )
+        version = key_rights.version_of(snapshot, version_id, "secrets")
+        key_rights.check_version(snapshot, version, caller, "secrets/backup", now)
         nonce = os.urandom(_NONCE)
         value = self._opened(sealed, version_id)
         return b"\x01" + nonce + self._backups.encrypt(nonce, value, joined(_VALUE_BACKUP))
 
-    def restore_secret(self, snapshot: Snapshot, version_id: str, caller: TokenCredential, backup: bytes) -> bytes:
+    def restore_secret(
+        self, snapshot: Snapshot, version_id: str, caller: TokenCredential, now: float, backup: bytes
+    ) -> bytes:
         """Seal a backed-up secret for a version that is about to be stored; Fault(INVALID) for what is no backup of a secret."""
-        key_rights.check_vault(snapshot, version_id, caller, "secrets/restore")
+        key_rights.check_vault(snapshot, version_id, caller, "secrets/restore", now)
         try:
             if backup[:1] != b"\x01":
                 raise InvalidTag

@@ -129,7 +129,7 @@ class Exchange:
         if route is None or account is None or snapshot is None or route.operation.data_action is None:
             return ""
         action = DATA_ACTION_PREFIX + route.operation.data_action
-        access = rbac.check(snapshot, token.object_id, token.groups, action, account.id, data=True)
+        access = rbac.check(snapshot, token.object_id, token.groups, action, account.id, now=self.now, data=True)
         return f"{access.role_name} at {access.assignment.scope}" if isinstance(access, rbac.Granted) else ""
 
 

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+from stockade.kernel.clock import iso
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import TokenCredential
 from stockade.kernel.resource_id import scope_chain
 from stockade.policy import rbac
-from stockade.policy.snapshot import Snapshot
+from stockade.policy.snapshot import RoleAssignment, Snapshot
 from stockade.storage.documents import Json
 
 
-def granted(snapshot: Snapshot, credential: TokenCredential, permission: str, scope: str) -> bool:
+def granted(snapshot: Snapshot, credential: TokenCredential, permission: str, scope: str, *, now: float) -> bool:
     """Say whether the caller has an ARM action at a scope (lower-case id)."""
-    return isinstance(rbac.check(snapshot, credential.object_id, credential.groups, permission, scope), rbac.Granted)
+    access = rbac.check(snapshot, credential.object_id, credential.groups, permission, scope, now=now)
+    return isinstance(access, rbac.Granted)
 
 
-def access_below(snapshot: Snapshot, credential: TokenCredential, scope: str) -> bool:
+def access_below(snapshot: Snapshot, credential: TokenCredential, scope: str, *, now: float) -> bool:
     """Say whether the caller has a role at the scope, at one above it or anywhere below it."""
     above = scope_chain(scope)
     prefix = scope.rstrip("/") + "/"
 
-    def compute() -> bool:
+    def compute() -> tuple[RoleAssignment, ...]:
         who = rbac.holders(snapshot, rbac.identities(snapshot, credential.object_id, credential.groups))
         places = (key for key in snapshot.keys("assignment") if key in above or str(key).startswith(prefix))
-        return any(
-            assignment.principal_id in who for place in places for assignment in snapshot.all("assignment", place)
-        )
+        return tuple(one for place in places for one in snapshot.all("assignment", place) if one.principal_id in who)
 
-    return bool(snapshot.remembered(("access-below", credential.object_id, credential.groups, scope), compute))
+    found: tuple[RoleAssignment, ...] = snapshot.remembered(
+        ("access-below", credential.object_id, credential.groups, scope), compute
+    )
+    return any(one.in_force(now) for one in found)
 
 
 def authorise(
@@ -38,25 +41,33 @@ def authorise(
     shown: str,
     decision_id: str,
     *,
+    now: float,
     data: bool = False,
 ) -> str:
     """Return what admitted the caller, for the audit record; Fault(AUTHORIZATION_FAILED) naming what is missing and what would help.
 
     shown: the scope as the message names it. data: the permission is a data action.
     """
-    match rbac.check(snapshot, credential.object_id, credential.groups, permission, scope, data=data):
+    match rbac.check(snapshot, credential.object_id, credential.groups, permission, scope, now=now, data=data):
         case rbac.Granted(assignment=assignment, role_name=role_name):
             return f"{role_name} at {assignment.scope}"
-        case rbac.Refused(deny=deny):
+        case rbac.Refused(deny=deny, ended=ended):
             denied = deny.name if deny is not None else None
-            raise refusal(snapshot, credential, permission, shown, decision_id, denied, data=data)
+            raise refusal(snapshot, credential, permission, shown, decision_id, denied, ended, data=data)
 
 
 def require_no_denial(
-    snapshot: Snapshot, credential: TokenCredential, permission: str, scope: str, shown: str, decision_id: str
+    snapshot: Snapshot,
+    credential: TokenCredential,
+    permission: str,
+    scope: str,
+    shown: str,
+    decision_id: str,
+    *,
+    now: float,
 ) -> None:
     """Raise Fault(AUTHORIZATION_FAILED) when a deny assignment takes an ARM action at a scope."""
-    match rbac.check(snapshot, credential.object_id, credential.groups, permission, scope):
+    match rbac.check(snapshot, credential.object_id, credential.groups, permission, scope, now=now):
         case rbac.Refused(deny=deny) if deny is not None:
             raise refusal(snapshot, credential, permission, shown, decision_id, deny.name)
 
@@ -68,6 +79,7 @@ def refusal(
     shown: str,
     decision_id: str,
     deny: str | None = None,
+    ended: RoleAssignment | None = None,
     *,
     data: bool = False,
 ) -> Fault:
@@ -80,6 +92,9 @@ def refusal(
         message = f"{client} does not have authorization to {what}: the deny assignment '{deny}' blocks it."
         information["denyAssignment"] = deny
     else:
+        if ended is not None:
+            message += f" {rbac.ended_text(snapshot, ended)}"
+            information["roleEnded"], information["roleRequest"] = iso(ended.until), ended.request
         role = rbac.smallest_role(snapshot, permission, data=data)
         if role is not None:
             message += f" The role '{role.name}' assigned there or above would allow it."

@@ -123,7 +123,7 @@ class Pipeline:
         credential = authenticate(snapshot, header, now, self._audiences, self._verify, uri)
         target = self._registry.resolve(method, segments)
         # 3. authorise
-        because = self._authorise(snapshot, credential, target, head)
+        because = self._authorise(snapshot, credential, target, head, now)
         call = Call(
             method=method,
             id=target.id,
@@ -166,19 +166,21 @@ class Pipeline:
         except Fault:
             return ""  # the change is made; that policy cannot be read just now is no reason to say it was not
 
-    def _authorise(self, snapshot: Snapshot, credential: TokenCredential, target: Target, head: Head) -> str:
+    def _authorise(
+        self, snapshot: Snapshot, credential: TokenCredential, target: Target, head: Head, now: float
+    ) -> str:
         if target.permission is None:
             return "every authenticated caller"
         if (
             isinstance(target, ListTarget)
-            and not authorization.granted(snapshot, credential, target.permission, target.scope)
-            and authorization.access_below(snapshot, credential, target.scope)
+            and not authorization.granted(snapshot, credential, target.permission, target.scope, now=now)
+            and authorization.access_below(snapshot, credential, target.scope, now=now)
         ):
             return "roles below the scope"  # the list is filtered: each entry is asked for on its own
         shown = target.id.text
         data = isinstance(target, ActionTarget) and target.action.data
         return authorization.authorise(
-            snapshot, credential, target.permission, target.scope, shown, head.decision_id, data=data
+            snapshot, credential, target.permission, target.scope, shown, head.decision_id, now=now, data=data
         )
 
     def _dispatch(self, admitted: Admitted) -> Reply:
@@ -230,7 +232,7 @@ class Pipeline:
 
     def _list(self, admitted: Admitted, target: ListTarget) -> Reply:
         call, kind, permission = admitted.call, target.type, target.permission
-        everywhere = authorization.granted(call.snapshot, call.credential, permission, call.id.key)
+        everywhere = authorization.granted(call.snapshot, call.credential, permission, call.id.key, now=call.now)
         with self._database.read() as reader:
             self._require(reader, call.id, itself=True)
             found = kind.list(call, reader)
@@ -242,7 +244,7 @@ class Pipeline:
         place = ResourceId.parse(scope.parent) if kind.extension else scope
         if not place.within(call.id.key):
             return everywhere  # inherited from above, or built in: whoever may read here may see it
-        return authorization.granted(call.snapshot, call.credential, permission, place.key)
+        return authorization.granted(call.snapshot, call.credential, permission, place.key, now=call.now)
 
     def _write(self, admitted: Admitted, kind: ResourceType) -> Reply:
         call, head = admitted.call, admitted.head
@@ -315,7 +317,13 @@ class Pipeline:
                 continue
             shown = display_id(part)
             authorization.require_no_denial(
-                call.snapshot, call.credential, f"{kind.permissions_prefix}/delete", part.id, shown, call.decision_id
+                call.snapshot,
+                call.credential,
+                f"{kind.permissions_prefix}/delete",
+                part.id,
+                shown,
+                call.decision_id,
+                now=call.now,
             )
 
     def _intend(self, admitted: Admitted) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from stockade.policy import vault_access
+from stockade.policy import rbac, vault_access
 from stockade.policy.snapshot import (
     MEMO_LIMIT,
     CustomerKey,
@@ -96,7 +96,8 @@ def unavailable(snapshot: Snapshot, account_id: str, key: CustomerKey, now: floa
     Two versions have to be usable: the one that is meant now, and where that is another one still, the one the data keys are wrapped with.
     So whoever disables the newest version has taken the key away, whatever older versions there are.
 
-    Asked by every request, so the answer is remembered with the snapshot, for as long as none of the key's versions begins or ends.
+    Asked by every request, so the answer is remembered with the snapshot, for as long as none of the key's versions, nor of the
+    roles for a while at it, begins or ends.
     """
     name = ("customer-key", account_id, key)
     known: _Known | None = snapshot.memo.get(name)
@@ -119,12 +120,14 @@ class _Known:
 
 
 def _unchanged(snapshot: Snapshot, key: CustomerKey, now: float) -> tuple[float, float]:
-    """Return between which two instants, around now, no version of the key begins or ends."""
+    """Return between which two instants, around now, no version of the key begins or ends, and no role for a while at it."""
     vault = vault_of(snapshot, key)
-    versions: tuple[VaultVersionPolicy, ...] = (
-        snapshot.all("vault-versions-of", f"{vault.id}/keys/{key.key_name.lower()}") if vault is not None else ()
-    )
-    instants = [at for one in versions for at in (one.not_before, one.expires) if at is not None]
+    instants: list[float] = []
+    if vault is not None:
+        item_id = f"{vault.id}/keys/{key.key_name.lower()}"
+        versions: tuple[VaultVersionPolicy, ...] = snapshot.all("vault-versions-of", item_id)
+        instants = [at for one in versions for at in (one.not_before, one.expires) if at is not None]
+        instants += rbac.instants(snapshot, item_id)
     since = max((at for at in instants if at <= now), default=-math.inf)
     return since, min((at for at in instants if at > now), default=math.inf)
 
@@ -177,7 +180,7 @@ def problems(snapshot: Snapshot, key: CustomerKey, now: float) -> Iterator[Unava
     else:
         yield from _version_problems(version, key, now)
     if missing is None:
-        yield from _access_problems(snapshot, vault, key)
+        yield from _access_problems(snapshot, vault, key, now)
     if not vault.network.trusted_services and (not vault.network.public_access or not vault.network.admit_by_default):
         yield Unavailable(
             "VaultNetworkDenied", "The vault's network rules do not admit trusted services (bypass: AzureServices)."
@@ -221,12 +224,12 @@ def version_in(key_id: str) -> str:
     return rest.partition("/")[2].strip("/").lower()
 
 
-def _access_problems(snapshot: Snapshot, vault: VaultPolicy, key: CustomerKey) -> Iterator[Unavailable]:
+def _access_problems(snapshot: Snapshot, vault: VaultPolicy, key: CustomerKey, now: float) -> Iterator[Unavailable]:
     item_id = f"{vault.id}/keys/{key.key_name.lower()}"
     lacking = [
         permission
         for permission in NEEDED_PERMISSIONS
-        if not vault_access.permits(snapshot, vault, key.principal_id, (), permission, item_id)
+        if not vault_access.permits(snapshot, vault, key.principal_id, (), permission, item_id, now=now)
     ]
     if lacking:
         needed = f"the role '{ROLE}' has" if vault.rbac else "an access policy with get, wrapKey and unwrapKey has"

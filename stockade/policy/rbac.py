@@ -2,18 +2,20 @@
 
 Deny assignments first; then any role assignment at the scope or above whose role grants the action and does not take it back itself.
 `notActions` subtract within one role only. Actions never give data access, nor the other way round. Matching ignores case; `*` stands for
-any run of characters anywhere. Membership in groups is transitive.
+any run of characters anywhere. Membership in groups is transitive. An assignment for a while counts while it lasts, by the clock alone.
 Source: contracts, control-plane section 4.1 (role-based-access-control/overview, role-definitions, deny-assignments).
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
 
+from stockade.kernel.clock import iso
 from stockade.kernel.principal import EVERYONE
 from stockade.kernel.resource_id import scope_chain
 from stockade.policy.snapshot import DenyAssignment, Permission, RoleAssignment, RoleDefinition, Snapshot
@@ -36,26 +38,56 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No access; `deny` when a deny assignment took it."""
+    """No access; `deny` when a deny assignment took it, `ended` when an assignment for a while gave it before."""
 
     deny: DenyAssignment | None = None
+    ended: RoleAssignment | None = None
 
 
 Access: TypeAlias = Granted | Refused
 
 
 def check(
-    snapshot: Snapshot, principal_id: str, groups: tuple[str, ...], action: str, scope: str, *, data: bool = False
+    snapshot: Snapshot,
+    principal_id: str,
+    groups: tuple[str, ...],
+    action: str,
+    scope: str,
+    *,
+    now: float,
+    data: bool = False,
+    assigned_by: float = math.inf,
 ) -> Access:
     """Decide whether a principal may do an action at a scope.
 
-    scope: lower-case id; action: full name in any case; groups: ids from the token, the directory's are added here.
+    scope: lower-case id; action: full name in any case; groups: ids from the token, the directory's are added here. assigned_by: only
+    assignments made by this instant count, for whoever decides on what was asked for then.
     """
     key = ("rbac", principal_id, groups, action, scope, data)
-    access: Access = snapshot.remembered(
+    found: Refused | tuple[Granted, ...] = snapshot.remembered(
         key, lambda: _evaluate(snapshot, principal_id, groups, action.lower(), scope, data)
     )
-    return access
+    if isinstance(found, Refused):
+        return found
+    for granted in found:
+        if granted.assignment.in_force(now) and granted.assignment.made_at <= assigned_by:
+            return granted
+    over = (granted.assignment for granted in found if granted.assignment.until <= now)
+    return Refused(ended=max(over, key=lambda one: one.until, default=None))
+
+
+def ended_text(snapshot: Snapshot, ended: RoleAssignment) -> str:
+    """Return the sentence that tells somebody of a role for a while that is over."""
+    role = snapshot.only("role", ended.role_id)
+    named = role.name if role is not None else ended.role_id
+    return f"The role '{named}', which was given for a while, ended at {iso(ended.until)[:19]}Z."
+
+
+def instants(snapshot: Snapshot, scope: str) -> Iterator[float]:
+    """Yield when assignments for a while at a scope or above begin and end: what was decided holds between two of these."""
+    for level in scope_chain(scope):
+        for assignment in snapshot.all("assignment", level):
+            yield from (at for at in (assignment.since, assignment.until) if math.isfinite(at))
 
 
 def identities(snapshot: Snapshot, principal_id: str, groups: Iterable[str] = ()) -> frozenset[str]:
@@ -119,7 +151,8 @@ def smallest_role_for(snapshot: Snapshot, actions: tuple[str, ...], *, data: boo
 
 def _evaluate(
     snapshot: Snapshot, principal_id: str, groups: tuple[str, ...], action: str, scope: str, data: bool
-) -> Access:
+) -> Refused | tuple[Granted, ...]:
+    """Return every assignment that gives the action, whenever it counts; Refused where none ever does."""
     who = identities(snapshot, principal_id, groups)
     known = holders(snapshot, who)
     chain = scope_chain(scope)
@@ -130,13 +163,14 @@ def _evaluate(
             hit = (EVERYONE in deny.principals or bool(who & deny.principals)) and not known & deny.excluded
             if hit and any(grants(permission, action, data=data) for permission in deny.permissions):
                 return Refused(deny)
+    found: list[Granted] = []
     for level in chain:
         for assignment in snapshot.all("assignment", level):
             if assignment.principal_id in known:
                 role = snapshot.only("role", assignment.role_id)
                 if role is not None and any(grants(permission, action, data=data) for permission in role.permissions):
-                    return Granted(assignment, role.name)
-    return Refused()
+                    found.append(Granted(assignment, role.name))
+    return tuple(found) or Refused()
 
 
 def _matches(pattern: str, action: str) -> bool:

@@ -8,6 +8,7 @@ subdomain, a key's digest) a collision resolves to nothing, whatever the order i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -182,12 +183,24 @@ class RoleDefinition:
 
 @dataclass(frozen=True, slots=True)
 class RoleAssignment:
-    """Index "assignment", by lower-case scope."""
+    """Index "assignment", by lower-case scope.
+
+    since, until: epoch seconds; a role for a while is in force from the one until just before the other, whether or not its document is there still.
+    made_at: when it was assigned. request: the id of the role request it came of, "" where somebody has just assigned it.
+    """
 
     id: str
     scope: str
     role_id: str
     principal_id: str
+    since: float = -math.inf
+    until: float = math.inf
+    made_at: float = -math.inf
+    request: str = ""
+
+    def in_force(self, now: float) -> bool:
+        """Say whether it counts at an instant."""
+        return self.since <= now < self.until
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,12 +49,20 @@ DATA_ACTIONS: Final[dict[str, str]] = {
 
 
 def permits(
-    snapshot: Snapshot, vault: VaultPolicy, principal_id: str, groups: Iterable[str], permission: str, item_id: str
+    snapshot: Snapshot,
+    vault: VaultPolicy,
+    principal_id: str,
+    groups: Iterable[str],
+    permission: str,
+    item_id: str,
+    *,
+    now: float,
 ) -> bool:
     """Say whether a principal has a permission (`keys/wrapkey`). item_id: the key or secret asked for, or the vault; lower-case id."""
     if vault.rbac:
         action = PREFIX + DATA_ACTIONS[permission]
-        return isinstance(rbac.check(snapshot, principal_id, tuple(groups), action, item_id, data=True), rbac.Granted)
+        access = rbac.check(snapshot, principal_id, tuple(groups), action, item_id, now=now, data=True)
+        return isinstance(access, rbac.Granted)
     family = permission.partition("/")[0]
     held: set[str] = set()
     for identity in rbac.identities(snapshot, principal_id, groups):

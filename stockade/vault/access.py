@@ -95,17 +95,24 @@ def admit(
 
 
 def require(
-    snapshot: Snapshot, vault: VaultPolicy, who: TokenCredential, permission: str, item_id: str, decision_id: str
+    snapshot: Snapshot,
+    vault: VaultPolicy,
+    who: TokenCredential,
+    permission: str,
+    item_id: str,
+    decision_id: str,
+    *,
+    now: float,
 ) -> str:
     """Return what permits an operation, for the record; Fault(PERMISSION_DENIED). item_id: the key, secret or vault asked for, lower case."""
     details = {"principal": who.object_id, "application": who.app_id or ""}
     if vault.rbac:
         action = vault_access.PREFIX + vault_access.DATA_ACTIONS[permission]
-        access = rbac.check(snapshot, who.object_id, who.groups, action, item_id, data=True)
+        access = rbac.check(snapshot, who.object_id, who.groups, action, item_id, now=now, data=True)
         if isinstance(access, rbac.Granted):
             return f"{access.role_name} at {access.assignment.scope}"
-        raise _by_rbac(snapshot, vault, who, permission, item_id, decision_id, details)
-    if vault_access.permits(snapshot, vault, who.object_id, who.groups, permission, item_id):
+        raise _by_rbac(snapshot, vault, who, permission, item_id, decision_id, details, access)
+    if vault_access.permits(snapshot, vault, who.object_id, who.groups, permission, item_id, now=now):
         return "access policy"
     family, _, word = permission.partition("/")
     message = (
@@ -130,13 +137,14 @@ def _by_rbac(
     item_id: str,
     decision_id: str,
     details: dict[str, str],
+    access: rbac.Refused,
 ) -> Fault:
     action = vault_access.PREFIX + vault_access.DATA_ACTIONS[permission]
-    access = rbac.check(snapshot, who.object_id, who.groups, action, item_id, data=True)
-    denied = access.deny.id if isinstance(access, rbac.Refused) and access.deny is not None else "null"
+    denied = access.deny.id if access.deny is not None else "null"
+    ended = f" {rbac.ended_text(snapshot, access.ended)}" if access.ended is not None else ""
     role = rbac.smallest_role(snapshot, action, data=True) if denied == "null" else None
     lines = [
-        "Caller is not authorized to perform action on resource."
+        f"Caller is not authorized to perform action on resource.{ended}"
         + (f" The role '{role.name}' assigned there or above would allow it." if role is not None else ""),
         f"Caller: {caller(who)}",
         f"Action: '{action}'",

@@ -298,7 +298,7 @@ class VaultApp:
         # 6. permission
         item_id = f"{vault.id}/{kind}s/{name.lower()}" if name else vault.id
         progress.permitted_by = require(
-            snapshot, vault, who.credential, operation.permission, item_id, head.decision_id
+            snapshot, vault, who.credential, operation.permission, item_id, head.decision_id, now=now
         )
         return Asked(operation, snapshot, vault, head.place.base, name, version, query, content, who.token, now)
 

@@ -52,7 +52,7 @@ def dependents(call: Call, reader: Reader, key: KeyName) -> Json:
         if described is None:
             continue
         account_id = document.id.partition("/encryptionscopes/")[0]
-        if authorization.granted(call.snapshot, call.credential, f"{ACCOUNTS}/read", account_id):
+        if authorization.granted(call.snapshot, call.credential, f"{ACCOUNTS}/read", account_id, now=call.now):
             found.append(described)
         else:
             others += 1

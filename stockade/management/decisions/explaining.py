@@ -123,13 +123,13 @@ def _found(call: Call, decision_id: str) -> Decision | None:
 
 def _may(call: Call, made: Decision) -> bool:
     if made.account:
-        return granted(call.snapshot, call.credential, PERMISSION, made.account)
+        return granted(call.snapshot, call.credential, PERMISSION, made.account, now=call.now)
     subscriptions = {
         f"/subscriptions/{account.subscription}".lower()
         for key in call.snapshot.keys("account")
         if (account := ResourceId.parse(str(key))).subscription is not None
     }
-    return any(granted(call.snapshot, call.credential, PERMISSION, scope) for scope in subscriptions)
+    return any(granted(call.snapshot, call.credential, PERMISSION, scope, now=call.now) for scope in subscriptions)
 
 
 def _not_found(decision_id: str) -> Fault:

@@ -101,7 +101,7 @@ def _refuse_what_azure_refuses(text: str, value: str, network: Network) -> None:
 
 
 def _check_new_subnet(call: Call, subnet: ResourceId, rule: Mapping[str, Any], service: str, reader: Reader) -> None:
-    authorise(call.snapshot, call.credential, JOIN, subnet.key, subnet.text, call.decision_id)
+    authorise(call.snapshot, call.credential, JOIN, subnet.key, subnet.text, call.decision_id, now=call.now)
     found = reader.get(subnet.key)
     if found is None:
         message = f"The subnet '{subnet.text}' was not found, so a rule for it would admit nobody. Create it first."

@@ -5,6 +5,7 @@ Source: contracts, control-plane section 4 and choices.md (row "Token without th
 
 from __future__ import annotations
 
+from stockade.kernel.clock import iso
 from stockade.kernel.control import Control
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.operation import Operation
@@ -12,7 +13,7 @@ from stockade.kernel.principal import TokenCredential
 from stockade.kernel.verdict import Deny
 from stockade.policy import rbac
 from stockade.policy.facts import Facts, Point
-from stockade.policy.snapshot import AccountPolicy, Snapshot
+from stockade.policy.snapshot import AccountPolicy, RoleAssignment, Snapshot
 
 NAME = "role"
 POINT: Point = "head"
@@ -29,15 +30,21 @@ def decide(snapshot: Snapshot, facts: Facts) -> Deny | None:
     if not isinstance(credential, TokenCredential):
         return None
     action = DATA_ACTION_PREFIX + operation.data_action
-    match rbac.check(snapshot, credential.object_id, credential.groups, action, account.id, data=True):
+    match rbac.check(snapshot, credential.object_id, credential.groups, action, account.id, now=facts.now, data=True):
         case rbac.Granted():
             return None
-        case rbac.Refused(deny=deny):
-            return _refuse(snapshot, operation, account, credential, deny.name if deny is not None else None)
+        case rbac.Refused(deny=deny, ended=ended):
+            denied = deny.name if deny is not None else None
+            return _refuse(snapshot, operation, account, credential, denied, ended)
 
 
 def _refuse(
-    snapshot: Snapshot, operation: Operation, account: AccountPolicy, token: TokenCredential, deny: str | None
+    snapshot: Snapshot,
+    operation: Operation,
+    account: AccountPolicy,
+    token: TokenCredential,
+    deny: str | None,
+    ended: RoleAssignment | None,
 ) -> Deny:
     action = DATA_ACTION_PREFIX + str(operation.data_action)
     message = (
@@ -49,6 +56,9 @@ def _refuse(
         message += f" The deny assignment '{deny}' blocks it."
         because["denyAssignment"] = deny
     else:
+        if ended is not None:
+            message += f" {rbac.ended_text(snapshot, ended)}"
+            because["roleEnded"], because["roleRequest"] = iso(ended.until), ended.request
         role = rbac.smallest_role(snapshot, action, data=True)
         if role is not None:
             message += f" Assign the role '{role.name}' at scope `{account.arm_id}` or above."

@@ -79,7 +79,7 @@ def planned_extension(call: Call, wanted: Mapping[str, Any], before: Mapping[str
     now, was = _mode(read, Control.RBAC), _mode(_read(before or {}), Control.RBAC)
     if now not in ("enforce", was):
         credential, scope = call.credential, call.id.key
-        access = rbac.check(call.snapshot, credential.object_id, credential.groups, GRANTS_ROLES, scope)
+        access = rbac.check(call.snapshot, credential.object_id, credential.groups, GRANTS_ROLES, scope, now=call.now)
         if not isinstance(access, rbac.Granted):
             message = (
                 f"Setting {TARGET}.controls.rbac to '{now}' lets identities in without a role, and so needs the action '{GRANTS_ROLES}' "

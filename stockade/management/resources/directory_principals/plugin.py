@@ -195,7 +195,9 @@ def _remove_member(call: Call, writer: Writer) -> Reply:
 
 def _directory(call: Call) -> Directory:
     """Return the directory, to those who may use it for this call."""
-    if call.method != "GET" and not authorization.granted(call.snapshot, call.credential, ASSIGN_ROLES, call.id.key):
+    if call.method != "GET" and not authorization.granted(
+        call.snapshot, call.credential, ASSIGN_ROLES, call.id.key, now=call.now
+    ):
         raise authorization.refusal(call.snapshot, call.credential, ASSIGN_ROLES, call.id.text, call.decision_id)
     return call.platform.directory
 

@@ -198,7 +198,9 @@ def _subnet(call: Call, asked: Properties, current: Document | None, reader: Rea
     if current is not None and subnet_id.key != current.private["subnet"]:
         message = f"The private endpoint '{call.id.name}' stands in a subnet already and cannot move to another."
         raise Fault(FaultKind.INVALID, message, code="PropertyChangeNotAllowed", target=target)
-    authorization.authorise(call.snapshot, call.credential, JOIN, subnet_id.key, subnet_id.text, call.decision_id)
+    authorization.authorise(
+        call.snapshot, call.credential, JOIN, subnet_id.key, subnet_id.text, call.decision_id, now=call.now
+    )
     subnet = reader.get(subnet_id.key)
     if subnet is None:
         message = f"The subnet '{subnet_id.text}' was not found."
@@ -230,7 +232,7 @@ def _new_connection(
 ) -> tuple[Json, Json]:
     """Return the private part of a new endpoint, and its connection as it shows it."""
     by_hand = which == LISTS[1]
-    approves = authorization.granted(call.snapshot, call.credential, private_link.APPROVAL, account.id)
+    approves = authorization.granted(call.snapshot, call.credential, private_link.APPROVAL, account.id, now=call.now)
     message = (connection.properties.request_message if connection.properties is not None else None) or ""
     if approves and not by_hand:
         decided = private_link.state("Approved", "Auto-Approved")

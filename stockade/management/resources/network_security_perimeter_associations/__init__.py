@@ -57,7 +57,9 @@ class Associations(ResourceType):
         body, typed_body = wanted(call, current, Association, frozenset({"provisioningState", "hasProvisioningIssues"}))
         asked, properties = typed_body.properties or Properties(), body["properties"]
         account_id = referred(asked.private_link_resource, ACCOUNTS, "properties.privateLinkResource")
-        authorization.authorise(call.snapshot, call.credential, JOIN, account_id.key, account_id.text, call.decision_id)
+        authorization.authorise(
+            call.snapshot, call.credential, JOIN, account_id.key, account_id.text, call.decision_id, now=call.now
+        )
         if current is not None and account_id.key != current.body["properties"]["privateLinkResource"]["id"].lower():
             message = f"The association '{call.id.name}' is another resource's; make one of its own for this account."
             raise Fault(

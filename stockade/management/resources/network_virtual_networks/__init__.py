@@ -183,7 +183,7 @@ def _planned_subnets(
 def _require_no_denial(call: Call, verb: str, subnet_id: str) -> None:
     """Hold a deny assignment at a subnet against whoever reaches it through its network; roles are inherited, denials stand lower."""
     authorization.require_no_denial(
-        call.snapshot, call.credential, f"{SUBNETS}/{verb}", subnet_id, subnet_id, call.decision_id
+        call.snapshot, call.credential, f"{SUBNETS}/{verb}", subnet_id, subnet_id, call.decision_id, now=call.now
     )
 
 

@@ -41,7 +41,7 @@ def _held(call: Call) -> Iterator[Permission]:
     for level in scope_chain(call.id.key):
         for assignment in call.snapshot.all("assignment", level):
             role = call.snapshot.only("role", assignment.role_id)
-            if assignment.principal_id in who and role is not None:
+            if assignment.principal_id in who and role is not None and assignment.in_force(call.now):
                 yield from role.permissions
 
 

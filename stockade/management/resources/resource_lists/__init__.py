@@ -36,7 +36,7 @@ def _list(call: Call, reader: Reader) -> Json:
     for term in terms:
         if (term.kind, term.name) not in _MATCHES:
             raise invalid_filter(call.query["$filter"])
-    if not authorization.access_below(call.snapshot, call.credential, call.id.key):
+    if not authorization.access_below(call.snapshot, call.credential, call.id.key, now=call.now):
         permission = "Microsoft.Resources/subscriptions/resources/read"
         raise authorization.refusal(call.snapshot, call.credential, permission, call.id.text, call.decision_id)
     if call.id.resource_group is not None and reader.get(call.id.key) is None:
@@ -59,7 +59,7 @@ def _readable(call: Call, reader: Reader) -> Iterator[Document]:
         for document in reader.list(
             kind.type, subscription=call.id.subscription, resource_group=call.id.resource_group
         ):
-            if authorization.granted(call.snapshot, call.credential, permission, document.id):
+            if authorization.granted(call.snapshot, call.credential, permission, document.id, now=call.now):
                 yield document
 
 

@@ -65,7 +65,9 @@ def require_everywhere(call: Call, scopes: Iterable[str], verb: str) -> None:
     """Check that the caller may write or delete roles at every scope the role is about."""
     permission = f"{ROLE_DEFINITIONS}/{verb}"
     for scope in sorted(scopes):
-        authorization.authorise(call.snapshot, call.credential, permission, scope, scope, call.decision_id)
+        authorization.authorise(
+            call.snapshot, call.credential, permission, scope, scope, call.decision_id, now=call.now
+        )
 
 
 def _checked_scopes(value: Any, reader: Reader) -> list[ResourceId]:

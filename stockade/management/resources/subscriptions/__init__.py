@@ -40,11 +40,13 @@ class Subscriptions(ResourceType):
     def _list(self, call: Call, reader: Reader) -> Json:
         found = reader.list(TYPE)
         return bodies(
-            item.body for item in found if authorization.access_below(call.snapshot, call.credential, item.id)
+            item.body
+            for item in found
+            if authorization.access_below(call.snapshot, call.credential, item.id, now=call.now)
         )
 
     def _show(self, call: Call, reader: Reader) -> Json:
-        if not authorization.access_below(call.snapshot, call.credential, call.id.key):
+        if not authorization.access_below(call.snapshot, call.credential, call.id.key, now=call.now):
             permission = f"{TYPE}/read"
             raise authorization.refusal(call.snapshot, call.credential, permission, call.id.text, call.decision_id)
         document = reader.get(call.id.key)
