@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Sequence
+from dataclasses import replace
 from random import Random
 
 from hypothesis import given
@@ -116,8 +118,45 @@ def allowed(world: World, who: str, action: str, scope: str, *, data: bool) -> b
     )
 
 
-def granted(state: Snapshot, who: str, action: str, scope: str, *, data: bool = False) -> bool:
-    return isinstance(rbac.check(state, who, (), action, scope, data=data), rbac.Granted)
+def granted(
+    state: Snapshot, who: str, action: str, scope: str, *, now: float = 0.0, by: float = math.inf, data: bool = False
+) -> bool:
+    found = rbac.check(state, who, (), action, scope, now=now, data=data, assigned_by=by)
+    return isinstance(found, rbac.Granted)
+
+
+INSTANT = st.integers(0, 6).map(float)
+
+
+@given(
+    WORLDS,
+    st.lists(st.tuples(INSTANT, INSTANT, INSTANT), min_size=4, max_size=4),
+    st.lists(st.tuples(INSTANT, INSTANT), min_size=1, max_size=5),
+    ACTIONS,
+    st.booleans(),
+)
+def test_an_assignment_for_a_while_counts_while_it_lasts_whatever_was_asked_before(
+    world: World,
+    windows: list[tuple[float, float, float]],
+    asked: list[tuple[float, float]],
+    action: str,
+    data: bool,
+) -> None:
+    """One snapshot, asked at several instants in any order: each answer is that of a world with only what counts then."""
+    roles, assignments, denies = world
+    timed = entries(world)
+    for number, (since, until, made) in enumerate(windows[: len(assignments)]):
+        index, scope, plain = timed[f"assignment{number}"][0]
+        timed[f"assignment{number}"] = ((index, scope, replace(plain, since=since, until=until, made_at=made)),)
+    state = Snapshot().with_changes(1, timed)
+    for now, by in asked:
+        left = [
+            one
+            for one, (since, until, made) in zip(assignments, windows, strict=False)
+            if since <= now < until and made <= by
+        ]
+        expected = allowed((roles, left, denies), "p1", action, TARGET, data=data)
+        assert granted(state, "p1", action, TARGET, now=now, by=by, data=data) == expected
 
 
 @given(WORLDS, st.sampled_from(PRINCIPALS[:2]), ACTIONS, st.sampled_from([*SCOPES, TARGET]), st.booleans())

@@ -118,7 +118,7 @@ def test_the_first_file_opens_for_ever(file: Path, monkeypatch: pytest.MonkeyPat
     caller: Any = None
     # Who may restore is tested elsewhere; here it is about the bytes.
     monkeypatch.setattr(key_rights, "check_vault", lambda *_: None)
-    restored = vault.restore(Snapshot(), "/new", caller, "software", held["backup"])
+    restored = vault.restore(Snapshot(), "/new", caller, 0.0, "software", held["backup"])
     public = Jwk(kty="EC", crv="P-256", x=held["x"], y=held["y"])
     assert restored.public == public
     digest = KeyRequest(use="sign", algorithm="ES256", value=b"d" * 32)

@@ -8,6 +8,7 @@ from typing import Any
 from stockade.kernel.clock import iso
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.resource_id import GUID, ResourceId, is_guid
+from stockade.management.access.roles import MARK, is_over, while_of
 from stockade.management.authorization_scopes import (
     ROLE_ASSIGNMENTS,
     at_above_or_below,
@@ -49,14 +50,23 @@ class RoleAssignments(ResourceType):
         elif assigned is not None:
             wanted = rbac.identities(call.snapshot, assigned)
         else:
-            return found
-        return (item for item in found if item.body["properties"]["principalId"] in wanted)
+            return (item for item in found if not is_over(item, call.now))
+        return (
+            item for item in found if item.body["properties"]["principalId"] in wanted and not is_over(item, call.now)
+        )
+
+    def get(self, call: Call, reader: Reader) -> Document | None:
+        found = super().get(call, reader)
+        return None if found is not None and is_over(found, call.now) else found
 
     def plan(self, call: Call, current: Document | None, reader: Reader) -> Planned:
         given = call.body.get("properties", {})
         if not isinstance(given, Mapping):
             raise _invalid("The properties are an object.", "InvalidRequestContent", "properties")
         _check_condition(given)
+        if current is not None and while_of(current) is not None:
+            message = "The role is given for a while, by a role request, and is changed by another one. Revoke that one to take it away."
+            raise Fault(FaultKind.CONFLICT, message, code="RoleAssignmentOfRequest")
         scope = shown_scope(reader, ResourceId.parse(call.id.parent))
         role_id = role_id_of(_text(given, "roleDefinitionId"))
         principal_id = _text(given, "principalId").lower()
@@ -68,7 +78,7 @@ class RoleAssignments(ResourceType):
         earlier = dict(current.body["properties"]) if current is not None else {}
         _check_others(call, current, role_id, principal_id, reader)
         properties = {
-            **given,
+            **{name: value for name, value in given.items() if name.lower() != MARK},
             "roleDefinitionId": role_definition_id(scope, role.name),
             "principalId": principal_id,
             # The directory's word, not the caller's: older SDKs send "User" whenever it was left out.
@@ -78,10 +88,12 @@ class RoleAssignments(ResourceType):
             "conditionVersion": None,
             **authorship(iso(call.now), call.credential.object_id, earlier),
         }
-        return Planned({"properties": properties})
+        # Also where one for a while had this name and is over: what was said of that one is not said of this.
+        return Planned({"properties": properties}, {})
 
     def remove(self, call: Call, writer: Writer, document: Document) -> Reply | None:
-        _keep_an_owner(call, writer, document)
+        if while_of(document) is None:
+            _keep_an_owner(call, writer, document)
         writer.remove(document)
         return Reply(200, dict(document.body))
 
@@ -89,7 +101,15 @@ class RoleAssignments(ResourceType):
         properties = document.body["properties"]
         scope = ResourceId.parse(document.id).parent
         role_id = role_id_of(properties["roleDefinitionId"]) or ""
-        yield ("assignment", scope, RoleAssignment(document.id, scope, role_id, str(properties["principalId"]).lower()))
+        principal_id, made_at = str(properties["principalId"]).lower(), document.created_at
+        window = while_of(document)
+        if window is None:
+            yield ("assignment", scope, RoleAssignment(document.id, scope, role_id, principal_id, made_at=made_at))
+        else:
+            made = RoleAssignment(
+                document.id, scope, role_id, principal_id, window.since, window.until, made_at, window.request
+            )
+            yield ("assignment", scope, made)
 
 
 def _check_condition(given: Mapping[str, Any]) -> None:
@@ -135,7 +155,8 @@ def _check_others(call: Call, current: Document | None, role_id: str, principal_
     for other in reader.list(ROLE_ASSIGNMENTS):
         if other.name.lower() == call.id.name.lower():
             raise _update_not_permitted()  # one name, one assignment, in the whole tenant
-        if _tuple(other) == wanted:
+        # One for a while does not stand for one that stays: `az` takes this refusal for success.
+        if _tuple(other) == wanted and while_of(other) is None:
             message = f"The role assignment already exists. The ID of the existing role assignment is {other.name.replace('-', '')}."
             raise Fault(FaultKind.CONFLICT, message, code="RoleAssignmentExists")
 
@@ -159,7 +180,7 @@ def _keep_an_owner(call: Call, writer: Writer, document: Document) -> None:
     directory = call.platform.directory
     for other in at_or_above(writer, ROLE_ASSIGNMENTS.lower(), ResourceId.parse(scope)):
         _, other_role, principal_id = _tuple(other)
-        if other.id == document.id or other_role != OWNER:
+        if other.id == document.id or other_role != OWNER or while_of(other) is not None:
             continue
         principal = directory.get(writer, principal_id)
         if (principal is not None and principal.enabled) or directory.group(writer, principal_id) is not None:
