@@ -57,6 +57,8 @@ class AuditRecord(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel
     network: str = ""
     """What of the account's network let the request in, where not everyone is: `ipRules 203.0.113.0/24`, `bypass AzureServices: <resource>`."""
     because: dict[str, str] | None = None
+    correlation: str = ""
+    """What the caller of ARM joins several requests by (`x-ms-correlation-request-id`, a GUID); empty: this one stands alone."""
     fetched: list[FetchedContent] | None = None
     """What was fetched on behalf of the request."""
     reported: list[dict[str, str]] | None = None
