@@ -196,6 +196,7 @@ def _credential(snapshot: Snapshot, proof: _Proof, now: float, audiences: frozen
         token_id=proof.token_id,
         signed_in_at=proof.signed_in_at,
         methods=proof.methods,
+        key_id=proof.key_id,
     )
     proof.built = (audiences, credential)
     return credential

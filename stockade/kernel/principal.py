@@ -41,6 +41,8 @@ class TokenCredential:
     """When its principal proved who it is: `auth_time`, else `iat`. 0: the token does not say."""
     methods: tuple[str, ...] | None = None
     """How (`amr`, RFC 8176): `pwd`, `mfa`. None: the token does not say."""
+    key_id: str = ""
+    """Of the issuer's key that has signed it: index "verification-key", by (issuer, key id)."""
 
 
 @dataclass(frozen=True, slots=True)

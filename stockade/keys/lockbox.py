@@ -13,7 +13,11 @@ from stockade.lockbox.signature import Signed
 
 
 class Challenge(msgspec.Struct, frozen=True):
-    """What an approval has to contain for the broker to take it: its nonce for one request, and the statement in force (digest)."""
+    """What an approval has to contain for the broker to take it: its nonce for one request, and the statement in force (digest).
+
+    It is worth something as long as this broker's process lives: what memory alone knows, nobody can put back from a backup. After a restart the
+    request is opened anew, under its id, by the operator or by whoever is about to approve it; and what was granted before has ended.
+    """
 
     nonce: str
     statement: str
@@ -39,13 +43,18 @@ class LockboxKeys(Protocol):
         ...
 
     def open_request(self, account_id: str, request_id: str, evidence: ArmToken) -> Challenge:
-        """Note that an operator asks; Fault(PERMISSION_DENIED) where the account has no statement, or is never opened to operators."""
+        """Give a request its challenge; Fault(PERMISSION_DENIED) where the account has no statement, or is never opened to operators.
+
+        evidence: of an operator (data action `Stockade.Lockbox/requests/write`), or of an approver of the statement: the challenge says
+        nothing of who may read what. That stands in the approval. A request that was revoked, or has ended, is not opened again.
+        """
         ...
 
     def grant_access(self, request_id: str, signed: Signed, evidence: ArmToken) -> Lent:
         """Return a grant for what has been signed, to the operator named there, who shows a token of their own. The same for a broken glass.
 
         A record is in the account's log before this returns. Asked again while the approval is valid, it gives a grant for what is left.
+        Fault(CONFLICT, code ChallengeOver) for an approval with a challenge from before the broker's restart: open the request, have it signed.
         """
         ...
 

@@ -73,6 +73,7 @@ def test_the_credential_says_what_the_token_said() -> None:
         identity_type="app",
         token_id="abc",
         signed_in_at=NOW - 10,
+        key_id="rsa",
     )
 
 
