@@ -356,7 +356,7 @@ class Notices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Access(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What has to be asked for: the SKU E0 and its queue."""
+    """What has to be asked for: the SKU E0 and its queue, and roles for a while."""
 
     e0_capacity: Count = 100
     """E0 accounts of one kind per region."""
@@ -364,6 +364,8 @@ class Access(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Business days within which requests are answered; after the second one a request is overdue."""
     holidays: tuple[str, ...] = ()
     """Days that are no business days, beside Saturdays and Sundays: `2026-12-25`."""
+    role_max_hours: Annotated[float, msgspec.Meta(gt=0, le=24)] = 8.0
+    """The longest for which a role can be asked for (`stockade access request`)."""
 
 
 class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

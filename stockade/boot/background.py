@@ -16,11 +16,9 @@ from stockade.identity.services import IdentityServices
 from stockade.identity.signing_keys import KeyRing
 from stockade.kernel.clock import Clock, SimulatedClock
 from stockade.kernel.faults import Fault
-from stockade.keys.broker import Broker
 from stockade.management.access import upkeep as access
 from stockade.management.resource_type import Platform
 from stockade.management.resources.cognitive_services_accounts import soft_delete
-from stockade.storage.database import Database
 from stockade.vault import destruction, vaults
 
 Background: TypeAlias = Callable[[Foundation], Coroutine[Any, Any, None]]
@@ -72,7 +70,7 @@ async def _upkeep(platform: Platform, base: Foundation) -> None:
     ring = KeyRing(base.root_key)
     while True:
         try:
-            await to_thread.run_sync(_keep_up, ring, platform, base.database, base.broker)
+            await to_thread.run_sync(_keep_up, ring, platform, base)
         except Exception:
             # The database may be away for a while; what is due stays due.
             log.exception("upkeep failed and will be tried again")
@@ -89,8 +87,8 @@ async def _pause(clock: Clock, seconds: float) -> None:
         await asyncio.sleep(LOOK_AT_CLOCK_S)
 
 
-def _keep_up(ring: KeyRing, platform: Platform, database: Database, broker: Broker) -> None:
-    now = platform.clock.now()
+def _keep_up(ring: KeyRing, platform: Platform, base: Foundation) -> None:
+    database, now = base.database, platform.clock.now()
     with database.read() as reader:
         keys_due, purge_due = ring.is_due(reader, now), bool(soft_delete.expired(reader, now))
         vaults_due, access_due = bool(vaults.expired(reader, now)), access.is_due(platform.settings, reader, now)
@@ -98,10 +96,10 @@ def _keep_up(ring: KeyRing, platform: Platform, database: Database, broker: Brok
         with database.write() as writer:
             ring.ensure(writer, now)
             vaults.purge_expired(writer, now)
-            access.keep_up(platform.settings, writer, now)
+            access.keep_up(platform.settings, writer, base.audit, now)
     database.forget_deleted()
     # What needs the key broker comes last and by itself: a sealed platform goes on doing the rest.
     if purge_due:
         with database.write() as writer:
             soft_delete.purge_expired(platform, writer, now)
-    destruction.destroy_due(database, broker)
+    destruction.destroy_due(database, base.broker)

@@ -17,7 +17,9 @@ from stockade.policy.snapshot import Entry, Permission, RoleDefinition
 OWNER = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635"
 READER = "acdd72a7-3385-48ef-bd42-f606fba81ae7"
 ACCESS_APPROVER = "3a2f13a4-40a3-409a-9994-77a0ca7e38c2"
-"""Who decides on requests for E0."""
+"""Who decides on requests for E0, and for roles where they may assign roles too."""
+ACCESS_REQUESTER = "b7c1a9de-0b0e-4f43-9c58-5d6a1f0f2f6b"
+"""Who may ask for roles for a while, and nothing else."""
 
 
 class _Permission(msgspec.Struct, frozen=True, rename="camel"):
@@ -48,6 +50,8 @@ _OURS = (
                 actions=(
                     "Stockade.Access/skuRequests/read",
                     "Stockade.Access/notices/read",
+                    "Stockade.Access/roleRequests/read",
+                    "Stockade.Access/roleRequests/revoke/action",
                     "Microsoft.Resources/subscriptions/read",
                 ),
                 not_actions=(),
@@ -55,7 +59,28 @@ _OURS = (
                     "Stockade.Access/skuRequests/startReview/action",
                     "Stockade.Access/skuRequests/approve/action",
                     "Stockade.Access/skuRequests/deny/action",
+                    "Stockade.Access/roleRequests/approve/action",
+                    "Stockade.Access/roleRequests/deny/action",
                 ),
+                not_data_actions=(),
+            ),
+        ),
+    ),
+    BuiltInRole(
+        role_name="Stockade Access Requester",
+        name=ACCESS_REQUESTER,
+        role_type="BuiltInRole",
+        permissions=(
+            _Permission(
+                actions=(
+                    "Stockade.Access/roleRequests/read",
+                    "Stockade.Access/roleRequests/write",
+                    "Stockade.Access/roleRequests/cancel/action",
+                    "Microsoft.Resources/subscriptions/read",
+                    "Microsoft.Authorization/roleDefinitions/read",
+                ),
+                not_actions=(),
+                data_actions=(),
                 not_data_actions=(),
             ),
         ),

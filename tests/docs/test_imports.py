@@ -82,8 +82,9 @@ SHELVES: dict[str, dict[str, set[str]]] = {
     "keys/providers": {},
     "jobs/work": {},
     "management/resources": {
-        # A role assignment names a role definition.
+        # A role assignment, and a request for one, names a role definition.
         "role_assignments": {"role_definitions"},
+        "access_role_requests": {"role_definitions"},
         # The subscription's own routes report on its accounts and deployments.
         "cognitive_services_subscription": {"cognitive_services_accounts", "cognitive_services_deployments"},
     },

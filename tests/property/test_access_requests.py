@@ -110,7 +110,7 @@ class Requests(RuleBasedStateMachine):
     def wait(self, hours: int) -> None:
         self.plane.clock.advance(hours * 3600)
         with self.plane.database.write() as writer:
-            upkeep.keep_up(self.plane.settings, writer, self.plane.clock.now())
+            upkeep.keep_up(self.plane.settings, writer, self.plane.audit, self.plane.clock.now())
 
     @invariant()
     def nobody_is_approved_without_somebody_else(self) -> None:

@@ -175,6 +175,10 @@ EXAMPLES: dict[str, Example] = {
         f"{S}/providers/Stockade.Access/skuRequests/Request1",
         {"properties": {"kind": "Face", "location": "local", "reason": "to rehearse", "contact": "ops@example.com"}},
     ),
+    "Stockade.Access/roleRequests": Example(
+        f"{RG}/providers/Stockade.Access/roleRequests/Request1",
+        {"properties": {"roleName": "Reader", "durationMinutes": 60, "reason": "to look"}},
+    ),
     "Microsoft.CognitiveServices/accounts/defenderForAISettings": Example(
         f"{ACCOUNT}/defenderForAISettings/Default",
         {"properties": {"state": "Disabled"}},

@@ -1,11 +1,12 @@
-"""What becomes due by itself: requests that nobody answered in time, and places that deleted accounts or a larger setting leave."""
+"""What becomes due by itself: roles that are over, requests that nobody answered in time, places that deleted accounts or a larger setting leave."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from stockade.management.access import notices, queue, states
+from stockade.audit.log import AuditSink
+from stockade.management.access import notices, queue, role_requests, states
 from stockade.management.access.states import State
 from stockade.settings import Settings
 from stockade.storage.database import Reader, Writer
@@ -21,14 +22,20 @@ def is_overdue(properties: Any, now: float) -> bool:
 
 def is_due(settings: Settings, reader: Reader, now: float) -> bool:
     """Say whether `keep_up` would change anything, without a write transaction."""
-    return bool(_late(reader, now)) or any(
-        int(queue.waiting(reader, *place)[0].body["properties"]["count"]) <= queue.room(settings, reader, *place, now)
-        for place in _queues(reader)
+    return (
+        bool(_late(reader, now))
+        or role_requests.is_due(reader, now)
+        or any(
+            int(queue.waiting(reader, *place)[0].body["properties"]["count"])
+            <= queue.room(settings, reader, *place, now)
+            for place in _queues(reader)
+        )
     )
 
 
-def keep_up(settings: Settings, writer: Writer, now: float) -> None:
-    """Tell operators, once, of each request that is overdue, and move queues up."""
+def keep_up(settings: Settings, writer: Writer, audit: AuditSink, now: float) -> None:
+    """End what is over, tell operators, once, of each request that is overdue, and move queues up."""
+    role_requests.keep_up(settings, writer, audit, now)
     for request in _late(writer, now):
         stored = queue.put(writer, request, dict(request.body["properties"]), {**request.private, "overdueTold": True})
         notices.overdue(writer, settings, stored, now)

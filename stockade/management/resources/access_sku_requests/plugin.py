@@ -9,7 +9,8 @@ from typing import Final
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import Person
 from stockade.management import outbox
-from stockade.management.access import notices, queue, states
+from stockade.management.access import notices, people, queue, states
+from stockade.management.access.role_requests import TYPE as ROLE_REQUESTS
 from stockade.management.resource_type import Action, Call, Planned, Reply, ResourceType, Route, bodies
 from stockade.management.resources.access_sku_requests import shape
 from stockade.policy.snapshot import Entry
@@ -55,12 +56,12 @@ class SkuRequests(ResourceType):
         wanted = shape.wanted(call)
         if current is None:
             _check_number(reader, call.id.subscription or "", call.now)
-            return Planned({"properties": shape.new_request(call, wanted, _who(call))}, {})
+            return Planned({"properties": shape.new_request(call, wanted, people.caller(call))}, {})
         before = current.body["properties"]
         after = {**before, **wanted}
         if after == before:
             return Planned(dict(current.body))
-        if not states.requester(before).is_same(_who(call)):
+        if not states.requester(before).is_same(people.caller(call)):
             message = f"The request '{current.name}' is another principal's. Make one of your own."
             raise Fault(FaultKind.AUTHORIZATION_FAILED, message, code="SkuRequestOfAnother")
         if any(after[name] != before[name] for name in shape.ASKED):
@@ -79,7 +80,7 @@ class SkuRequests(ResourceType):
     def remove(self, call: Call, writer: Writer, document: Document) -> Reply | None:
         what = document.body["properties"]
         if states.state_of(what) in states.OPEN or states.left(what):
-            gone = queue.put(writer, document, states.withdrawn(what, call.now, _who(call), "Deleted."))
+            gone = queue.put(writer, document, states.withdrawn(what, call.now, people.caller(call), "Deleted."))
             notices.withdrawn(writer, call.platform.settings, gone, call.now)
         writer.remove(document)
         queue.advance(call.platform.settings, writer, what["kind"], what["location"], call.now)
@@ -126,23 +127,16 @@ def _deny(call: Call, writer: Writer, document: Document) -> Json:
 
 def _withdraw(call: Call, writer: Writer, document: Document) -> Json:
     what = document.body["properties"]
-    stored = queue.put(writer, document, states.withdrawn(what, call.now, _who(call), shape.comment(call)))
+    stored = queue.put(writer, document, states.withdrawn(what, call.now, people.caller(call), shape.comment(call)))
     notices.withdrawn(writer, call.platform.settings, stored, call.now)
     queue.advance(call.platform.settings, writer, what["kind"], what["location"], call.now)
     return _answer(call, stored)
 
 
 def _decided_by(call: Call, document: Document) -> tuple[Json, Person]:
-    what, who = document.body["properties"], _who(call)
+    what, who = document.body["properties"], people.caller(call)
     states.require_other(what, who, document.name)
     return what, who
-
-
-def _who(call: Call) -> Person:
-    credential = call.credential
-    known = call.snapshot.only("principal", credential.object_id)
-    name = known.display_name if known is not None else credential.object_id
-    return Person(credential.object_id, credential.app_id, str(name))
 
 
 def _answer(call: Call, document: Document) -> Json:
@@ -174,6 +168,8 @@ def _operations(call: Call, reader: Reader) -> Json:
     verbs = (("read", False), ("write", False), ("delete", False))
     names = [(f"{PLUGIN.type}/{verb}", data) for verb, data in verbs]
     names += [(action.permission, action.data) for action in PLUGIN.actions]
+    names += [(f"{ROLE_REQUESTS}/{verb}", False) for verb in ("read", "write", "cancel/action", "revoke/action")]
+    names += [(f"{ROLE_REQUESTS}/{verb}/action", True) for verb in ("approve", "deny")]
     names.append((f"{NAMESPACE}/notices/read", False))
     return bodies(
         {

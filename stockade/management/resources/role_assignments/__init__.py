@@ -8,6 +8,7 @@ from typing import Any
 from stockade.kernel.clock import iso
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.resource_id import GUID, ResourceId, is_guid
+from stockade.management.access import role_requests
 from stockade.management.access.roles import MARK, is_over, while_of
 from stockade.management.authorization_scopes import (
     ROLE_ASSIGNMENTS,
@@ -95,6 +96,7 @@ class RoleAssignments(ResourceType):
         if while_of(document) is None:
             _keep_an_owner(call, writer, document)
         writer.remove(document)
+        role_requests.ended_elsewhere(call, writer, document)
         return Reply(200, dict(document.body))
 
     def compile(self, document: Document) -> Iterable[Entry]:
@@ -153,6 +155,8 @@ def _check_others(call: Call, current: Document | None, role_id: str, principal_
             raise _update_not_permitted()
         return
     for other in reader.list(ROLE_ASSIGNMENTS):
+        if is_over(other, call.now):
+            continue
         if other.name.lower() == call.id.name.lower():
             raise _update_not_permitted()  # one name, one assignment, in the whole tenant
         # One for a while does not stand for one that stays: `az` takes this refusal for success.

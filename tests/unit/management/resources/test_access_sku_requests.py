@@ -36,7 +36,7 @@ def keep_up(office: Office) -> None:
         due = upkeep.is_due(plane.settings, reader, plane.clock.now())
     if due:
         with plane.database.write() as writer:
-            upkeep.keep_up(plane.settings, writer, plane.clock.now())
+            upkeep.keep_up(plane.settings, writer, plane.audit, plane.clock.now())
 
 
 # Asking
@@ -356,7 +356,7 @@ def test_more_room_moves_the_queue_up(office: Office) -> None:
     now = office.plane.clock.now()
     with office.plane.database.write() as writer:
         assert upkeep.is_due(larger, writer, now)
-        upkeep.keep_up(larger, writer, now)
+        upkeep.keep_up(larger, writer, office.plane.audit, now)
         assert not upkeep.is_due(larger, writer, now)
     assert office.places("r2") == ["Approved"]
 
@@ -400,11 +400,12 @@ def test_what_nobody_answers_is_overdue_and_operators_hear_of_it_once(office: Of
 def test_the_operations_of_the_provider_tell_what_is_a_data_action(office: Office) -> None:
     told = office.plane.ok("GET", "/providers/Stockade.Access/operations")["value"]
     data = {one["name"] for one in told if one["isDataAction"]}
-    assert data == {f"Stockade.Access/skuRequests/{name}/action" for name in ("startReview", "approve", "deny")}
-    (type_,) = office.plane.ok("GET", "/providers/Microsoft.Authorization/providerOperations/Stockade.Access")[
+    expected = {f"Stockade.Access/skuRequests/{name}/action" for name in ("startReview", "approve", "deny")}
+    assert data == expected | {f"Stockade.Access/roleRequests/{name}/action" for name in ("approve", "deny")}
+    types = office.plane.ok("GET", "/providers/Microsoft.Authorization/providerOperations/Stockade.Access")[
         "resourceTypes"
     ]
-    assert {one["name"] for one in type_["operations"] if one["isDataAction"]} == data
+    assert {one["name"] for type_ in types for one in type_["operations"] if one["isDataAction"]} == data
 
 
 def _e0() -> Any:
