@@ -37,7 +37,10 @@ class Indexed(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 def _is_change(operation: str) -> bool:
     namespace, _, rest = operation.partition("/")
-    return "." in namespace and " " not in namespace and not rest.lower().endswith("read")
+    # The key broker's records of keys that were used are no changes, and as many as the requests that want keys.
+    return (
+        "." in namespace and " " not in namespace and namespace != "Stockade.Keys" and not rest.lower().endswith("read")
+    )
 
 
 _decode = msgspec.json.Decoder(Indexed).decode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,7 @@ class Subject:
     path: bytes
     address: str
     client: str
+    correlation: str = ""
     call: Call | None = None
     permission: str | None = None
     because: str = ""
@@ -38,9 +40,9 @@ class AuditTrail:
         if not self._sink.healthy:
             raise Fault(FaultKind.UNAVAILABLE, "The audit log cannot be written, so nothing is done.", retry_after_s=5)
 
-    def intent(self, subject: Subject) -> None:
-        """Write what is about to be done, and return when it is on disk; Fault(UNAVAILABLE) otherwise."""
-        self._sink.commit(self._record(subject, "intent"))
+    def intent(self, subject: Subject, noted: Mapping[str, str] | None = None) -> None:
+        """Write what is about to be done, and return when it is on disk; Fault(UNAVAILABLE) otherwise. noted: what more is said of it."""
+        self._sink.commit(self._record(subject, "intent", noted=noted))
 
     def outcome(self, subject: Subject, status: int, fault: Fault | None = None) -> None:
         """Write what came of it."""
@@ -52,6 +54,7 @@ class AuditTrail:
         phase: Literal["intent", "outcome", "decision"],
         status: int = 0,
         fault: Fault | None = None,
+        noted: Mapping[str, str] | None = None,
     ) -> AuditRecord:
         now, call = self._clock.now(), subject.call
         credential = call.credential if call is not None else None
@@ -61,7 +64,7 @@ class AuditTrail:
             id=subject.decision_id,
             category="Audit",
             phase=phase,
-            operation=subject.permission or (shown if call is not None else subject.method),
+            operation=subject.permission or (shown if call is not None else _action(fault) or subject.method),
             resource=call.id.text if call is not None else subject.path[:2048].decode("latin-1"),
             caller_address=subject.address,
             client=subject.client,
@@ -74,11 +77,19 @@ class AuditTrail:
             status=status,
             outcome="" if phase != "outcome" else "success" if fault is None else f"failed:{fault.kind.value}",
             duration_ms=max(0.0, (now - call.now) * 1000) if call is not None and phase == "outcome" else 0.0,
+            because=dict(noted) if noted else None,
+            correlation=subject.correlation,
         )
 
 
 def _detail(fault: Fault | None, name: str) -> str:
     return str(fault.details.get(name, "")) if fault is not None else ""
+
+
+def _action(fault: Fault | None) -> str:
+    """Return the ARM action that a caller was refused; "" where it did not come to that."""
+    information = fault.details.get("additionalInfo") if fault is not None else None
+    return str(information.get("action", "")) if isinstance(information, Mapping) else ""
 
 
 def _credential(fault: Fault | None) -> str:

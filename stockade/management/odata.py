@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, TypeAlias
 
 from stockade.kernel.faults import Fault, FaultKind
 
@@ -61,3 +63,56 @@ def invalid_filter(text: str) -> Fault:
         code="InvalidFilterInQueryString",
         target="$filter",
     )
+
+
+Operator: TypeAlias = Literal["eq", "ge", "le"]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """`field eq 'value'`, `field ge 2026-01-01T00:00:00Z`; the literal with or without quotes, the field as it was written."""
+
+    field: str
+    operator: Operator
+    value: str
+
+
+_COMPARISON = re.compile(
+    r"\s*(?P<field>[A-Za-z][A-Za-z/]{0,63})\s+(?P<operator>eq|ge|le)\s+"
+    r"(?:'(?P<quoted>(?:[^']|'')*)'|(?P<bare>[^\s'()]+))\s*",
+    re.IGNORECASE,
+)
+
+
+def parse_comparisons(text: str) -> tuple[Comparison, ...]:
+    """Return the comparisons of a filter, () for none, those of times and numbers included; Fault(INVALID) for anything else."""
+    found: list[Comparison] = []
+    position = 0
+    if len(text) > MAX_LENGTH:
+        raise invalid_filter(text)
+    while position < len(text):
+        match = _COMPARISON.match(text, position)
+        if match is None:
+            raise invalid_filter(text)
+        value = match["bare"] if match["quoted"] is None else match["quoted"].replace("''", "'")
+        operator: Operator = "eq"
+        if match["operator"].lower() != "eq":
+            operator = "ge" if match["operator"].lower() == "ge" else "le"
+        found.append(Comparison(match["field"], operator, value))
+        position = match.end()
+        if position < len(text):
+            joined = _AND.match(text, position)
+            if joined is None or joined.end() >= len(text):
+                raise invalid_filter(text)
+            position = joined.end()
+    return tuple(found)
+
+
+def parse_time(text: str) -> float:
+    """Return an ISO 8601 time, UTC where it says nothing else, as epoch seconds; Fault(INVALID)."""
+    try:
+        read = datetime.fromisoformat(text)
+        return (read if read.tzinfo is not None else read.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError) as failure:
+        message = f"'{text[:60]}' is no time; write 2026-01-31T12:00:00Z."
+        raise Fault(FaultKind.INVALID, message, code="InvalidFilterInQueryString", target="$filter") from failure

@@ -28,7 +28,7 @@ from stockade.identity.audiences import arm_audiences
 from stockade.kernel.evidence import ArmToken
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import TokenCredential
-from stockade.kernel.resource_id import ResourceId
+from stockade.kernel.resource_id import ResourceId, is_guid
 from stockade.kernel.secret import Secret
 from stockade.management import arm_wire, authorization
 from stockade.management.audit_trail import AuditTrail, Subject
@@ -270,7 +270,7 @@ class Pipeline:
                 raise Fault(FaultKind.INVALID, message, code="InvalidResourceName", target="name")
             # 5. plan
             planned = kind.plan(call, current, writer)
-            self._intend(admitted)
+            self._intend(admitted, planned.noted)
             # 7. write
             stored = kind.stored_as(call.id)
             body = envelope(call, kind, planned.body, current, parent)
@@ -326,10 +326,10 @@ class Pipeline:
                 now=call.now,
             )
 
-    def _intend(self, admitted: Admitted) -> None:
+    def _intend(self, admitted: Admitted, noted: Mapping[str, str] | None = None) -> None:
         # 6. intent: of everything but GET, also of what only reads, because listKeys hands out secrets.
         if admitted.call.method not in ("GET", "HEAD"):
-            self._trail.intent(_subject(admitted.head, admitted))
+            self._trail.intent(_subject(admitted.head, admitted), noted)
 
     def _missing(self, scope: ResourceId) -> Fault:
         if scope.type is not None:
@@ -353,9 +353,11 @@ class Pipeline:
 
 def _subject(head: Head, admitted: Admitted | None) -> Subject:
     client = head.headers.get("user-agent", "")[:120]
+    correlation = head.headers.get("x-ms-correlation-request-id", "")
+    correlation = correlation.lower() if is_guid(correlation) else ""
     if admitted is None:
-        return Subject(head.decision_id, head.method[:20], head.path, head.address, client)
-    permission = admitted.target.permission
+        return Subject(head.decision_id, head.method[:20], head.path, head.address, client, correlation)
+    call, permission = admitted.call, admitted.target.permission
     return Subject(
-        head.decision_id, head.method, head.path, head.address, client, admitted.call, permission, admitted.because
+        head.decision_id, head.method, head.path, head.address, client, correlation, call, permission, admitted.because
     )

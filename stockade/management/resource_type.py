@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
+from stockade.audit.ledger import LogReader
 from stockade.identity.directory import Directory
 from stockade.kernel.clock import Clock
 from stockade.kernel.evidence import ArmToken
@@ -65,6 +66,8 @@ class Platform:
     types: Types
     directory: Directory
     broker: Broker
+    logs: Callable[[str], LogReader | None] = lambda _: None
+    """Opens an audit log by its name (`audit/ledger.py`); None where nothing has been recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +123,14 @@ class Planned:
     private: the whole new private part; None keeps what is there.
     status:  overrides the type's usual status (200 or 201).
     headers: further headers of the reply, e.g. `Azure-AsyncOperation`.
+    noted:   what the audit record of the intent says of it. Nothing secret.
     """
 
     body: Json
     private: Json | None = None
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    noted: Mapping[str, str] = field(default_factory=dict)
 
 
 ActionHandler: TypeAlias = Callable[[Call, Writer, Document], Answer]

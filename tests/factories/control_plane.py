@@ -35,6 +35,7 @@ from stockade.storage.database import Database, Writer
 from stockade.storage.documents import Document
 from stockade.storage.generation import GenerationCell
 from tests.factories.identity import RecordingAudit
+from tests.factories.memory_log import MemoryLogs
 from tests.factories.pretend_broker import PretendBroker
 
 SUB = "11111111-1111-4111-8111-111111111111"
@@ -107,6 +108,7 @@ class ControlPlane:
             self.registry,
             self.directory,
             cast("Broker", self.broker),
+            MemoryLogs(lambda: self.audit.records),
         )
         self.pipeline = Pipeline(
             database=self.database,

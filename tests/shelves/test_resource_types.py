@@ -179,6 +179,10 @@ EXAMPLES: dict[str, Example] = {
         f"{RG}/providers/Stockade.Access/roleRequests/Request1",
         {"properties": {"roleName": "Reader", "durationMinutes": 60, "reason": "to look"}},
     ),
+    "Stockade.Audit/retentionPolicies": Example(
+        f"{S}/providers/Stockade.Audit/retentionPolicies/Default",
+        {"properties": {"days": 500}},
+    ),
     "Microsoft.CognitiveServices/accounts/defenderForAISettings": Example(
         f"{ACCOUNT}/defenderForAISettings/Default",
         {"properties": {"state": "Disabled"}},

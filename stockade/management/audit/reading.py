@@ -1,0 +1,44 @@
+"""A log, as calls read it: opened for one call, searched within a time that does not hold anybody up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from stockade.audit.criteria import Indexed, Wanted
+from stockade.audit.ledger import PLATFORM_LOG, LogReader
+from stockade.audit.search import Page, search
+from stockade.kernel.faults import Fault, FaultKind
+from stockade.management.resource_type import Call
+
+WITHIN_S: Final = 2.0
+"""For one call to index what is new, and to look; then it gives what it has, and whoever wants more asks on."""
+NOTHING: Final = Page((), "")
+
+
+def log_name(call: Call) -> str:
+    """Return the name of the log that a call is about: its subscription's, or the platform's at the tenant's root."""
+    return call.id.subscription.lower() if call.id.subscription is not None else PLATFORM_LOG
+
+
+def log_of_call(call: Call) -> LogReader | None:
+    """Return that log; None while nothing has been recorded in it."""
+    return call.platform.logs(log_name(call))
+
+
+def existing_log(call: Call) -> LogReader:
+    """Return that log; Fault(NOT_FOUND) while nothing has been recorded in it."""
+    found = log_of_call(call)
+    if found is None or found.size == 0:
+        raise Fault(FaultKind.NOT_FOUND, "Nothing has been recorded here yet.", code="AuditLogEmpty")
+    return found
+
+
+def page_of(call: Call, wanted: Wanted, limit: int, also: Callable[[Indexed], bool] | None = None) -> Page:
+    """Return the page that a call asks for; `$skipToken` says where it begins."""
+    reader = log_of_call(call)
+    if reader is None:
+        return NOTHING
+    token = call.query.get("$skiptoken", "")
+    directory = call.platform.settings.audit_dir
+    return search(reader, directory, wanted, limit=limit, token=token, within_s=WITHIN_S, also=also)
