@@ -46,7 +46,7 @@ class LogReader(Protocol):
         ...
 
     def records(self, start: int, end: int | None = None) -> Iterator[tuple[int, bytes]]:
-        """Yield index and line (JSON, without its newline) from start to before end."""
+        """Yield index and line (JSON, without its newline) from start to before end, as far as they are still kept."""
         ...
 
     def root(self, size: int | None = None) -> bytes:
@@ -66,13 +66,19 @@ class LogWriter(LogReader, Protocol):
     """Writes one log. One per log and machine."""
 
     def append(self, lines: Sequence[bytes]) -> int:
-        """Add records and return the first one's index; OSError leaves the log as it was. Not durable before `sync`."""
+        """Add records and return the first one's index; OSError leaves the log as it was. Not durable before `sync`.
+
+        ValueError for a record that is not one line.
+        """
         ...
 
     def sync(self) -> None:
-        """Return when everything appended is on disk, and show it to readers."""
+        """Return when everything appended is on disk, and show it to readers. OSError: the log is as it was at the last `sync`.
+
+        What was appended since then is forgotten and has to be appended again: after a failed sync nobody knows what the disk has of it.
+        """
         ...
 
     def prune(self, before: int) -> None:
-        """Remove records below an index (whole segments; hashes stay)."""
+        """Remove the records below an index, exactly those; their hashes stay. ValueError beyond the end."""
         ...
