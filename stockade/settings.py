@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import date
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ DATA_DIR_VARIABLE = "STOCKADE_DATA_DIR"
 OVERRIDES_VARIABLE = "STOCKADE_OVERRIDES"
 """JSON of the settings given by flags; how the supervisor passes them to its children."""
 
+_SINK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 MAX_SOCKET_DIR_BYTES = 60
 """Leaves room for a file name below the 100 bytes that every system takes."""
 
@@ -466,6 +468,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.data_dir / "audit"
 
     @property
+    def delivery_dir(self) -> Path:
+        """How far sinks and witnesses of the audit log have got."""
+        return self.audit_dir / "delivery"
+
+    @property
     def arm_endpoint(self) -> str:
         """ARM's address as clients on this machine reach it, without a trailing slash."""
         if self.names.domain:
@@ -549,7 +556,8 @@ def load(
                 ip_network(text, strict=False)
             except ValueError as failure:
                 raise ValueError(f"{file}: {failure} - at `$.{name}`") from failure
-    for name, problem in (*_access_problems(found.access), *_notice_problems(found.notices)):
+    problems = (*_access_problems(found.access), *_notice_problems(found.notices), *_audit_problems(found.audit))
+    for name, problem in problems:
         raise ValueError(f"{file}: {problem} - at `$.{name}`")
     return found
 
@@ -577,6 +585,49 @@ def _notice_problems(notices: Notices) -> Iterator[tuple[str, str]]:
         yield "notices.mail.user", "name the password: credential_env or credential_file"
     if mail.user and mail.tls == "none":
         yield "notices.mail.tls", "no password is sent without TLS"
+
+
+def _audit_problems(audit: Audit) -> Iterator[tuple[str, str]]:
+    names = [one.name.lower() for one in audit.sinks]
+    for sink in audit.sinks:
+        if not _SINK_NAME.fullmatch(sink.name):
+            yield "audit.sinks.name", f"'{sink.name}' is no name: letters, digits, '-' and '_', 63 at most"
+        if names.count(sink.name.lower()) > 1:
+            yield "audit.sinks.name", f"two sinks are called '{sink.name}'"
+        schemes = {"file": ("file",), "syslog": ("tls",), "http": ("https", "http"), "otlp": ("https", "http")}[
+            sink.type
+        ]
+        yield from _receiver_problems("audit.sinks.url", sink.url, schemes)
+    for witness in audit.witnesses:
+        yield from _receiver_problems("audit.witnesses.url", witness.url, ("file", "https"))
+
+
+def _receiver_problems(name: str, url: str, schemes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        yield name, "no address can be read like this"
+        return
+    here = parts.hostname == "localhost" or _is_loopback(parts.hostname or "")
+    if parts.scheme not in schemes:
+        yield name, f"an address that begins with {' or '.join(f'{one}://' for one in schemes)}"
+    elif "@" in parts.netloc or parts.fragment:
+        yield name, "an address without a user name; a credential is named by credential_env or credential_file"
+    elif parts.scheme == "file":
+        if parts.netloc or not parts.path.startswith("/") or parts.path == "/" or parts.query:
+            yield name, "a path on this machine, file:///..."
+    elif not parts.hostname:
+        yield name, "an address with a host"
+    elif parts.scheme == "http" and not here:
+        yield name, "https, unless it is on this machine"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _decode(wanted: type, value: object) -> object:

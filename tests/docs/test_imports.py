@@ -18,12 +18,13 @@ ARROWS: dict[str, set[str]] = {
     "settings": {"kernel"},
     # What decides, keeps and records.
     "storage": {"kernel", "settings"},
-    "audit": {"kernel", "settings"},
     "policy": {"kernel", "settings", "storage"},
-    "decisions": {"kernel", "settings", "storage", "audit", "policy"},
     # The one way out, and the connections to engines that are opened through it.
     "egress": {"kernel", "settings", "policy"},
     "upstream": {"kernel", "settings", "egress"},
+    # What records; its sinks (audit/sinks) send records on by the same way out.
+    "audit": {"kernel", "settings", "egress", "upstream"},
+    "decisions": {"kernel", "settings", "storage", "audit", "policy"},
     # Keys, who holds them, and how the key broker is asked for them; then what accounts keep under them.
     # What approvers sign, and how it is verified.
     "lockbox": {"kernel", "settings"},
@@ -80,6 +81,7 @@ SHELVES: dict[str, dict[str, set[str]]] = {
     "services/openai/engines": {},
     "policy/rules": {},
     "keys/providers": {},
+    "audit/sinks": {},
     "jobs/work": {},
     "management/resources": {
         # A role assignment, and a request for one, names a role definition.

@@ -122,3 +122,44 @@ def test_who_is_told_and_by_when_is_checked_when_read(tmp_path: Path, content: s
     (tmp_path / "settings.toml").write_text(content)
     with pytest.raises(ValueError, match=where):
         load(tmp_path, environment={})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "url", "where"),
+    [
+        ("file", "a", "https://example.com", "audit.sinks.url"),
+        ("file", "a", "file://host/var/log", "audit.sinks.url"),
+        ("file", "a", "file:///", "audit.sinks.url"),
+        ("syslog", "a", "udp://example.com:514", "audit.sinks.url"),
+        ("syslog", "a", "tls://", "audit.sinks.url"),
+        ("http", "a", "http://example.com/in", "audit.sinks.url"),
+        ("http", "a", "https://user:word@example.com/in", "audit.sinks.url"),
+        ("http", "a", "https://example.com:port/in", "audit.sinks.url"),
+        ("otlp", "a", "http://127.0.0.1.example.com/", "audit.sinks.url"),
+        ("file", "../a", "file:///var/log", "audit.sinks.name"),
+        ("file", "", "file:///var/log", "audit.sinks.name"),
+    ],
+)
+def test_where_records_go_is_checked_when_read(tmp_path: Path, kind: str, name: str, url: str, where: str) -> None:
+    write(tmp_path, f'[[audit.sinks]]\nname = "{name}"\ntype = "{kind}"\nurl = "{url}"')
+    with pytest.raises(ValueError, match=where):
+        load(tmp_path, environment={})
+
+
+def test_two_sinks_have_two_names(tmp_path: Path) -> None:
+    sink = '[[audit.sinks]]\nname = "{}"\ntype = "file"\nurl = "file:///var/log"\n'
+    write(tmp_path, sink.format("siem") + sink.format("SIEM"))
+    with pytest.raises(ValueError, match="two sinks are called"):
+        load(tmp_path, environment={})
+
+
+@pytest.mark.parametrize("url", ["http://example.com/", "tls://example.com", "file://elsewhere/x"])
+def test_witnesses_are_files_or_https(tmp_path: Path, url: str) -> None:
+    write(tmp_path, f'[[audit.witnesses]]\nurl = "{url}"')
+    with pytest.raises(ValueError, match=r"audit\.witnesses\.url"):
+        load(tmp_path, environment={})
+
+
+def test_records_may_go_to_http_on_this_machine(tmp_path: Path) -> None:
+    write(tmp_path, '[[audit.sinks]]\nname = "a"\ntype = "http"\nurl = "http://[::1]:9000/in"')
+    assert load(tmp_path, environment={}).audit.sinks[0].name == "a"

@@ -1,0 +1,201 @@
+"""Tests of witnesses: what is pinned, and what is noticed of a log that is not the one they know."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from stockade.audit import witnesses
+from stockade.audit.ledger import LogReader
+from stockade.audit.witnesses import Pinned, Witnessing, WitnessSurroundings, accept, newest_notes
+from stockade.kernel.clock import SystemClock
+from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.record import AuditRecord
+from stockade.settings import Witness
+from tests.factories.certificates import certificates
+from tests.factories.letterbox import hook
+from tests.factories.memory_log import MemoryLog
+
+WITHIN_S = 10.0
+NAME = "11111111-1111-4111-8111-111111111111"
+
+
+class Heads:
+    """Heads whose signature is a word."""
+
+    def __init__(self, logs: Mapping[str, MemoryLog]) -> None:
+        self._logs = logs
+
+    def newest(self) -> Mapping[str, bytes]:
+        return {name: self.note(log) for name, log in self._logs.items() if log.size}
+
+    def read(self, note: bytes) -> Pinned:
+        text, _, signature = note.decode().partition("\n\n")
+        name, size, root = text.split("\n")
+        if signature != "\u2014 key c2lnbmVk\n":
+            raise Fault(FaultKind.INVALID, "not signed")
+        return Pinned(name.rpartition("/")[2], int(size), bytes.fromhex(root))
+
+    def note(self, log: MemoryLog) -> bytes:
+        return f"stockade/{log.name}\n{log.size}\n{log.root().hex()}\n\n\u2014 key c2lnbmVk\n".encode()
+
+
+class Platform:
+    """Logs, and where their heads are pinned."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.file = folder / "state", folder / "heads"
+        self.logs = {NAME: MemoryLog(NAME), "platform": MemoryLog("platform")}
+        self.recorded: list[AuditRecord] = []
+
+    def grow(self, count: int, name: str = NAME, what: str = "r") -> None:
+        log = self.logs[name]
+        log.add(*(f"{what}{log.size + number}".encode() for number in range(count)))
+
+    @contextlib.asynccontextmanager
+    async def witnessing(self, *more: Witness) -> AsyncIterator[Witnessing]:
+        found: dict[str, LogReader] = dict(self.logs)
+        around = WitnessSurroundings(self.folder, lambda: found, Heads(self.logs), self.recorded.append, SystemClock())
+        made = Witnessing(more or (Witness(f"file://{self.file}", timeout_s=1.0),), around)
+        task = asyncio.create_task(made.run())
+        try:
+            yield made
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def pinned(self) -> list[bytes]:
+        return newest_notes(self.file)
+
+
+@pytest.fixture
+def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Platform:
+    monkeypatch.setattr(witnesses, "LOOK_S", 0.01)
+    monkeypatch.setattr(witnesses, "FIRST_WAIT_S", 0.01)
+    return Platform(tmp_path)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(WITHIN_S):
+        while not condition():  # noqa: ASYNC110 - files tell nobody
+            await asyncio.sleep(0.005)
+
+
+async def test_each_new_head_is_appended_once(platform: Platform) -> None:
+    platform.grow(3)
+    platform.grow(1, "platform")
+    async with platform.witnessing() as made:
+        await until(lambda: len(platform.pinned()) == 2)
+        platform.grow(2)
+        await until(lambda: b"\n5\n" in platform.file.read_bytes())
+        await asyncio.sleep(0.05)
+    assert platform.file.read_bytes().count(b"\xe2\x80\x94 key") == 3
+    assert made.state.witnesses[0].logs[NAME].size == 5
+    assert made.problem == ""
+
+
+async def test_a_restart_pins_nothing_twice_and_agrees(platform: Platform) -> None:
+    platform.grow(3)
+    async with platform.witnessing():
+        await until(platform.pinned)
+    before = platform.file.read_bytes()
+    await until((platform.folder / witnesses.STATE_FILE).exists)
+    async with platform.witnessing() as made:
+        await until(lambda: made._pins[0].checked)
+        await asyncio.sleep(0.05)
+        assert made.problem == ""
+    assert platform.file.read_bytes() == before
+
+
+@pytest.mark.parametrize("how", ["shorter", "gone", "rewritten", "rewritten and longer"])
+async def test_a_log_that_was_rolled_back_is_noticed(
+    platform: Platform, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    platform.grow(5)
+    async with platform.witnessing():
+        await until(platform.pinned)
+    log = platform.logs[NAME] = MemoryLog(NAME)
+    if how == "gone":
+        del platform.logs[NAME]
+    elif how == "shorter":
+        platform.grow(3)
+    else:
+        platform.grow(5 if how == "rewritten" else 9, what="x")
+    before = platform.file.read_bytes()
+    async with platform.witnessing() as made:
+        await until(lambda: made.problem)
+        await asyncio.sleep(0.05)
+        assert "pinned 5 records" in made.problem
+    assert platform.file.read_bytes() == before, "nothing is pinned over it"
+    assert "rolled back or rewritten" in caplog.text
+    assert log is not None
+    async with platform.witnessing() as made:  # a restart forgets nothing
+        assert made.problem
+
+
+async def test_what_an_operator_accepts_is_recorded_and_goes_on(platform: Platform) -> None:
+    platform.grow(5)
+    async with platform.witnessing():
+        await until(platform.pinned)
+    platform.logs[NAME] = MemoryLog(NAME)
+    platform.grow(3)
+    async with platform.witnessing() as made:
+        await until(lambda: made.problem)
+        await until(lambda: witnesses.read_state(platform.folder).contradictions)
+        [one] = accept(platform.folder, "restored from Sunday's backup", 1.0)
+        assert (one.log, one.size, one.found) == (NAME, 5, 3)
+        await until(lambda: not made.problem)
+        await until(lambda: b"\n3\n" in platform.file.read_bytes())
+    [record] = platform.recorded
+    assert record.operation == "Stockade.Audit/logs/acceptRollback/action"
+    assert record.reason == "restored from Sunday's backup"
+    assert record.resource == f"/subscriptions/{NAME}"
+    assert record.because is not None
+    assert record.because["pinned"] == "5"
+    assert not (platform.folder / witnesses.ACCEPTED_FILE).exists()
+    async with platform.witnessing() as made:
+        await until(lambda: made._pins[0].checked)
+        assert made.problem == ""
+    assert accept(platform.folder, "again", 1.0) == []
+
+
+async def test_heads_of_others_are_said_and_decide_nothing(
+    platform: Platform, caplog: pytest.LogCaptureFixture
+) -> None:
+    platform.file.write_bytes(f"stockade/{NAME}\n99\n{'00' * 32}\n\n\u2014 other c2lnbmVk\n\n".encode())
+    platform.grow(1)
+    async with platform.witnessing() as made:
+        await until(lambda: len(platform.pinned()) == 1 and b"\n1\n" in platform.file.read_bytes())
+        assert made.problem == ""
+    assert "not this platform's" in caplog.text
+
+
+async def test_a_file_that_is_away_is_waited_for_before_anything_is_pinned(platform: Platform) -> None:
+    platform.file = platform.file.parent / "mount" / "heads"
+    platform.file.parent.write_text("no folder")
+    platform.grow(1)
+    async with platform.witnessing() as made:
+        await until(lambda: made.state.witnesses[0].failing_since)
+        assert not made._pins[0].checked
+        platform.file.parent.unlink()
+        platform.file.parent.mkdir()
+        await until(platform.pinned)
+        await until(lambda: not made.state.witnesses[0].failing_since)
+
+
+async def test_an_address_gets_notes_until_it_takes_them(platform: Platform, tmp_path: Path) -> None:
+    made_certificates = certificates(tmp_path / "tls")
+    platform.grow(2)
+    async with hook(made_certificates, "503 Busy", "302 Found", "201 Created") as server:
+        url = f"https://localhost:{server.port}/pin"
+        async with platform.witnessing(Witness(url, ca_file=str(made_certificates.authority))) as made:
+            await until(lambda: made.state.witnesses[0].last_success)
+    first, headers, body = server.requests[-1]
+    assert (first, headers["content-type"]) == ("POST /pin HTTP/1.1", "text/plain; charset=utf-8")
+    assert body == Heads(platform.logs).note(platform.logs[NAME])
+    assert len(server.requests) == 3
+    assert "redirects are not followed" in made.state.witnesses[0].last_error
