@@ -251,6 +251,10 @@ _METHODS: Final[dict[type, Callable[[Broker, Any], object]]] = {
     wire.PurposeKeyCall: lambda broker, call: broker.purpose_key(call.purpose),
     wire.SignCall: lambda broker, call: broker.sign(call.statement),
     wire.ReceiptKeyCall: lambda broker, _: broker.receipt_key(),
+    wire.SignTreeHeadCall: lambda broker, call: broker.sign_tree_head(
+        call.log, call.size, call.root, call.time, call.consistency
+    ),
+    wire.TreeHeadKeyCall: lambda broker, _: broker.tree_head_key(),
     wire.RotatePlatformCall: lambda broker, _: broker.rotate_platform(),
     wire.StatusCall: lambda broker, _: broker.status(),
     wire.SealCall: lambda broker, _: broker.seal(),

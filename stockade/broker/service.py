@@ -30,10 +30,12 @@ from stockade.broker.data_keys import OpenDataKeys, PlatformWrapping
 from stockade.broker.evidence import Verifier, check_action
 from stockade.broker.floors import Floors
 from stockade.broker.grants import Grant, Grants
+from stockade.broker.log_heads import TreeHeads
 from stockade.broker.opening import Opening
 from stockade.broker.providers import Installed
 from stockade.broker.recording import Notes, Recording, binding_shown, shown
 from stockade.broker.vault_keys import VaultKeys
+from stockade.identity.tenant import tenant_of
 from stockade.kernel.clock import Clock
 from stockade.kernel.evidence import ArmToken, Evidence
 from stockade.kernel.faults import Fault, FaultKind
@@ -82,6 +84,7 @@ class _Unsealed:
     providers: Installed
     signing: Ed25519PrivateKey
     floors: Floors
+    heads: TreeHeads
 
 
 class KeyBroker:
@@ -378,6 +381,12 @@ class KeyBroker:
     def receipt_key(self) -> bytes:
         return self._state().signing.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
+    def sign_tree_head(self, log: str, size: int, root: bytes, time: float, consistency: Sequence[bytes]) -> bytes:
+        return self._state().heads.sign(log, size, root, time, consistency)
+
+    def tree_head_key(self) -> bytes:
+        return self._state().heads.public.public
+
     def rotate_platform(self) -> str:
         with self._turn:
             opened = self._state()
@@ -484,7 +493,14 @@ class KeyBroker:
         signing = Ed25519PrivateKey.from_private_bytes(keyring.keys.derive(RECEIPTS_PURPOSE).reveal())
         verifier = Verifier(self._settings, keyring.keys, grants)
         floors = Floors(self._settings.data_dir, keyring.keys, self._clock)
-        return _Unsealed(keyring, accounts, grants, verifier, vault, customers, providers, signing, floors)
+        heads = TreeHeads(keyring.keys, floors, self._tenant)
+        return _Unsealed(keyring, accounts, grants, verifier, vault, customers, providers, signing, floors, heads)
+
+    def _tenant(self) -> str:
+        found = tenant_of(self._snapshot())
+        if found is None:
+            raise Fault(FaultKind.UNAVAILABLE, "The directory has no tenant yet.", retry_after_s=5)
+        return found.id
 
     def _policy(self, *, at_once: bool) -> Snapshot:
         if not at_once:

@@ -13,6 +13,7 @@ import msgspec
 
 from stockade.kernel.evidence import Evidence
 from stockade.kernel.secret import Secret
+from stockade.keys.log_signing import LogSigner
 from stockade.keys.material import KeyAnswer, KeyRequest, KeySpec
 from stockade.keys.providers.provider import ProviderKey
 
@@ -91,7 +92,7 @@ class BrokerStatus(msgspec.Struct, frozen=True):
     """The version of the platform's key that wraps data keys now; "" while sealed."""
 
 
-class Broker(Protocol):
+class Broker(LogSigner, Protocol):
     """Synchronous; `AsyncBroker` has the same under the same names. Fault(UNAVAILABLE) when it is sealed or not to be reached.
 
     asked_by: who asks, for the record: a process and what it does (`data-worker Files_Get`).

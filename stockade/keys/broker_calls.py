@@ -114,6 +114,12 @@ class BrokerCalls(ABC):
     def receipt_key(self) -> Any:
         return self._ask(wire.ReceiptKeyCall(), bytes)
 
+    def sign_tree_head(self, log: str, size: int, root: bytes, time: float, consistency: Sequence[bytes]) -> Any:
+        return self._ask(wire.SignTreeHeadCall(log, size, root, time, tuple(consistency)), bytes)
+
+    def tree_head_key(self) -> Any:
+        return self._ask(wire.TreeHeadKeyCall(), bytes)
+
     def rotate_platform(self) -> Any:
         return self._ask(wire.RotatePlatformCall(), str)
 

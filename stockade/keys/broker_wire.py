@@ -215,6 +215,20 @@ class ReceiptKeyCall(_Call, frozen=True, tag="receipt_key"):
     """`Broker.receipt_key`."""
 
 
+class SignTreeHeadCall(_Call, frozen=True, tag="sign_tree_head"):
+    """`Broker.sign_tree_head`."""
+
+    log: str
+    size: int
+    root: bytes
+    time: float
+    consistency: tuple[bytes, ...]
+
+
+class TreeHeadKeyCall(_Call, frozen=True, tag="tree_head_key"):
+    """`Broker.tree_head_key`."""
+
+
 class RotatePlatformCall(_Call, frozen=True, tag="rotate_platform"):
     """`Broker.rotate_platform`."""
 
@@ -252,6 +266,8 @@ Call: TypeAlias = (
     | PurposeKeyCall
     | SignCall
     | ReceiptKeyCall
+    | SignTreeHeadCall
+    | TreeHeadKeyCall
     | RotatePlatformCall
     | StatusCall
     | SealCall

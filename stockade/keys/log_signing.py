@@ -10,9 +10,10 @@ class LogSigner(Protocol):
     """Signs tree heads, with a key that signs nothing else."""
 
     def sign_tree_head(self, log: str, size: int, root: bytes, time: float, consistency: Sequence[bytes]) -> bytes:
-        """Return the signature of a tree head, in the form of `audit/heads.py`; Fault(CONFLICT) unless it continues the last one signed.
+        """Return a signed tree head, in the form of `audit/checkpoint.py`; Fault(CONFLICT) unless it continues the last one signed.
 
         consistency: proves it against the head of this log that the broker signed last; [] for the first, and for one it has signed already.
+        A conflict's details name the last one's `size`. time: not ahead of the broker's own, which never goes back and is what is signed.
         """
         ...
 

@@ -577,7 +577,9 @@ def test_a_key_in_use_or_to_be_recovered_is_not_destroyed(world: Brokered) -> No
     refused(destroy, FaultKind.UNAVAILABLE)
 
 
-@pytest.mark.parametrize("purpose", ["broker/", "broker/job-grants/1", "broker/key-handles/1", "broker/receipts/1"])
+@pytest.mark.parametrize(
+    "purpose", ["broker/", "broker/job-grants/1", "broker/key-handles/1", "broker/receipts/1", "broker/tree-heads/1"]
+)
 def test_the_brokers_own_keys_are_given_to_nobody(world: Brokered, purpose: str) -> None:
     refused(lambda: world.broker.purpose_key(purpose), FaultKind.PERMISSION_DENIED)
 
@@ -598,6 +600,8 @@ def test_sealed_it_does_nothing(world: Brokered) -> None:
         lambda: ask(world, account),
         lambda: world.broker.purpose_key("x"),
         lambda: world.broker.sign(b""),
+        lambda: world.broker.sign_tree_head("platform", 1, b"r" * 32, 0.0, []),
+        world.broker.tree_head_key,
         lambda: world.broker.new_data_key(account.id, None, shown),
         lambda: world.broker.random("software", 4),
     ):
