@@ -255,6 +255,8 @@ _METHODS: Final[dict[type, Callable[[Broker, Any], object]]] = {
         call.log, call.size, call.root, call.time, call.consistency
     ),
     wire.TreeHeadKeyCall: lambda broker, _: broker.tree_head_key(),
+    wire.SignReceiptCall: lambda broker, call: broker.sign_receipt(call.receipt),
+    wire.RequestReceiptKeyCall: lambda broker, _: broker.request_receipt_key(),
     wire.RotatePlatformCall: lambda broker, _: broker.rotate_platform(),
     wire.StatusCall: lambda broker, _: broker.status(),
     wire.SealCall: lambda broker, _: broker.seal(),

@@ -41,7 +41,7 @@ from stockade.kernel.evidence import ArmToken, Evidence
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import TokenCredential
 from stockade.kernel.secret import Secret
-from stockade.keys import content_actions
+from stockade.keys import content_actions, request_receipts
 from stockade.keys.broker import (
     Access,
     Binding,
@@ -54,6 +54,7 @@ from stockade.keys.broker import (
 from stockade.keys.keyring import BROKER_PURPOSES, Keyring
 from stockade.keys.material import KeyAnswer, KeyRequest, KeySpec
 from stockade.keys.providers.provider import ProviderKey, RemoteVault
+from stockade.keys.request_receipts import Receipt
 from stockade.policy.customer_key import unavailable
 from stockade.policy.snapshot import AccountPolicy, Snapshot
 from stockade.settings import Settings
@@ -63,6 +64,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 RECEIPTS_PURPOSE: Final = "broker/receipts/1"
+REQUEST_RECEIPTS_PURPOSE: Final = "broker/request-receipts/1"
 MAX_STATEMENT: Final = 64 * 1024
 MAX_AT_ONCE: Final = 32
 """Objects whose keys are derived on the event loop: half a millisecond's worth."""
@@ -83,6 +85,7 @@ class _Unsealed:
     customers: CustomerKeys
     providers: Installed
     signing: Ed25519PrivateKey
+    request_signing: Ed25519PrivateKey
     floors: Floors
     heads: TreeHeads
 
@@ -379,7 +382,14 @@ class KeyBroker:
         return self._state().signing.sign(statement)
 
     def receipt_key(self) -> bytes:
-        return self._state().signing.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        return _public(self._state().signing)
+
+    def sign_receipt(self, receipt: Receipt) -> str:
+        key = self._state().request_signing
+        return request_receipts.sign(receipt, _public(key), key.sign)
+
+    def request_receipt_key(self) -> bytes:
+        return _public(self._state().request_signing)
 
     def sign_tree_head(self, log: str, size: int, root: bytes, time: float, consistency: Sequence[bytes]) -> bytes:
         return self._state().heads.sign(log, size, root, time, consistency)
@@ -490,11 +500,14 @@ class KeyBroker:
             providers["software"].random,
             self._notes,
         )
-        signing = Ed25519PrivateKey.from_private_bytes(keyring.keys.derive(RECEIPTS_PURPOSE).reveal())
+        signing = _signing_key(keyring, RECEIPTS_PURPOSE)
+        request_signing = _signing_key(keyring, REQUEST_RECEIPTS_PURPOSE)
         verifier = Verifier(self._settings, keyring.keys, grants)
         floors = Floors(self._settings.data_dir, keyring.keys, self._clock)
         heads = TreeHeads(keyring.keys, floors, self._tenant)
-        return _Unsealed(keyring, accounts, grants, verifier, vault, customers, providers, signing, floors, heads)
+        return _Unsealed(
+            keyring, accounts, grants, verifier, vault, customers, providers, signing, request_signing, floors, heads
+        )
 
     def _tenant(self) -> str:
         found = tenant_of(self._snapshot())
@@ -515,3 +528,12 @@ class KeyBroker:
         if opened is None:
             raise Fault(FaultKind.UNAVAILABLE, "The platform is sealed: nothing can be opened until it is unsealed.")
         return opened
+
+
+def _signing_key(keyring: Keyring, purpose: str) -> Ed25519PrivateKey:
+    """Return the key of one purpose: what is signed with it cannot be taken for what another one signs."""
+    return Ed25519PrivateKey.from_private_bytes(keyring.keys.derive(purpose).reveal())
+
+
+def _public(key: Ed25519PrivateKey) -> bytes:
+    return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)

@@ -16,6 +16,7 @@ from stockade.kernel.secret import Secret
 from stockade.keys.log_signing import LogSigner
 from stockade.keys.material import KeyAnswer, KeyRequest, KeySpec
 from stockade.keys.providers.provider import ProviderKey
+from stockade.keys.request_receipts import Receipt
 
 Part: TypeAlias = Literal["content", "metadata"]
 Access: TypeAlias = Literal["read", "write"]
@@ -200,6 +201,14 @@ class Broker(LogSigner, Protocol):
 
     def receipt_key(self) -> bytes:
         """Return the public key (32 bytes) that receipts verify with."""
+        ...
+
+    def sign_receipt(self, receipt: Receipt) -> str:
+        """Return the receipt of a request as a JWS, signed with a key that signs nothing else (`keys/request_receipts.py`)."""
+        ...
+
+    def request_receipt_key(self) -> bytes:
+        """Return the public key (32 bytes) that receipts of requests verify with."""
         ...
 
     def rotate_platform(self) -> str:

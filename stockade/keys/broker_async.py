@@ -28,6 +28,7 @@ from stockade.keys.broker_calls import BrokerCalls
 from stockade.keys.broker_client import IDLE, TIMEOUT_S, result_of, unreachable
 from stockade.keys.material import KeyAnswer, KeyRequest, KeySpec
 from stockade.keys.providers.provider import ProviderKey
+from stockade.keys.request_receipts import Receipt
 
 AT_ONCE: Final = 16
 """Calls under way at once from one event loop; further ones wait."""
@@ -87,6 +88,8 @@ class AsyncBroker(Protocol):
         self, log: str, size: int, root: bytes, time: float, consistency: Sequence[bytes]
     ) -> bytes: ...
     async def tree_head_key(self) -> bytes: ...
+    async def sign_receipt(self, receipt: Receipt) -> str: ...
+    async def request_receipt_key(self) -> bytes: ...
     async def rotate_platform(self) -> str: ...
     async def status(self) -> BrokerStatus: ...
     async def seal(self) -> None: ...
@@ -302,6 +305,12 @@ class BrokerInThreads:
 
     async def tree_head_key(self) -> bytes:
         return await asyncio.to_thread(self._broker.tree_head_key)
+
+    async def sign_receipt(self, receipt: Receipt) -> str:
+        return await asyncio.to_thread(self._broker.sign_receipt, receipt)
+
+    async def request_receipt_key(self) -> bytes:
+        return await asyncio.to_thread(self._broker.request_receipt_key)
 
     async def rotate_platform(self) -> str:
         return await asyncio.to_thread(self._broker.rotate_platform)

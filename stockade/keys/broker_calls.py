@@ -23,6 +23,7 @@ from stockade.keys.broker import (
 )
 from stockade.keys.material import KeyAnswer, KeyRequest, KeySpec
 from stockade.keys.providers.provider import ProviderKey
+from stockade.keys.request_receipts import Receipt
 
 
 class BrokerCalls(ABC):
@@ -119,6 +120,12 @@ class BrokerCalls(ABC):
 
     def tree_head_key(self) -> Any:
         return self._ask(wire.TreeHeadKeyCall(), bytes)
+
+    def sign_receipt(self, receipt: Receipt) -> Any:
+        return self._ask(wire.SignReceiptCall(receipt), str)
+
+    def request_receipt_key(self) -> Any:
+        return self._ask(wire.RequestReceiptKeyCall(), bytes)
 
     def rotate_platform(self) -> Any:
         return self._ask(wire.RotatePlatformCall(), str)

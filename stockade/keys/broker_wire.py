@@ -15,6 +15,7 @@ from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
 from stockade.keys.broker import Access, Binding, JobScope, ObjectRef, WrappedDataKey
 from stockade.keys.material import KeyRequest, KeySpec
+from stockade.keys.request_receipts import Receipt
 
 MAX_FRAME: Final = 1024 * 1024
 HEADER: Final = 4
@@ -229,6 +230,16 @@ class TreeHeadKeyCall(_Call, frozen=True, tag="tree_head_key"):
     """`Broker.tree_head_key`."""
 
 
+class SignReceiptCall(_Call, frozen=True, tag="sign_receipt"):
+    """`Broker.sign_receipt`."""
+
+    receipt: Receipt
+
+
+class RequestReceiptKeyCall(_Call, frozen=True, tag="request_receipt_key"):
+    """`Broker.request_receipt_key`."""
+
+
 class RotatePlatformCall(_Call, frozen=True, tag="rotate_platform"):
     """`Broker.rotate_platform`."""
 
@@ -268,6 +279,8 @@ Call: TypeAlias = (
     | ReceiptKeyCall
     | SignTreeHeadCall
     | TreeHeadKeyCall
+    | SignReceiptCall
+    | RequestReceiptKeyCall
     | RotatePlatformCall
     | StatusCall
     | SealCall

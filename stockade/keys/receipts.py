@@ -11,13 +11,15 @@ import binascii
 import json
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from stockade.kernel.faults import Fault, FaultKind
-from stockade.keys.broker import WrappedDataKey
+
+if TYPE_CHECKING:  # the broker's messages hold receipts, and receipts of keys tell of what the broker wraps
+    from stockade.keys.broker import WrappedDataKey
 
 KIND: Final = "stockade.keys/destruction/1"
 ALGORITHM: Final = "Ed25519"

@@ -18,9 +18,11 @@ from stockade.kernel.clock import Clock
 from stockade.kernel.evidence import ArmToken, Evidence
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
+from stockade.keys import request_receipts
 from stockade.keys.broker import Binding, BrokerStatus, WrappedDataKey
 from stockade.keys.material import Jwk, KeySpec
 from stockade.keys.providers.provider import ProviderKey
+from stockade.keys.request_receipts import Receipt
 from stockade.policy.customer_key import Unavailable, serving_version, version_in
 from stockade.policy.snapshot import CustomerKey, Snapshot, VaultVersionPolicy
 
@@ -44,6 +46,7 @@ class PretendBroker:
         """The newest version of their keys."""
         self.calls: list[str] = []
         self._signing = Ed25519PrivateKey.generate()
+        self._signing_requests = Ed25519PrivateKey.generate()
 
     def new_data_key(self, account_id: str, binding: Binding | None, evidence: Evidence) -> WrappedDataKey:
         assert isinstance(evidence, ArmToken)
@@ -85,6 +88,12 @@ class PretendBroker:
     def sign(self, statement: bytes) -> bytes:
         self._called("sign")
         return self._signing.sign(statement)
+
+    def sign_receipt(self, receipt: Receipt) -> str:
+        return request_receipts.sign(receipt, self.request_receipt_key(), self._signing_requests.sign)
+
+    def request_receipt_key(self) -> bytes:
+        return self._signing_requests.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
     def receipt_key(self) -> bytes:
         return self._signing.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)

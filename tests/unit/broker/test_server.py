@@ -23,6 +23,7 @@ from stockade.keys.broker_async import AsyncBrokerClient, BrokerInThreads
 from stockade.keys.broker_client import BrokerClient
 from stockade.keys.material import Jwk, KeyAnswer, KeyRequest, KeySpec
 from stockade.keys.providers.provider import ProviderKey
+from stockade.keys.request_receipts import Receipt
 from tests.factories.broker import Brokered
 
 MINE = frozenset({os.geteuid()})
@@ -64,6 +65,10 @@ def _plain(value: Any) -> Any:
 SPEC = KeySpec(type="EC", curve="P-256")
 REF = ObjectRef("files/f", "aa", part="metadata")
 TOKEN: Evidence = CallerToken(Secret("t"))
+RECEIPT = Receipt(
+    iss="https://x", iat=1, jti="i", method="GET", path="/p", request="A" * 43, body=False, status=200, outcome="success",
+    account="/a", policy=3, stored=("files/f",),
+)  # fmt: skip
 CALLS: dict[str, tuple[Any, ...]] = {
     "object_keys": ("/a", (REF,), "read", "OpenAI/files/read", CallerKey(Secret("k")), "me"),
     "job_grant": ("/a", "j", JobScope(("files/f",), (), 9.0), "x", JobGrant(Secret("g"))),
@@ -85,6 +90,8 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "receipt_key": (),
     "sign_tree_head": ("platform", 9, b"r" * 32, 5.0, (b"p" * 32,)),
     "tree_head_key": (),
+    "sign_receipt": (RECEIPT,),
+    "request_receipt_key": (),
     "rotate_platform": (),
     "status": (),
     "seal": (),
@@ -111,6 +118,8 @@ ANSWERS: dict[str, Any] = {
     "receipt_key": b"pub",
     "sign_tree_head": b"note",
     "tree_head_key": b"heads",
+    "sign_receipt": "a.b.c",
+    "request_receipt_key": b"pub",
     "rotate_platform": "cc",
     "status": BrokerStatus(True, "shares", 3, 1, {"software": "ok"}, ""),
     "seal": None,

@@ -16,8 +16,10 @@ from stockade.identity.principals import Principal
 from stockade.kernel.evidence import ArmToken, CallerKey, CallerToken, Evidence, JobGrant
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
+from stockade.keys import request_receipts
 from stockade.keys.broker import Binding, JobScope, ObjectKeys, ObjectRef, WrappedDataKey
 from stockade.keys.material import KeyRequest, KeySpec
+from stockade.keys.request_receipts import Receipt
 from stockade.keys.stored import DATA_KEYS, StoredKey, data_keys_form
 from stockade.keys.stored import key_of as stored_key
 from stockade.management.first_start import assign_role
@@ -578,7 +580,15 @@ def test_a_key_in_use_or_to_be_recovered_is_not_destroyed(world: Brokered) -> No
 
 
 @pytest.mark.parametrize(
-    "purpose", ["broker/", "broker/job-grants/1", "broker/key-handles/1", "broker/receipts/1", "broker/tree-heads/1"]
+    "purpose",
+    [
+        "broker/",
+        "broker/job-grants/1",
+        "broker/key-handles/1",
+        "broker/receipts/1",
+        "broker/request-receipts/1",
+        "broker/tree-heads/1",
+    ],
 )
 def test_the_brokers_own_keys_are_given_to_nobody(world: Brokered, purpose: str) -> None:
     refused(lambda: world.broker.purpose_key(purpose), FaultKind.PERMISSION_DENIED)
@@ -589,6 +599,18 @@ def test_receipts_verify_with_the_published_key_and_only_so(world: Brokered) -> 
     Ed25519PublicKey.from_public_bytes(world.broker.receipt_key()).verify(signature, b"account a1 was destroyed")
     assert world.another().receipt_key() == world.broker.receipt_key()
     refused(lambda: world.broker.sign(b"x" * 70_000), FaultKind.TOO_LARGE)
+
+
+def test_receipts_of_requests_have_a_key_of_their_own(world: Brokered) -> None:
+    receipt = Receipt(
+        iss="https://x", iat=1, jti="i", method="GET", path="/p", request="A" * 43, body=False, status=200, outcome="success",
+        account="", policy=3, stored="none",
+    )  # fmt: skip
+    public = world.broker.request_receipt_key()
+    assert request_receipts.verify(world.broker.sign_receipt(receipt), public) == receipt
+    assert world.another().request_receipt_key() == public != world.broker.receipt_key()
+    world.broker.seal()
+    refused(lambda: world.broker.sign_receipt(receipt), FaultKind.UNAVAILABLE)
 
 
 def test_sealed_it_does_nothing(world: Brokered) -> None:
