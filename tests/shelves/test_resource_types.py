@@ -16,6 +16,7 @@ import pytest
 from stockade.kernel.resource_id import ResourceId
 from stockade.management.resource_type import ResourceType
 from stockade.management.routing import Registry
+from stockade.settings import Audit, Limits, Settings, Sink
 from stockade.storage.documents import Document
 from tests.factories.control_plane import AUTH, READER, RG, ControlPlane, S
 
@@ -179,6 +180,16 @@ EXAMPLES: dict[str, Example] = {
         f"{RG}/providers/Stockade.Access/roleRequests/Request1",
         {"properties": {"roleName": "Reader", "durationMinutes": 60, "reason": "to look"}},
     ),
+    "Microsoft.Insights/diagnosticSettings": Example(
+        f"{ACCOUNT}/providers/Microsoft.Insights/diagnosticSettings/Setting1",
+        {
+            "properties": {
+                "workspaceId": "/providers/Stockade.Audit/sinks/siem",
+                "logs": [{"categoryGroup": "allLogs", "enabled": True}],
+            }
+        },
+        before=ACCOUNT_FIRST,
+    ),
     "Stockade.Audit/retentionPolicies": Example(
         f"{S}/providers/Stockade.Audit/retentionPolicies/Default",
         {"properties": {"days": 500}},
@@ -238,7 +249,9 @@ def _filled(value: Any, named: Mapping[str, str]) -> Any:
 def made(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Made]:
     example = EXAMPLES.get(request.param)
     assert example is not None, f"give {request.param} an example in {__file__}"
-    plane = ControlPlane(tmp_path)
+    sink = Sink("siem", "http", "https://siem.example/in")
+    settings = Settings(data_dir=tmp_path, limits=Limits(body_timeout_s=5), audit=Audit(sinks=(sink,)))
+    plane = ControlPlane(tmp_path, settings=settings)
     kind = next(item for item in plane.registry if item.type == request.param)
     named = {"OWNER": plane.principal("subject").object_id, "TENANT": plane.tenant_id}
     for path, body in example.before:

@@ -23,6 +23,7 @@ _API_VERSIONS: Mapping[str, tuple[str, ...]] = {
     "microsoft.authorization": ("2022-05-01-preview", "2022-04-01"),
     "microsoft.cognitiveservices": ("2026-05-15-preview", "2025-09-01", "2025-06-01"),
     "microsoft.features": ("2021-07-01",),
+    "microsoft.insights": ("2021-05-01-preview", "2017-05-01-preview", "2015-04-01"),
     "microsoft.keyvault": ("2026-05-15", "2026-02-01", "2023-07-01"),
     "microsoft.managedidentity": ("2024-11-30", "2023-01-31"),
     "microsoft.network": ("2025-05-01", "2025-01-01", "2024-07-01", "2024-05-01"),
