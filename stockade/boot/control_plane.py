@@ -122,7 +122,9 @@ def management_platform(base: Foundation) -> Platform:
     with base.database.read() as reader:
         tenant_id = tenant.required_tenant(reader).id
     directory = Directory(base.root_key, base.clock)
-    return Platform(base.settings, base.root_key, base.clock, tenant_id, base.registry, directory, base.broker)
+    return Platform(
+        base.settings, base.root_key, base.clock, tenant_id, base.registry, directory, base.broker, base.audit
+    )
 
 
 def management_pipeline(base: Foundation, platform: Platform) -> Pipeline:

@@ -93,9 +93,14 @@ def query_parameters(raw_query: bytes) -> dict[str, str]:
     return found
 
 
-def api_version(query: Mapping[str, str]) -> str:
-    """Return the api-version; any well-formed one is taken (choices.md), a missing or malformed one refused."""
+def api_version(query: Mapping[str, str], implied: str | None = None) -> str:
+    """Return the api-version; any well-formed one is taken (choices.md), a missing or malformed one refused.
+
+    implied: what a request means that names none, where Azure's own specification forgets to ask for one.
+    """
     value = query.get("api-version", "")
+    if not value and implied is not None:
+        return implied
     if not value:
         message = "The api-version query parameter (?api-version=) is required for all requests."
         raise Fault(FaultKind.INVALID, message, code="MissingApiVersionParameter")

@@ -112,8 +112,9 @@ class Pipeline:
         if method is None:
             raise Fault(FaultKind.METHOD_NOT_ALLOWED, f"The HTTP method '{head.method[:20]}' is not supported.")
         query = arm_wire.query_parameters(head.query)
-        version = arm_wire.api_version(query)
         segments = arm_wire.path_segments(head.path)
+        implied = None if query.get("api-version") else self._registry.implied_version(method, segments)
+        version = arm_wire.api_version(query, implied)
         self._trail.require_healthy()
         snapshot, now = self._source.current(), self._platform.clock.now()
         # 2. authenticate
@@ -178,7 +179,9 @@ class Pipeline:
         ):
             return "roles below the scope"  # the list is filtered: each entry is asked for on its own
         shown = target.id.text
-        data = isinstance(target, ActionTarget) and target.action.data
+        data = (isinstance(target, ActionTarget) and target.action.data) or (
+            isinstance(target, RouteTarget) and target.route.data
+        )
         return authorization.authorise(
             snapshot, credential, target.permission, target.scope, shown, head.decision_id, now=now, data=data
         )

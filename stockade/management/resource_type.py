@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
+from stockade.audit.log import AuditSink
 from stockade.audit.ledger import LogReader
 from stockade.identity.directory import Directory
 from stockade.kernel.clock import Clock
@@ -66,6 +67,8 @@ class Platform:
     types: Types
     directory: Directory
     broker: Broker
+    audit: AuditSink
+    """For what happens beside the request itself, which the pipeline records: lapsing, ending, being used."""
     logs: Callable[[str], LogReader | None] = lambda _: None
     """Opens an audit log by its name (`audit/ledger.py`); None where nothing has been recorded."""
 
@@ -175,6 +178,10 @@ class Route:
     handler: RouteHandler
     writes: bool = False
     scope: str | None = None
+    data: bool = False
+    """As for `Action`."""
+    version: str | None = None
+    """The api-version of a request that names none; None: such a request is refused."""
 
 
 class Plugin:

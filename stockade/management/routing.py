@@ -143,6 +143,11 @@ class Registry:
             raise _method_not_allowed(method)
         raise _unknown(segments)
 
+    def implied_version(self, method: Method, segments: Sequence[str]) -> str | None:
+        """Return the api-version of a request that names none; None where it has to name one."""
+        target = self._route(method, segments)
+        return target.route.version if isinstance(target, RouteTarget) else None
+
     def _route(self, method: Method | None, segments: Sequence[str]) -> Target | None:
         """Return the route with the most literal segments that fits. method None: of any method."""
         wanted = "GET" if method == "HEAD" else method

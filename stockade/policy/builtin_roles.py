@@ -1,4 +1,4 @@
-"""Azure's built-in roles, shipped as `builtin-roles.json`: names, GUIDs and permissions as Azure publishes them; and one of ours.
+"""Azure's built-in roles, shipped as `builtin-roles.json`: names, GUIDs and permissions as Azure publishes them; and some of ours.
 
 Source: contracts, control-plane section 4.3.
 """
@@ -20,6 +20,12 @@ ACCESS_APPROVER = "3a2f13a4-40a3-409a-9994-77a0ca7e38c2"
 """Who decides on requests for E0, and for roles where they may assign roles too."""
 ACCESS_REQUESTER = "b7c1a9de-0b0e-4f43-9c58-5d6a1f0f2f6b"
 """Who may ask for roles for a while, and nothing else."""
+LOCKBOX_APPROVER = "4dae6930-7baf-46f5-909e-0383bc931c46"
+"""`Azure Customer Lockbox Approver for Subscription`."""
+SUPPORT_ENGINEER = "5d0f6d0a-9d1b-4c39-8a4e-3a5c1f0f7b61"
+"""An operator who may ask customers for their content."""
+LOCKBOX_REVIEWER = "c7f6f0f2-6b1d-4e0a-9a53-0d2b8b1f4e97"
+"""The second pair of eyes before a customer is asked."""
 
 
 class _Permission(msgspec.Struct, frozen=True, rename="camel"):
@@ -40,6 +46,11 @@ class BuiltInRole(msgspec.Struct, frozen=True, rename="camel"):
     permissions: tuple[_Permission, ...]
 
 
+_OPERATORS_READ = (
+    "Stockade.Lockbox/requests/read",
+    "Microsoft.Resources/subscriptions/read",
+    "Microsoft.Resources/subscriptions/resourceGroups/read",
+)
 _OURS = (
     BuiltInRole(
         role_name="Stockade Access Approver",
@@ -81,6 +92,32 @@ _OURS = (
                 ),
                 not_actions=(),
                 data_actions=(),
+                not_data_actions=(),
+            ),
+        ),
+    ),
+    BuiltInRole(
+        role_name="Stockade Support Engineer",
+        name=SUPPORT_ENGINEER,
+        role_type="BuiltInRole",
+        permissions=(
+            _Permission(
+                actions=(*_OPERATORS_READ, "Microsoft.CognitiveServices/accounts/read"),
+                not_actions=(),
+                data_actions=("Stockade.Lockbox/requests/write",),
+                not_data_actions=(),
+            ),
+        ),
+    ),
+    BuiltInRole(
+        role_name="Stockade Lockbox Reviewer",
+        name=LOCKBOX_REVIEWER,
+        role_type="BuiltInRole",
+        permissions=(
+            _Permission(
+                actions=_OPERATORS_READ,
+                not_actions=(),
+                data_actions=("Stockade.Lockbox/requests/review/action",),
                 not_data_actions=(),
             ),
         ),

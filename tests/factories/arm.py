@@ -71,6 +71,7 @@ class Arm:
             self.registry,
             Directory(self.root_key, self.clock),
             cast("Broker", self.broker),
+            self.audit,
         )
         self.platform = platform
         self._pipeline = Pipeline(

@@ -108,6 +108,7 @@ class ControlPlane:
             self.registry,
             self.directory,
             cast("Broker", self.broker),
+            self.audit,
             MemoryLogs(lambda: self.audit.records),
         )
         self.pipeline = Pipeline(

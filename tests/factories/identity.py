@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from stockade.audit.ledger import Placed, log_of
 from stockade.identity import compilation, tokens
 from stockade.identity.directory import Directory
 from stockade.identity.principals import Principal
@@ -49,6 +50,13 @@ class RecordingAudit:
 
     def commit(self, record: AuditRecord) -> None:
         self.records.append(record)
+
+    async def durable(self, record: AuditRecord) -> None:
+        self.records.append(record)
+
+    def place(self, record: AuditRecord) -> Placed:
+        self.records.append(record)
+        return Placed(log_of(record.resource), len(self.records) - 1, b"")
 
 
 class World:
