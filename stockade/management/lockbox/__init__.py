@@ -10,10 +10,10 @@ Customers: `/providers/Microsoft.CustomerLockbox`, `/subscriptions/{s}/providers
     GET  requests[?$filter=properties/status eq 'Pending']  -> {"value": [request]}. The api-version may be left out, as Azure's specification does.
     GET  requests/{id}                      -> request
     POST requests/{id}/updateApproval {"status"|"decision": "Approve"|"Deny", "reason", "payload": base64url, "signatures": [signature]}
-         -> the body echoed. Approving without enough signatures: 400 `SignatureRequired`, info {"payload", "approval", "statement", "threshold",
-         "signed": [key ids]}; what was signed is kept, the status is Approving until `threshold` have signed the same payload. Not Pending or
-         Approving any more: 409 `RequestNotDecidable`, info {"currentStatus"}. Who has no approver's role since before: 403 `NotAnApprover`; for
-         one's own request 403 `OwnLockboxRequest`.
+         -> the body echoed. Approving without a signature: 400 `SignatureRequired`, info as `approval` below: what to sign. With some of several that
+         it takes the status is Approving, and the others sign the same payload. Not Pending or Approving any more: 409 `RequestNotDecidable`, info
+         {"currentStatus"}. Who has no approver's role since before: 403 `NotAnApprover`; one's own request: 403 `OwnLockboxRequest`; another's
+         signature alone: 403 `NotASigner`; one that does not verify: 403 `NotSigned`; of something else than what was asked: 400 `ApprovalDiffers`.
 request: {"id", "name": "LockboxRequest_{GUID}", "type": "requests", "properties": {"requestId", "justification", "status", "createdDateTime",
     "expirationDateTime", "duration": "8", "resourceIds", "resourceType", "supportRequest", "supportCaseUrl", "workItemSource", "subscriptionId",
     "stockade": {"account", "scope": ["files/file-4f.."], "breakGlass": bool, "operator": {"objectId", "tenant", "name", "appId"?}, "reason",
@@ -33,7 +33,7 @@ Operators: `/subscriptions/{s}/providers/Stockade.Lockbox`, any api-version (202
     POST requests/{id}/cancel, complete {"reason"?}  -> request. (d) `.../requests/write`; the operator's own.
     POST requests/{id}/revoke {"reason"?}   -> request. Approvers (`Microsoft.CustomerLockbox/requests/UpdateApproval/action`), operators, reviewers.
     POST requests/{id}/breakGlass {"payload", "signatures"}  -> request. (d) `.../requests/write`. As updateApproval, signed by the statement's
-         break-glass operators: 400 `SignatureRequired` until enough have.
+         break-glass operators; Approving until enough have, and open then. Customers deny it like any other, and approve nothing.
 
 The statement: `{account}/providers/Stockade.Lockbox/policies/default`
     GET    -> {"id", "name", "type", "properties": {"state": "Protected", "digest", "sequence", "payload", "statement", "signatures", "contacts"}};
