@@ -17,6 +17,7 @@ from stockade.identity.signing_keys import KeyRing
 from stockade.kernel.clock import Clock, SimulatedClock
 from stockade.kernel.faults import Fault
 from stockade.management.access import upkeep as access
+from stockade.management.lockbox import upkeep as lockbox
 from stockade.management.resource_type import Platform
 from stockade.management.resources.cognitive_services_accounts import soft_delete
 from stockade.vault import destruction, vaults
@@ -92,11 +93,15 @@ def _keep_up(ring: KeyRing, platform: Platform, base: Foundation) -> None:
     with database.read() as reader:
         keys_due, purge_due = ring.is_due(reader, now), bool(soft_delete.expired(reader, now))
         vaults_due, access_due = bool(vaults.expired(reader, now)), access.is_due(platform.settings, reader, now)
+        lockbox_due = lockbox.is_due(reader, now)
     if keys_due or vaults_due or access_due:
         with database.write() as writer:
             ring.ensure(writer, now)
             vaults.purge_expired(writer, now)
             access.keep_up(platform.settings, writer, base.audit, now)
+    if lockbox_due:
+        with database.write() as writer:
+            lockbox.keep_up(platform, writer, now)
     database.forget_deleted()
     # What needs the key broker comes last and by itself: a sealed platform goes on doing the rest.
     if purge_due:

@@ -3,6 +3,7 @@
     Initializing ──► Pending ──► Approving ──► Approved ──► Completed     review (where wanted), sign, approve; complete, or its time is over
          │              ├────────────┴──► Denied                          by an approver; by a reviewer from Initializing
          └──────────────┴──► Expired                                      nobody decided in time
+    Pending again: an approval that does not serve any more, because what it was given to has forgotten it
     Revoked: from all of them that are not over, by whoever may take away; cancelled by who asked
 
 What for is not said here: for Lockbox it is content (`management/lockbox/`), for `Stockade.Access/roleRequests` a role. Nothing becomes Approved
@@ -22,7 +23,7 @@ import msgspec
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import PLATFORM, Person
 
-Action: TypeAlias = Literal["review", "sign", "approve", "deny", "cancel", "complete", "revoke", "use"]
+Action: TypeAlias = Literal["review", "sign", "approve", "deny", "cancel", "complete", "revoke", "use", "reopen"]
 
 
 class Status(StrEnum):
@@ -59,6 +60,7 @@ _FROM: Final[Mapping[Action, frozenset[Status]]] = {
     "complete": frozenset({Status.APPROVED}),
     "revoke": OPEN,
     "use": frozenset({Status.APPROVED}),
+    "reopen": frozenset({Status.APPROVED}),
 }
 
 
@@ -80,6 +82,8 @@ class Event(StrEnum):
     """For the first time."""
     COMPLETED = "Completed"
     REVOKED = "Revoked"
+    REOPENED = "Reopened"
+    """The approval does not serve any more; it takes another one."""
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -228,6 +232,12 @@ def used(course: Course, now: float, who: Person) -> Course:
     return msgspec.structs.replace(moved, first_used_at=moved.history[-1].at)
 
 
+def reopened(course: Course, now: float, who: Person, comment: str) -> Course:
+    """Return a request whose approval does not serve any more: somebody decides again, within the time that it had for that."""
+    moved = _moved(require("reopen", course, now), Event.REOPENED, Status.PENDING, now, who, comment)
+    return msgspec.structs.replace(moved, approved_at=None, ends_at=None)
+
+
 _PAST: Final[Mapping[Action, str]] = {
     "review": "reviewed",
     "sign": "signed",
@@ -237,6 +247,7 @@ _PAST: Final[Mapping[Action, str]] = {
     "complete": "completed",
     "revoke": "revoked",
     "use": "used",
+    "reopen": "opened again",
 }
 
 

@@ -57,7 +57,8 @@ def verify(
     principal = snapshot.only("principal", token)
     if principal is None:
         return RejectedCredential("token", "unknown_principal")
-    return TokenCredential("t", token, principal.app_id, "https://management.azure.com", "i", now + 3600)
+    arm = "https://management.azure.com"
+    return TokenCredential("t", token, principal.app_id, arm, "i", now + 3600, signed_in_at=now)
 
 
 def create_resource_group(writer: Writer, subscription_id: str, name: str, location: str) -> Document:

@@ -20,9 +20,13 @@ from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
 from stockade.keys import request_receipts
 from stockade.keys.broker import Binding, BrokerStatus, WrappedDataKey
+from stockade.keys.lockbox import Challenge, Lent
 from stockade.keys.material import Jwk, KeySpec
 from stockade.keys.providers.provider import ProviderKey
 from stockade.keys.request_receipts import Receipt
+from stockade.lockbox import approval as approvals
+from stockade.lockbox import statement as statements
+from stockade.lockbox.signature import Signed
 from stockade.policy.customer_key import Unavailable, serving_version, version_in
 from stockade.policy.snapshot import CustomerKey, Snapshot, VaultVersionPolicy
 
@@ -45,6 +49,10 @@ class PretendBroker:
         self.newest_elsewhere = "e" * 32
         """The newest version of their keys."""
         self.calls: list[str] = []
+        self.bound: dict[str, str] = {}
+        """Digests of statements, by account."""
+        self.challenges: dict[str, str] = {}
+        self.revoked: set[str] = set()
         self._signing = Ed25519PrivateKey.generate()
         self._signing_requests = Ed25519PrivateKey.generate()
 
@@ -84,6 +92,37 @@ class PretendBroker:
     def seal_secret(self, value: Secret, version_id: str) -> bytes:
         self._called("seal_secret")
         return version_id.encode()
+
+    # Customer Lockbox: it keeps what the real one keeps in its memory and floors, and verifies nothing.
+
+    def bind_statement(self, account_id: str, signed: Signed, evidence: Evidence) -> tuple[WrappedDataKey, ...]:
+        self._called("bind_statement")
+        self.bound[account_id] = statements.digest(signed.payload)
+        return (self._wrapped(account_id, secrets.token_hex(6), self.clock.now(), None),)
+
+    def open_request(self, account_id: str, request_id: str, evidence: Evidence) -> Challenge:
+        self._called("open_request")
+        if request_id in self.revoked or account_id not in self.bound:
+            raise Fault(FaultKind.PERMISSION_DENIED, "Nothing is opened for that.")
+        nonce = self.challenges.setdefault(request_id, secrets.token_urlsafe(16))
+        return Challenge(nonce, self.bound[account_id], self.clock.now() + 86_400)
+
+    def grant_access(self, request_id: str, signed: Signed, evidence: Evidence) -> Lent:
+        self._called("grant_access")
+        approval = approvals.read(signed.payload)
+        if approval.nonce != self.challenges.get(request_id):
+            raise Fault(FaultKind.CONFLICT, "The challenge is from before a restart.", code="ChallengeOver")
+        if request_id in self.revoked or approval.not_after <= self.clock.now():
+            raise Fault(FaultKind.PERMISSION_DENIED, "The approval is over.")
+        return Lent(Secret(f"grant-{request_id}"), approval.not_after)
+
+    def revoke_access(self, request_id: str) -> None:
+        self._called("revoke_access")
+        self.revoked.add(request_id)
+
+    def restart(self) -> None:
+        """Forget what is only in memory."""
+        self.challenges.clear()
 
     def sign(self, statement: bytes) -> bytes:
         self._called("sign")

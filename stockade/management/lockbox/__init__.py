@@ -19,7 +19,9 @@ request: {"id", "name": "LockboxRequest_{GUID}", "type": "requests", "properties
     "stockade": {"account", "scope": ["files/file-4f.."], "breakGlass": bool, "operator": {"objectId", "tenant", "name", "appId"?}, "reason",
     "case", "durationHours", "approvedAt"?, "accessEndsAt"?, "firstUsedAt"?, "history": [{"event", "status", "at", "by", "comment"?}],
     "approval": {"payload", "decoded", "threshold", "signed", "approvers": [key ids], "passkeys": [{"key", "credentialId", "rpId", "principal"}]}?
-    (what to sign; while Pending or Approving. An approver's role does not read the statement: what a browser has to know of its passkeys is here)}}}
+    (what to sign, of one request that is Pending or Approving, for its approvers and operators; the broker's
+    challenge in it changes when the broker restarts, and then Approved is Pending again. An approver's role does not read the statement: what a
+    browser has to know of its passkeys is here)}}}
     status: Initializing (an operator reviews it) -> Pending -> Approving -> Approved -> Completed; Denied, Expired, Revoked.
 signature: `lockbox/signature.py`'s Signature: {"key": approver's id in the statement, "jws": detached} or {"key", "assertion": {"credential_id",
     "authenticator_data", "client_data_json", "signature"}}. Signed are the payload's bytes, exactly.

@@ -8,7 +8,7 @@ Source: contracts, control-plane section 7.2 (customer-lockbox-overview).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import Person, TokenCredential
@@ -29,14 +29,14 @@ def assignments(snapshot: Snapshot, subscription: str, before: float, now: float
     return [one for one in found if one.role_id in ROLES and one.made_at <= before and one.in_force(now)]
 
 
-def require_approver(snapshot: Snapshot, credential: TokenCredential, who: Person, request: Request, now: float) -> None:
+def require_approver(
+    snapshot: Snapshot, credential: TokenCredential, who: Person, request: Request, now: float
+) -> None:
     """Raise Fault(AUTHORIZATION_FAILED) for who may not decide on a request, saying why."""
     workflow.require_other(request.course, who, request.name, OWN)
     groups = rbac.identities(snapshot, credential.object_id, credential.groups)
     held = rbac.holders(snapshot, groups)
-    found = [
-        one for one in assignments(snapshot, request.subscription, now, now) if one.principal_id in held
-    ]
+    found = [one for one in assignments(snapshot, request.subscription, now, now) if one.principal_id in held]
     if any(one.made_at <= request.course.filed_at for one in found):
         return
     message = (
@@ -74,6 +74,17 @@ def is_signer(snapshot: Snapshot, credential: TokenCredential, signers: Iterable
     """Say whether one of the keys is the caller's, or of a group that the caller is in."""
     who = rbac.identities(snapshot, credential.object_id, credential.groups)
     return any(one.principal in who for one in signers)
+
+
+def passkey(approver: Approver) -> dict[str, Any]:
+    """Return what a browser has to know of an approver's passkey to have it sign."""
+    assert approver.passkey is not None
+    return {
+        "key": approver.id,
+        "credentialId": approver.passkey.credential_id,
+        "rpId": approver.passkey.rp_id,
+        "principal": approver.principal,
+    }
 
 
 def _may_hold(snapshot: Snapshot, principal: str, holding: set[str]) -> bool:

@@ -34,6 +34,8 @@ class Reason(msgspec.Struct):
 
 
 class PolicyProperties(msgspec.Struct):
+    """`properties` of a policy."""
+
     payload: str | None = None
     signatures: list[Any] | None = None
     contacts: list[str] | None = None
@@ -46,6 +48,8 @@ class Policy(msgspec.Struct):
 
 
 class AskedProperties(msgspec.Struct, rename="camel"):
+    """`properties` of a request."""
+
     account: str | None = None
     scope: list[str] | None = None
     reason: str | None = None

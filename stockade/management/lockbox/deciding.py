@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.lockbox import workflow
+from stockade.lockbox.sign_in import check_sign_in
 from stockade.lockbox.signature import Signed
+from stockade.lockbox.workflow import DECIDABLE
 from stockade.management.authorization import refusal
-from stockade.management.lockbox import approvers, approving, bodies, documents
-from stockade.management.lockbox.documents import Protection, Request
+from stockade.management.lockbox import approvers, approving, bodies, documents, view
+from stockade.management.lockbox.documents import Request
 from stockade.management.lockbox.events import Desk
-from stockade.management.lockbox.filing import person, require_signed_in
+from stockade.management.lockbox.filing import person
 from stockade.management.lockbox.moving import moved
 from stockade.management.resource_type import Call
 from stockade.policy import rbac
@@ -25,6 +27,18 @@ REVIEW = "Stockade.Lockbox/requests/review/action"
 def asked_about(call: Call, reader: Reader) -> Request:
     """Return the request that a call names, as it stands now."""
     return documents.required(reader, call.parameters["subscription"].lower(), call.parameters["request"]).at(call.now)
+
+
+def shown(call: Call, reader: Reader, request: Request) -> Json:
+    """Return a request, with what is still to be signed for it where the caller is one of those whom the broker tells."""
+    to_sign: Json | None = None
+    if request.course.status in DECIDABLE:
+        try:
+            to_sign = approving.to_sign(approving.wanted(call, request, reader.get(request.asked.account)), call.now)
+        except Fault as fault:
+            if fault.kind not in (FaultKind.PERMISSION_DENIED, FaultKind.CONFLICT, FaultKind.UNAVAILABLE):
+                raise
+    return view.shown(request, call.now, to_sign)
 
 
 def update_approval(call: Call, writer: Writer) -> Json:
@@ -48,7 +62,7 @@ def break_glass(call: Call, writer: Writer) -> Request:
     """Take operators' signatures over what the statement agrees to; with enough of them it is open, and the customer's log has it first."""
     request = asked_about(call, writer)
     settings = call.platform.settings.lockbox
-    require_signed_in(settings, call.credential, call.now)
+    check_sign_in(call.credential, call.now, settings)
     if not request.asked.break_glass:
         message = "The request was not made as one that breaks the glass, and waits for the customer's approval."
         raise Fault(FaultKind.CONFLICT, message, code="NotABreakGlassRequest")
@@ -86,7 +100,9 @@ def complete(call: Call, writer: Writer) -> Request:
 def revoke(call: Call, writer: Writer) -> Request:
     """Take back what was asked or granted; for whoever decides on either side: it only takes away."""
     scope = f"/subscriptions/{call.parameters['subscription']}"
-    if not any(_may(call, name, scope, data=data) for name, data in ((UPDATE_APPROVAL, False), (WRITE, True), (REVIEW, True))):
+    if not any(
+        _may(call, name, scope, data=data) for name, data in ((UPDATE_APPROVAL, False), (WRITE, True), (REVIEW, True))
+    ):
         raise refusal(call.snapshot, call.credential, UPDATE_APPROVAL, scope, call.decision_id)
     request, who = asked_about(call, writer), person(call)
     return moved(Desk.of(call), writer, request, workflow.revoked(request.course, call.now, who, bodies.reason(call)))
@@ -100,9 +116,9 @@ def _may(call: Call, action: str, scope: str, *, data: bool) -> bool:
 
 def _sign(call: Call, writer: Writer, request: Request, given: Signed, reason: str) -> Request:
     """Take signatures: with enough of them the request is approved, with some it waits for the others."""
-    protection, who, desk = _protection(writer, request), person(call), Desk.of(call)
-    approval, kept, enough = approving.signed(request, protection, given, call.now)
-    known, _ = approving.signers(request, protection)
+    what, who, desk = approving.wanted(call, request, writer.get(request.asked.account)), person(call), Desk.of(call)
+    approval, kept, enough = approving.signed(what, given, call.now)
+    known, _ = approving.signers(request, what.protection)
     ours = {one.key for one in given.signatures}
     if not approvers.is_signer(call.snapshot, call.credential, [one for one in known if one.id in ours]):
         message = "None of the signatures is by a key that the statement has as yours, and what others have signed is theirs to send."
@@ -113,12 +129,3 @@ def _sign(call: Call, writer: Writer, request: Request, given: Signed, reason: s
     glass = request.asked.break_glass
     course = workflow.approved(request.course, call.now, who, reason, until=until, automatic=glass)
     return moved(desk, writer, request, course, kept)
-
-
-def _protection(reader: Reader, request: Request) -> Protection:
-    account = reader.get(request.asked.account)
-    found = documents.protection(account) if account is not None else None
-    if found is None:
-        message = "The account is gone, or protected by no statement any more: there is nothing that could be signed for."
-        raise Fault(FaultKind.CONFLICT, message, code="LockboxNotProtected")
-    return found

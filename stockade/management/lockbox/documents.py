@@ -50,7 +50,6 @@ class Asked(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 class Kept(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What nobody is shown as it is. payload: what is being signed, or has been; told: whether the broker knows that it is over."""
 
-    nonce: str
     payload: bytes = b""
     signatures: tuple[Signature, ...] = ()
     told: bool = False

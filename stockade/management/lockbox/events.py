@@ -31,6 +31,7 @@ OPERATIONS: Final[Mapping[Event, str]] = {
     Event.USED: "Stockade.Lockbox/requests/use/action",
     Event.COMPLETED: "Stockade.Lockbox/requests/complete/action",
     Event.REVOKED: "Stockade.Lockbox/requests/revoke/action",
+    Event.REOPENED: "Stockade.Lockbox/requests/reopen/action",
 }
 BREAK_GLASS: Final = "Stockade.Lockbox/requests/breakGlass/action"
 READ: Final = "Stockade.Lockbox/requests/content/read/action"

@@ -1,6 +1,6 @@
 """What is asked before the customer is: who the operator is, whether anybody may be asked, and for what.
 
-All of it is refused, none of it is free: where Lockbox is off, where nobody can sign, or where Azure's promise is that nobody looks, the answer is no.
+Where Lockbox is off, where nobody can sign, or where Azure's promise is that nobody looks, the answer is no: refused, not free.
 Source: contracts, control-plane sections 2, 3 and 7.2.
 """
 
@@ -9,19 +9,20 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from stockade.kernel.clock import iso
 from stockade.kernel.faults import Fault, FaultKind
-from stockade.kernel.principal import Person, TokenCredential
+from stockade.kernel.principal import Person
 from stockade.kernel.resource_id import ResourceId
 from stockade.keys.content_actions import KINDS
 from stockade.lockbox import approval as approvals
 from stockade.lockbox import workflow
 from stockade.lockbox.approval import Operator
 from stockade.lockbox.services import treatment
+from stockade.lockbox.sign_in import check_sign_in
 from stockade.lockbox.workflow import OPEN
 from stockade.management.cognitive_services.kinds import ACCOUNTS
 from stockade.management.lockbox import approvers, bodies, documents
 from stockade.management.lockbox.bodies import AskedProperties, Asking
+from stockade.management.lockbox.broker import lockbox_keys
 from stockade.management.lockbox.documents import Asked, Kept, Protection, Request
 from stockade.management.lockbox.events import Desk
 from stockade.management.lockbox.moving import filed
@@ -34,14 +35,12 @@ from stockade.storage.documents import Document
 MAX_OPEN: Final = 100
 """Requests of one subscription that are not over."""
 MAX_KEPT: Final = 1000
-MFA: Final = "mfa"
-LEEWAY_S: Final = 30.0
 _CASE = re.compile(r"https://[!-~]{1,1900}")
 
 
 def file(call: Call, writer: Writer) -> Request:
     """Evaluate and store a request; the broker has opened it when this returns."""
-    require_signed_in(call.platform.settings.lockbox, call.credential, call.now)
+    check_sign_in(call.credential, call.now, call.platform.settings.lockbox)
     if not documents.is_opted_in(call.snapshot):
         raise _refused(
             "LockboxNotEnabled",
@@ -73,11 +72,9 @@ def file(call: Call, writer: Writer) -> Request:
     )
     if not glass:
         statement = protection.statement
-        approvers.require_somebody(
-            call.snapshot, subscription, statement.approvers, statement.threshold, who, call.now
-        )
+        approvers.require_somebody(call.snapshot, subscription, statement.approvers, statement.threshold, who, call.now)
     _make_room(writer, subscription)
-    challenge = call.platform.broker.open_request(account.id, name, call.evidence)
+    lockbox_keys(call.platform.broker).open_request(account.id, name, call.evidence)
     course = workflow.filed(
         call.now,
         who,
@@ -86,7 +83,7 @@ def file(call: Call, writer: Writer) -> Request:
         review=settings.review and not glass,
         comment=asked.reason,
     )
-    return filed(Desk.of(call), writer, Request(name, subscription, asked, course, Kept(nonce=challenge.nonce)))
+    return filed(Desk.of(call), writer, Request(name, subscription, asked, course, Kept()))
 
 
 def person(call: Call) -> Person:
@@ -95,19 +92,6 @@ def person(call: Call) -> Person:
     known = call.snapshot.only("principal", credential.object_id)
     name = known.display_name if known is not None else credential.object_id
     return Person(credential.object_id, credential.app_id, str(name))
-
-
-def require_signed_in(settings: Lockbox, credential: TokenCredential, now: float) -> None:
-    """Raise Fault(AUTHORIZATION_FAILED) for an operator whose sign-in is too old, or was not by several factors where that can be told."""
-    if credential.signed_in_at + settings.sign_in_s + LEEWAY_S < now:
-        since = f"at {iso(credential.signed_in_at)[:19]}Z" if credential.signed_in_at else "at a time that the token does not say"
-        message = f"You signed in {since}; for this it has to be within {settings.sign_in_s / 60:g} minutes. Sign in again, for a new token."
-        raise _refused("SignInRequired", message)
-    if MFA in (credential.methods or ()):
-        return
-    if credential.methods is not None or settings.require_mfa:
-        message = "Your token does not say that you signed in with more than one factor (`amr`: `mfa`), and for this it has to."
-        raise _refused("MfaRequired", message)
 
 
 def _account(reader: Reader, subscription: str, text: str) -> Document:
@@ -129,7 +113,9 @@ def _protected(account: Document) -> Protection:
     kind, sku, name = str(account.body["kind"]), str(account.body["sku"]["name"]), account.name
     match treatment(kind, sku):
         case "never":
-            message = f"'{name}' is of kind {kind} on {sku}: nobody but the customer opens what it keeps, request or not."
+            message = (
+                f"'{name}' is of kind {kind} on {sku}: nobody but the customer opens what it keeps, request or not."
+            )
             raise _refused("LockboxAccountClosed", message)
         case "own-storage":
             message = f"'{name}' is of kind {kind}, which keeps content in the customer's own storage (BYOS). Ask the customer for access there."
@@ -149,7 +135,9 @@ def _hours(sent: AskedProperties, settings: Lockbox, protection: Protection, *, 
     if glass:
         clause = protection.statement.break_glass
         if not settings.break_glass or clause is None:
-            where = "on this platform (`lockbox.break_glass`)" if not settings.break_glass else "in the account's statement"
+            where = (
+                "on this platform (`lockbox.break_glass`)" if not settings.break_glass else "in the account's statement"
+            )
             raise _refused("BreakGlassOff", f"There is no glass to break: it is off {where}.")
         most = min(most, float(clause.hours))
     try:
@@ -168,7 +156,9 @@ def _scope(given: list[str]) -> tuple[str, ...]:
     if not 0 < len(scope) <= approvals.MAX_SCOPE or not all(
         approvals.is_pattern(one) and one.partition("/")[0] in KINDS for one in scope
     ):
-        message = f"'scope' names what is to be read: one to {approvals.MAX_SCOPE} of `files/file-4f...`, or of {kinds}."
+        message = (
+            f"'scope' names what is to be read: one to {approvals.MAX_SCOPE} of `files/file-4f...`, or of {kinds}."
+        )
         raise Fault(FaultKind.INVALID, message, code="InvalidLockboxRequest", target="properties.scope")
     return scope
 

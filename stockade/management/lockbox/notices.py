@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from stockade.kernel.clock import iso
-from stockade.lockbox.workflow import Event, Step
+from stockade.lockbox.workflow import Event, Status, Step
 from stockade.management import outbox
 from stockade.management.lockbox.documents import Request, contacts
 from stockade.management.lockbox.events import Desk
@@ -31,10 +31,10 @@ _TOLD: Final = {
 def step(desk: Desk, writer: Writer, request: Request, taken: Step) -> None:
     """Tell whoever has to know of a step, in the transaction that takes it."""
     asked, course = request.asked, request.course
-    pending = taken.event in (Event.CREATED, Event.REVIEWED) and taken.status.value == "Pending"
+    pending = taken.status is Status.PENDING
     if pending:
         title = "breaks the glass" if asked.break_glass else "waits for your decision"
-        text = _how(request)
+        text = f"{taken.comment}\n\n{_how(request)}" if taken.event is Event.REOPENED else _how(request)
     elif taken.event in _TOLD:
         title, text = _TOLD[taken.event], taken.comment
         if course.ends_at is not None and taken.event in (Event.APPROVED, Event.AUTO_APPROVED):

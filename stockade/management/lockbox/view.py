@@ -7,17 +7,15 @@ from typing import Final
 from stockade.kernel.clock import iso
 from stockade.kernel.principal import Person
 from stockade.lockbox.workflow import Step
-from stockade.management.lockbox import approving, documents
 from stockade.management.lockbox.documents import NAME_PREFIX, Request
 from stockade.management.lockbox.moving import shown_status
-from stockade.storage.database import Reader
 from stockade.storage.documents import Json
 
 SOURCE: Final = "Stockade"
 
 
-def shown(request: Request, reader: Reader, now: float) -> Json:
-    """Return a request as it stands at a time."""
+def shown(request: Request, now: float, to_sign: Json | None = None) -> Json:
+    """Return a request as it stands at a time. to_sign: what is still to be signed for it, for who can."""
     found = request.at(now)
     asked, course = found.asked, found.course
     more: Json = {
@@ -36,10 +34,8 @@ def shown(request: Request, reader: Reader, now: float) -> Json:
         **_instants(found),
         "history": [_step(step) for step in course.history],
     }
-    account = reader.get(asked.account)
-    protection = documents.protection(account) if account is not None else None
-    if protection is not None and approving.is_to_sign(found, protection, now):
-        more["approval"] = approving.to_sign(found, protection, now)
+    if to_sign is not None:
+        more["approval"] = to_sign
     return {
         "id": found.id,
         "name": f"{NAME_PREFIX}{found.name}",

@@ -63,6 +63,7 @@ FOLLOWS: dict[str, dict[Status, Status]] = {
     "complete": {Status.APPROVED: Status.COMPLETED},
     "revoke": dict.fromkeys({*UNDECIDED, Status.INITIALIZING, Status.APPROVED}, Status.REVOKED),
     "use": {Status.APPROVED: Status.APPROVED},
+    "reopen": {Status.APPROVED: Status.PENDING},
 }
 DO: dict[str, Callable[[Course, float], Course]] = {
     "review": lambda what, now: workflow.reviewed(what, now, OTHER, "", admit=True),
@@ -73,6 +74,7 @@ DO: dict[str, Callable[[Course, float], Course]] = {
     "complete": lambda what, now: workflow.completed(what, now, ASKER, ""),
     "revoke": lambda what, now: workflow.revoked(what, now, OTHER, ""),
     "use": lambda what, now: workflow.used(what, now, ASKER),
+    "reopen": lambda what, now: workflow.reopened(what, now, PLATFORM, "the broker has restarted"),
 }
 
 
@@ -133,6 +135,14 @@ def test_the_first_use_is_noted_once() -> None:
     assert workflow.used(once, 8.0, ASKER) is once
 
 
+def test_what_is_opened_again_has_the_time_that_it_had_to_be_decided() -> None:
+    found = workflow.reopened(workflow.approved(filed(), 3 * DAY, OTHER, ""), 3 * DAY + HOUR, PLATFORM, "")
+    assert (found.approved_at, found.ends_at) == (None, None)
+    assert not workflow.allows(found, 3 * DAY + HOUR)
+    assert workflow.at(found, 4 * DAY).status is Status.EXPIRED
+    assert workflow.approved(found, 3 * DAY + 2 * HOUR, OTHER, "").ends_at == 3 * DAY + 10 * HOUR
+
+
 def test_several_signatures_are_one_entry_of_the_history() -> None:
     once = workflow.signed(filed(), 1.0, OTHER)
     assert workflow.signed(once, 2.0, Person("o3", None, "third")) is once
@@ -153,7 +163,8 @@ def test_nothing_is_allowed_but_within_its_time_after_one_approval(
     events: list[tuple[str, float]], review: bool
 ) -> None:
     """Whatever happens in whatever order, with whatever clock."""
-    found, now, approvals = filed(review=review), 0.0, []
+    found, now = filed(review=review), 0.0
+    approvals: list[float] = []
     for action, passes in events:
         now = max(0.0, now + passes)
         try:
@@ -161,11 +172,11 @@ def test_nothing_is_allowed_but_within_its_time_after_one_approval(
         except Fault:
             continue
         approvals += [found.history[-1].at] if action == "approve" else []
-    assert len(approvals) <= 1
     for instant in (now, now + HOUR, now + DAY):
         if workflow.allows(found, instant):
             assert approvals
-            assert instant < approvals[0] + 8 * HOUR
+            assert instant < approvals[-1] + 8 * HOUR
+            assert found.history[-1].event not in {Event.REOPENED, Event.CREATED, Event.REVIEWED, Event.SIGNED}
             assert not {Event.DENIED, Event.REVOKED, Event.CANCELLED} & {step.event for step in found.history}
     times = [step.at for step in found.history]
     assert times == sorted(times)

@@ -22,6 +22,7 @@ _ALWAYS = frozenset({"microsoft.authorization", "microsoft.resources", "microsof
 _API_VERSIONS: Mapping[str, tuple[str, ...]] = {
     "microsoft.authorization": ("2022-05-01-preview", "2022-04-01"),
     "microsoft.cognitiveservices": ("2026-05-15-preview", "2025-09-01", "2025-06-01"),
+    "microsoft.customerlockbox": ("2018-02-28-preview",),
     "microsoft.features": ("2021-07-01",),
     "microsoft.insights": ("2021-05-01-preview", "2017-05-01-preview", "2015-04-01"),
     "microsoft.keyvault": ("2026-05-15", "2026-02-01", "2023-07-01"),
@@ -29,7 +30,11 @@ _API_VERSIONS: Mapping[str, tuple[str, ...]] = {
     "microsoft.network": ("2025-05-01", "2025-01-01", "2024-07-01", "2024-05-01"),
     "microsoft.resources": ("2025-04-01", "2024-11-01", "2022-12-01"),
 }
-_FEATURES = ("Microsoft.Features", ("providers", "providers/features"))
+# What has routes and no resource types.
+_ROUTED: Mapping[str, tuple[str, ...]] = {
+    "Microsoft.CustomerLockbox": ("requests", "tenantOptedIn"),
+    "Microsoft.Features": ("providers", "providers/features"),
+}
 
 
 class Providers(Plugin):
@@ -96,7 +101,7 @@ def _compile(document: Document) -> Iterable[Entry]:
 
 
 def _namespaces(call: Call) -> Mapping[str, Sequence[str]]:
-    found = {**call.platform.types.namespaces(), _FEATURES[0]: _FEATURES[1]}
+    found = {**call.platform.types.namespaces(), **_ROUTED}
     return dict(sorted(found.items()))
 
 
