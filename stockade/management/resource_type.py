@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
-from stockade.audit.log import AuditSink
 from stockade.audit.ledger import LogReader
+from stockade.audit.log import AuditSink
 from stockade.identity.directory import Directory
 from stockade.kernel.clock import Clock
 from stockade.kernel.evidence import ArmToken
