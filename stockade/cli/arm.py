@@ -1,4 +1,6 @@
-"""Ask the running server, the way every other client does: a token for the administrator, then ARM over TLS.
+"""Ask the running server, the way every other client does: a token for the administrator or somebody else, then ARM or a vault over TLS.
+
+From the server's own machine by its data directory, from any other by the addresses that `stockade env` prints.
 
 Stdlib HTTP on purpose: a command asks two or three questions and ends, and a client library would be the slowest part of it.
 """
@@ -10,6 +12,7 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -24,9 +27,12 @@ from stockade.serve.probe import reachable_host
 from stockade.settings import Settings
 
 API_VERSION = "2025-09-01"
+VAULT_VERSION = "7.4"
 TIMEOUT_S = 60.0
 MAX_REPLY = 16 * 1024 * 1024
 AUDIENCE = "https://management.azure.com/.default"
+VAULT_AUDIENCE = "https://vault.azure.net/.default"
+PIECE = 256 * 1024
 ACCOUNTS = "Microsoft.CognitiveServices/accounts"
 WARNING = "x-stockade-warning"
 NOT_RUNNING = "Stockade is not running: start it with `stockade up`."
@@ -63,17 +69,32 @@ class Account:
     local_auth: bool
 
 
-class Arm:
-    """ARM on this machine's server, as the administrator. One token for the life of the object."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a server is. arm, authority: origins. vaults: what vaults' hosts end with, with a port. address: where to connect to; None: by name."""
 
-    def __init__(self, settings: Settings, administrator: Administrator) -> None:
+    arm: str
+    authority: str
+    vaults: str
+    context: ssl.SSLContext
+    address: tuple[str, int] | None = None
+
+
+class Arm:
+    """ARM on this machine's server, as the administrator. One token per audience for the life of the object.
+
+    place: another server than this machine's; settings are then only defaults.
+    """
+
+    def __init__(self, settings: Settings, administrator: Administrator, place: Place | None = None) -> None:
         self.settings, self.administrator = settings, administrator
-        self._context = _trust(settings)
-        self._token: Secret | None = None
+        self.place = place or _here(settings)
+        self._tokens: dict[str, Secret] = {}
 
     def speaking_for(self, client_id: str, client_secret: Secret) -> Arm:
         """Return ARM as another application of this platform."""
-        return Arm(self.settings, replace(self.administrator, client_id=client_id, client_secret=client_secret))
+        who = replace(self.administrator, client_id=client_id, client_secret=client_secret)
+        return Arm(self.settings, who, self.place)
 
     @property
     def subscription(self) -> str:
@@ -86,9 +107,32 @@ class Arm:
         separator = "&" if "?" in path else "?"
         headers = {"Authorization": f"Bearer {self._bearer()}", "Content-Type": "application/json"}
         payload = json.dumps(body).encode() if body is not None else b"{}" if method == "POST" else None
-        return self._send(
-            self.settings.arm_endpoint, method, f"{path}{separator}api-version={api_version}", headers, payload
-        )
+        return self._send(self.place.arm, method, f"{path}{separator}api-version={api_version}", headers, payload)
+
+    def has_vault(self, uri: str) -> bool:
+        """Say whether an address is one of a vault of this platform."""
+        return urlsplit(uri).netloc.lower().endswith("." + self.place.vaults)
+
+    def vault(self, method: str, uri: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Ask a vault of this platform; Fault for a refusal. uri: without a query."""
+        parts = urlsplit(uri)
+        headers = {"Authorization": f"Bearer {self._bearer(VAULT_AUDIENCE)}", "Content-Type": "application/json"}
+        payload = json.dumps(body).encode() if body is not None else None
+        origin = f"https://{parts.netloc.lower()}"
+        return self._send(origin, method, f"{parts.path}?api-version={VAULT_VERSION}", headers, payload)
+
+    def download(self, path: str) -> Iterator[bytes]:
+        """Yield what is at a path of ARM's origin that has no api-version, piece by piece; Fault for a refusal or an answer that breaks off."""
+        with self._request(self.place.arm, "GET", path, {"Authorization": f"Bearer {self._bearer()}"}, None) as reply:
+            if reply.status >= 400:
+                raise _fault(reply.status, _json(reply.read(MAX_REPLY)))
+            try:
+                while piece := reply.read(PIECE):
+                    yield piece
+            except (OSError, http.client.HTTPException) as failure:
+                raise Fault(FaultKind.UNAVAILABLE, "The answer broke off; what has come is not all of it.") from failure
+            if reply.length:
+                raise Fault(FaultKind.UNAVAILABLE, "The answer broke off; what has come is not all of it.")
 
     def pages(self, path: str) -> Iterator[dict[str, Any]]:
         """Yield every entry of a list, following its pages."""
@@ -124,51 +168,73 @@ class Arm:
         answer = self.call("POST", f"{account.id}/listKeys")
         return Secret(answer["key1"]), Secret(answer["key2"])
 
-    def _bearer(self) -> str:
-        if self._token is None:
+    def _bearer(self, audience: str = AUDIENCE) -> str:
+        if audience not in self._tokens:
             form = {
                 "grant_type": "client_credentials",
                 "client_id": self.administrator.client_id,
                 "client_secret": self.administrator.client_secret.reveal_text(),
-                "scope": AUDIENCE,
+                "scope": audience,
             }
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
             path = f"/{self.administrator.tenant_id}/oauth2/v2.0/token"
-            answer = self._send(self.settings.authority, "POST", path, headers, urlencode(form).encode())
-            self._token = Secret(answer["access_token"])
-        return self._token.reveal_text()
+            answer = self._send(self.place.authority, "POST", path, headers, urlencode(form).encode())
+            self._tokens[audience] = Secret(answer["access_token"])
+        return self._tokens[audience].reveal_text()
 
     def _send(self, origin: str, method: str, path: str, headers: Mapping[str, str], payload: bytes | None) -> Any:
-        parts = urlsplit(origin)
-        listen = self.settings.listen
-        connection = _Connection(
-            str(parts.hostname), (reachable_host(listen.host), listen.control_port), self._context, parts.netloc
-        )
-        try:
-            connection.request(
-                method, path, payload, {**headers, "User-Agent": f"stockade-cli/{__version__}", "Connection": "close"}
-            )
-            reply = connection.getresponse()
-            content = reply.read(MAX_REPLY)
+        with self._request(origin, method, path, headers, payload) as reply:
+            try:
+                content = reply.read(MAX_REPLY)
+            except (OSError, http.client.HTTPException) as failure:
+                raise NotRunning from failure
             warning = reply.getheader(WARNING)
-            if warning:
-                err.print(f"Warning: {warning}", markup=False)
-        except ssl.SSLError as failure:
-            raise Fault(
-                FaultKind.UNAVAILABLE,
-                f"The server's certificate is not accepted for {parts.hostname}: {failure.reason}.",
-            ) from failure
-        except (OSError, http.client.HTTPException) as failure:
-            raise NotRunning from failure
-        finally:
-            connection.close()
-        try:
-            answer = json.loads(content) if content else None
-        except ValueError:
-            answer = None
+        if warning:
+            err.print(f"Warning: {warning}", markup=False)
+        answer = _json(content)
         if reply.status >= 400:
             raise _fault(reply.status, answer)
         return answer
+
+    @contextmanager
+    def _request(
+        self, origin: str, method: str, path: str, headers: Mapping[str, str], payload: bytes | None
+    ) -> Iterator[http.client.HTTPResponse]:
+        parts = urlsplit(origin)
+        address = self.place.address or (_by_name(str(parts.hostname)), parts.port or 443)
+        connection = _Connection(str(parts.hostname), address, self.place.context, parts.netloc)
+        sent = {**headers, "User-Agent": f"stockade-cli/{__version__}", "Connection": "close"}
+        try:
+            yield _answered(connection, method, path, payload, sent)
+        finally:
+            connection.close()
+
+
+def _answered(
+    connection: _Connection, method: str, path: str, payload: bytes | None, headers: Mapping[str, str]
+) -> http.client.HTTPResponse:
+    try:
+        connection.request(method, path, payload, dict(headers))
+        return connection.getresponse()
+    except ssl.SSLError as failure:
+        raise Fault(
+            FaultKind.UNAVAILABLE,
+            f"The server's certificate is not accepted for {connection.name}: {failure.reason}.",
+        ) from failure
+    except (OSError, http.client.HTTPException) as failure:
+        raise NotRunning from failure
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return json.loads(content) if content else None
+    except ValueError:
+        return None
+
+
+def _by_name(host: str) -> str:
+    """Return what to connect to for a name: names below localhost are this machine, whatever the resolver makes of them (RFC 6761)."""
+    return "localhost" if host.endswith(".localhost") else host
 
 
 class _Connection(http.client.HTTPSConnection):
@@ -176,12 +242,10 @@ class _Connection(http.client.HTTPSConnection):
 
     def __init__(self, name: str, address: tuple[str, int], context: ssl.SSLContext, host: str) -> None:
         super().__init__(name, address[1], timeout=TIMEOUT_S, context=context)
-        self._name, self._address, self._tls, self._host = name, address, context, host
+        self.name, self._address, self._tls, self._host = name, address, context, host
 
     def connect(self) -> None:
-        self.sock = self._tls.wrap_socket(
-            socket.create_connection(self._address, TIMEOUT_S), server_hostname=self._name
-        )
+        self.sock = self._tls.wrap_socket(socket.create_connection(self._address, TIMEOUT_S), server_hostname=self.name)
 
     def putheader(self, header: str | bytes, *values: Any) -> None:
         if header == "Host":
@@ -194,6 +258,24 @@ def connect(settings: Settings) -> Arm:
     if supervisor.status(settings) is None:
         raise NotRunning
     return Arm(settings, Administrator.open(settings))
+
+
+def elsewhere(settings: Settings, administrator: Administrator, variables: Mapping[str, str]) -> Arm:
+    """Return ARM at the addresses that `stockade env` prints (STOCKADE_ARM and so on), as an application of that platform."""
+    context = ssl.create_default_context()
+    if variables.get("STOCKADE_CA"):
+        context.load_verify_locations(cafile=variables["STOCKADE_CA"])
+    arm = variables["STOCKADE_ARM"].rstrip("/")
+    vaults = urlsplit(variables.get("STOCKADE_VAULT", "")).netloc.lower().partition(".")[2]
+    authority = variables.get("STOCKADE_AUTHORITY", arm).rstrip("/")
+    return Arm(settings, administrator, Place(arm, authority, vaults or "none.invalid", context))
+
+
+def _here(settings: Settings) -> Place:
+    listen = settings.listen
+    vaults = urlsplit(settings.vault_uri("v")).netloc.partition(".")[2]
+    address = (reachable_host(listen.host), listen.control_port)
+    return Place(settings.arm_endpoint, settings.authority, vaults, _trust(settings), address)
 
 
 def _trust(settings: Settings) -> ssl.SSLContext:
@@ -221,7 +303,12 @@ def _fault(status: int, answer: Any) -> Fault:
     kind = _KINDS.get(status, FaultKind.UNAVAILABLE if status >= 500 else FaultKind.INVALID)
     error = answer.get("error") if isinstance(answer, dict) else None
     if isinstance(error, dict):
-        return Fault(kind, str(error.get("message", f"status {status}")), code=str(error.get("code", "")))
+        further = error.get("additionalInfo")
+        info = further[0].get("info") if isinstance(further, list) and further and isinstance(further[0], dict) else {}
+        details = info if isinstance(info, dict) else {}
+        return Fault(
+            kind, str(error.get("message", f"status {status}")), code=str(error.get("code", "")), details=details
+        )
     if isinstance(error, str):
         return Fault(kind, str(answer.get("error_description", error)).splitlines()[0], code=error)
     return Fault(kind, f"The server answered with status {status}.")

@@ -45,7 +45,7 @@ def advance(
     data_dir: DataDir = None,
 ) -> None:
     """Move time ahead, for every process at once. What has ended by then has ended."""
-    seconds = _seconds(period)
+    seconds = seconds_of(period)
     settings = read_settings()
     clock = _movable(settings)
     try:
@@ -64,7 +64,8 @@ def reset(form: OutputFormat = "table", data_dir: DataDir = None) -> None:
     _print(clock, form)
 
 
-def _seconds(period: str) -> float:
+def seconds_of(period: str) -> float:
+    """Return a period in seconds: 4d, 3h, 90m, 1d12h; typer.BadParameter."""
     found = _PERIOD.fullmatch(period.strip().lower())
     numbers = found.groups() if found is not None else ()
     if not any(numbers):

@@ -9,6 +9,7 @@ import typer
 
 from stockade import __version__
 from stockade.cli import (
+    access,
     account,
     approvals,
     audit,
@@ -65,6 +66,7 @@ app.command("explain", rich_help_panel="Policy")(decisions.explain)
 app.command("what-if", rich_help_panel="Policy")(decisions.what_if)
 app.command("report", rich_help_panel="Policy")(decisions.report)
 app.add_typer(account.app, name="account", rich_help_panel="Resources")
+app.add_typer(access.app, name="access", rich_help_panel="Resources")
 app.add_typer(approvals.app, name="approvals", rich_help_panel="Resources")
 for _name, _command in (
     ("check", customer_keys.check),

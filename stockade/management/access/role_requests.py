@@ -17,6 +17,7 @@ from stockade.lockbox import workflow
 from stockade.lockbox.workflow import Course, Status
 from stockade.management.access import people, role_notices, roles
 from stockade.management.resource_type import Call
+from stockade.policy.snapshot import RoleAssignment
 from stockade.settings import Settings
 from stockade.storage.database import Reader, Writer
 from stockade.storage.documents import Document, Json
@@ -75,6 +76,24 @@ def moved(writer: Writer, settings: Settings, document: Document, course: Course
     stored = _put(writer, document, private)
     role_notices.post(writer, settings, stored, course, now)
     return stored
+
+
+def ended(document: Document) -> RoleAssignment | None:
+    """Return the role assignment that a request once was, in force at no time any more; None where there was none, or is one."""
+    course, properties = course_of(document), document.body["properties"]
+    if course.approved_at is None or course.ends_at is None or course.status is Status.APPROVED:
+        return None
+    until = min(course.ends_at, course.history[-1].at)
+    return RoleAssignment(
+        document.id,
+        ResourceId.parse(document.id).parent,
+        str(properties["roleDefinitionId"]).rsplit("/", 1)[-1].lower(),
+        str(properties["principalId"]),
+        since=until,
+        until=until,
+        made_at=course.approved_at,
+        request=str(document.body["id"]),
+    )
 
 
 def is_due(reader: Reader, now: float) -> bool:

@@ -95,7 +95,9 @@ class RoleRequests(ResourceType):
         return {**document.body, "properties": role_requests.shown(document, call.now)}
 
     def compile(self, document: Document) -> Iterable[Entry]:
-        return ()  # what counts is the role assignment that it becomes
+        # What counts is the role assignment that it becomes. When that is gone, this says so, to whoever asks why they are refused.
+        ended = role_requests.ended(document)
+        return (("assignment", ended.scope, ended),) if ended is not None else ()
 
 
 def _approve(call: Call, writer: Writer, document: Document) -> Json:

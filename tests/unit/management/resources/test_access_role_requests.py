@@ -188,6 +188,8 @@ def test_what_is_over_is_taken_away_and_recorded_by_upkeep(office: Office) -> No
         assert reader.get(approved["roleAssignmentId"].lower()) is None
     assert [entry["event"] for entry in office.show()["history"]] == ["Created", "Approved", "Completed"]
     assert office.show()["history"][-1]["at"][:19] == "2027-01-15T10:00:01", "when it was over, not when it was noted"
+    refused = office.plane.fails(403, "AuthorizationFailed", "PATCH", RG, {"tags": {}}, by=office.asker)
+    assert "The role 'Contributor', which was given for a while, ended at 2027-01-15T10:00:01Z." in refused
     [record] = [one for one in office.plane.audit.records if one.client == "upkeep"]
     assert (record.operation, record.resource) == ("Stockade.Access/roleRequests/completed", office.path("r1"))
     before = len(office.told())
