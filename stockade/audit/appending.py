@@ -10,6 +10,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from stockade.audit.disk import to_disk
+
 
 class Appender:
     """Does one piece of work on files at a time. What hangs keeps later work out, and keeps nobody from ending the process."""
@@ -43,19 +45,10 @@ def append_durably(path: Path, data: bytes) -> None:
         try:
             while view:
                 view = view[os.write(descriptor, view) :]
-            os.fsync(descriptor)
+            to_disk(descriptor)
         except OSError:
             os.ftruncate(descriptor, size)
             raise
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(folder: Path) -> None:
-    """See to it that names put into a folder stay there."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

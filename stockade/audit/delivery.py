@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from stockade.audit.appending import sync_folder
+from stockade.audit.disk import sync_folder
 from stockade.audit.ledger import LogReader
 from stockade.audit.outgoing import shown_address
 from stockade.audit.resource_log import NotARecord, decoded, resource_log

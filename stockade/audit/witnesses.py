@@ -14,17 +14,20 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
-from stockade.audit.appending import Appender, append_durably, path_of, sync_folder
+from stockade.audit.appending import Appender, append_durably, path_of
+from stockade.audit.checkpoint import HeadKey, SignedHead, read_note, verify
 from stockade.audit.delivery import FIRST_WAIT_S, LONGEST_WAIT_S, save
-from stockade.audit.ledger import PLATFORM_LOG, LogReader
+from stockade.audit.disk import sync_folder
+from stockade.audit.ledger import LogReader
 from stockade.audit.outgoing import Outgoing, shown_address
+from stockade.audit.pruning import resource_of
 from stockade.audit.sinks.sink import Undelivered
 from stockade.kernel.clock import Clock
-from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.faults import Fault
 from stockade.kernel.ids import new_guid
 from stockade.kernel.record import AuditRecord
 from stockade.settings import Witness
@@ -40,27 +43,6 @@ _NOTE: Final = re.compile(rb"^(?P<origin>[^\n]+)\n(?:[^\n]+\n)+\n(?:\xe2\x80\x94
 """A signed note: its text, an empty line, and signatures, each behind a dash (C2SP signed-note). In a file an empty line stands behind each."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Pinned:
-    """A head that has been signed."""
-
-    log: str
-    size: int
-    root: bytes
-
-
-class Heads(Protocol):
-    """Signed tree heads, as the rest of the platform makes and reads them. Called from several threads."""
-
-    def newest(self) -> Mapping[str, bytes]:
-        """Return each log's newest one, a signed note."""
-        ...
-
-    def read(self, note: bytes) -> Pinned:
-        """Return what a note says; Fault(INVALID) unless this platform's key has signed it."""
-        ...
 
 
 class WitnessPlace(msgspec.Struct, rename="camel"):
@@ -121,11 +103,16 @@ class Accepted(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class WitnessSurroundings:
-    """What witnessing is done with. record: puts a record into the log, durably (from a thread)."""
+    """What witnessing is done with. All of it is called from several threads.
+
+    folder: of the state. heads: each log's newest head. key: what heads verify with; Fault(UNAVAILABLE) while nobody can say. record: puts a record
+    into the log, durably.
+    """
 
     folder: Path
     logs: Callable[[], Mapping[str, LogReader]]
-    heads: Heads
+    heads: Callable[[], Mapping[str, SignedHead]]
+    key: Callable[[], HeadKey]
     record: Callable[[AuditRecord], None]
     clock: Clock
 
@@ -166,8 +153,8 @@ class Witnessing:
             if not pin.checked:
                 self._note(pin, await pin.check())
         wrong = {one.log for one in self.state.contradictions}
-        newest = await asyncio.to_thread(self._around.heads.newest)
-        heads = {name: note for name, note in newest.items() if name not in wrong}
+        newest = await asyncio.to_thread(self._around.heads)
+        heads = {name: signed for name, signed in newest.items() if name not in wrong}
         await asyncio.gather(*(pin.pin(heads) for pin in self._pins if pin.checked))
         if (after := msgspec.json.encode(self.state)) != before:
             await asyncio.to_thread(save, self._around.folder / STATE_FILE, after)
@@ -236,18 +223,17 @@ class _Pin:
             self.checked = True
         return found
 
-    async def pin(self, heads: Mapping[str, bytes]) -> None:
+    async def pin(self, heads: Mapping[str, SignedHead]) -> None:
         """Give the witness what is new."""
         if self._held():
             return
         now = self._around.clock.now()
-        for name, note in heads.items():
-            place = self.state.logs.setdefault(name, WitnessPlace())
-            size = (await asyncio.to_thread(self._around.heads.read, note)).size
+        for name, signed in heads.items():
+            place, size = self.state.logs.setdefault(name, WitnessPlace()), signed.head.size
             if size == place.size and now - place.at < AGAIN_S:
                 continue
             try:
-                await self._give(note)
+                await self._give(signed.note)
             except TimeoutError:
                 self._failed("it did not take what was written in time")
                 return
@@ -280,12 +266,11 @@ class _Pin:
         logs, notes = self._around.logs(), newest_notes(path_of(self._configured.url))
         if self.state.logs and not notes:
             log.error("a witness that had tree heads has none", extra={"at": self.state.address})
+        keys = [self._around.key()] if notes else []
         for note in notes:
             try:
-                pinned = self._around.heads.read(note)
+                pinned = verify(read_note(note), keys)
             except Fault as fault:
-                if fault.kind is not FaultKind.INVALID:
-                    raise
                 about = {"at": self.state.address, "why": fault.message}
                 log.error("a witness has a tree head that is not this platform's", extra=about)  # noqa: TRY400
                 continue
@@ -346,7 +331,7 @@ def _acceptance(one: Contradiction, accepted: Accepted, now: float) -> AuditReco
         category="Audit",
         phase="outcome",
         operation=ACCEPT,
-        resource=f"/subscriptions/{one.log}" if one.log != PLATFORM_LOG else "",
+        resource=resource_of(one.log),
         principal=f"local:{accepted.who}",
         client="stockade audit accept-rollback",
         decision="allow",

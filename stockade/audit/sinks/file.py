@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from stockade.audit.appending import Appender, append_durably, path_of, sync_folder
+from stockade.audit.appending import Appender, append_durably, path_of
+from stockade.audit.disk import sync_folder
 from stockade.audit.sinks.sink import ResourceLog, Undelivered
 from stockade.settings import Sink
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from stockade.audit import witnesses
-from stockade.audit.ledger import LogReader
-from stockade.audit.witnesses import Pinned, Witnessing, WitnessSurroundings, accept, newest_notes
+from stockade.audit.checkpoint import Head, HeadKey, SignedHead, origin_of, read_file, read_note, sign_note
+from stockade.audit.ledger import LogReader, log_of
+from stockade.audit.witnesses import Witnessing, WitnessSurroundings, accept, newest_notes
 from stockade.kernel.clock import SystemClock
-from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.record import AuditRecord
 from stockade.settings import Witness
 from tests.factories.certificates import certificates
@@ -24,24 +25,16 @@ WITHIN_S = 10.0
 NAME = "11111111-1111-4111-8111-111111111111"
 
 
-class Heads:
-    """Heads whose signature is a word."""
+KEY, OTHER_KEY = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 
-    def __init__(self, logs: Mapping[str, MemoryLog]) -> None:
-        self._logs = logs
 
-    def newest(self) -> Mapping[str, bytes]:
-        return {name: self.note(log) for name, log in self._logs.items() if log.size}
+def public(key: Ed25519PrivateKey) -> HeadKey:
+    return HeadKey(key.public_key().public_bytes_raw())
 
-    def read(self, note: bytes) -> Pinned:
-        text, _, signature = note.decode().partition("\n\n")
-        name, size, root = text.split("\n")
-        if signature != "\u2014 key c2lnbmVk\n":
-            raise Fault(FaultKind.INVALID, "not signed")
-        return Pinned(name.rpartition("/")[2], int(size), bytes.fromhex(root))
 
-    def note(self, log: MemoryLog) -> bytes:
-        return f"stockade/{log.name}\n{log.size}\n{log.root().hex()}\n\n\u2014 key c2lnbmVk\n".encode()
+def signed(log: MemoryLog, key: Ed25519PrivateKey = KEY) -> SignedHead:
+    head = Head(origin_of("tenant", log.name), log.size, log.root(), 1.0)
+    return read_note(sign_note(head, public(key), key.sign))
 
 
 class Platform:
@@ -59,7 +52,14 @@ class Platform:
     @contextlib.asynccontextmanager
     async def witnessing(self, *more: Witness) -> AsyncIterator[Witnessing]:
         found: dict[str, LogReader] = dict(self.logs)
-        around = WitnessSurroundings(self.folder, lambda: found, Heads(self.logs), self.recorded.append, SystemClock())
+        around = WitnessSurroundings(
+            self.folder,
+            lambda: found,
+            lambda: {name: signed(log) for name, log in self.logs.items() if log.size},
+            lambda: public(KEY),
+            self.recorded.append,
+            SystemClock(),
+        )
         made = Witnessing(more or (Witness(f"file://{self.file}", timeout_s=1.0),), around)
         task = asyncio.create_task(made.run())
         try:
@@ -93,7 +93,8 @@ async def test_each_new_head_is_appended_once(platform: Platform) -> None:
         platform.grow(2)
         await until(lambda: b"\n5\n" in platform.file.read_bytes())
         await asyncio.sleep(0.05)
-    assert platform.file.read_bytes().count(b"\xe2\x80\x94 key") == 3
+    heads, rest = read_file(platform.file.read_bytes())
+    assert (sorted(one.head.size for one in heads), rest) == ([1, 3, 5], b"")
     assert made.state.witnesses[0].logs[NAME].size == 5
     assert made.problem == ""
 
@@ -101,9 +102,8 @@ async def test_each_new_head_is_appended_once(platform: Platform) -> None:
 async def test_a_restart_pins_nothing_twice_and_agrees(platform: Platform) -> None:
     platform.grow(3)
     async with platform.witnessing():
-        await until(platform.pinned)
+        await until(lambda: any(one.logs[NAME].size for one in witnesses.read_state(platform.folder).witnesses))
     before = platform.file.read_bytes()
-    await until((platform.folder / witnesses.STATE_FILE).exists)
     async with platform.witnessing() as made:
         await until(lambda: made._pins[0].checked)
         await asyncio.sleep(0.05)
@@ -153,7 +153,7 @@ async def test_what_an_operator_accepts_is_recorded_and_goes_on(platform: Platfo
     [record] = platform.recorded
     assert record.operation == "Stockade.Audit/logs/acceptRollback/action"
     assert record.reason == "restored from Sunday's backup"
-    assert record.resource == f"/subscriptions/{NAME}"
+    assert log_of(record.resource) == NAME
     assert record.because is not None
     assert record.because["pinned"] == "5"
     assert not (platform.folder / witnesses.ACCEPTED_FILE).exists()
@@ -166,7 +166,7 @@ async def test_what_an_operator_accepts_is_recorded_and_goes_on(platform: Platfo
 async def test_heads_of_others_are_said_and_decide_nothing(
     platform: Platform, caplog: pytest.LogCaptureFixture
 ) -> None:
-    platform.file.write_bytes(f"stockade/{NAME}\n99\n{'00' * 32}\n\n\u2014 other c2lnbmVk\n\n".encode())
+    platform.file.write_bytes(signed(MemoryLog(NAME, [b"x"] * 9), OTHER_KEY).note + b"\n")
     platform.grow(1)
     async with platform.witnessing() as made:
         await until(lambda: len(platform.pinned()) == 1 and b"\n1\n" in platform.file.read_bytes())
@@ -196,6 +196,6 @@ async def test_an_address_gets_notes_until_it_takes_them(platform: Platform, tmp
             await until(lambda: made.state.witnesses[0].last_success)
     first, headers, body = server.requests[-1]
     assert (first, headers["content-type"]) == ("POST /pin HTTP/1.1", "text/plain; charset=utf-8")
-    assert body == Heads(platform.logs).note(platform.logs[NAME])
+    assert body == signed(platform.logs[NAME]).note
     assert len(server.requests) == 3
     assert "redirects are not followed" in made.state.witnesses[0].last_error
