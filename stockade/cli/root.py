@@ -13,6 +13,7 @@ from stockade.cli import (
     account,
     approvals,
     audit,
+    audit_sinks,
     clock,
     customer_keys,
     decisions,
@@ -81,6 +82,8 @@ app.add_typer(keys.app, name="keys", rich_help_panel="Resources")
 app.add_typer(dlp.app, name="dlp", rich_help_panel="Resources")
 app.add_typer(identity.app, name="identity", rich_help_panel="Resources")
 app.add_typer(jobs.app, name="jobs", rich_help_panel="Server")
+audit.app.command("sinks")(audit_sinks.sinks)
+audit.app.command("accept-rollback")(audit_sinks.accept_rollback)
 app.add_typer(audit.app, name="audit", rich_help_panel="Resources")
 
 
