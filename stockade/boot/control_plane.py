@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stockade import settings
 from stockade.audit.log import AuditLog
+from stockade.audit.store import Logs
 from stockade.boot.background import Background, in_background
 from stockade.boot.foundation import Foundation, async_broker, client_address, foundation
 from stockade.boot.metadata import metadata_endpoint
@@ -26,6 +27,7 @@ from stockade.identity.verify import verify
 from stockade.kernel.clock import SIMULATED_HEADER, SimulatedClock, iso
 from stockade.kernel.principal import RejectedCredential, TokenCredential
 from stockade.management.app import ArmApp
+from stockade.management.audit import published_keys
 from stockade.management.pipeline import Pipeline
 from stockade.management.resource_type import Platform
 from stockade.policy.snapshot import Snapshot
@@ -67,6 +69,7 @@ def control_plane(*further: Background) -> ASGIApp:
         routes=[
             Route("/healthz", _healthz(base.audit)),
             *identity_app.routes(services),
+            *published_keys.routes(base.broker, platform.tenant_id),
             Mount("", app=arm),
         ],
         lifespan=lifespan,
@@ -122,8 +125,9 @@ def management_platform(base: Foundation) -> Platform:
     with base.database.read() as reader:
         tenant_id = tenant.required_tenant(reader).id
     directory = Directory(base.root_key, base.clock)
+    logs = Logs(base.settings.audit_dir)
     return Platform(
-        base.settings, base.root_key, base.clock, tenant_id, base.registry, directory, base.broker, base.audit
+        base.settings, base.root_key, base.clock, tenant_id, base.registry, directory, base.broker, base.audit, logs
     )
 
 

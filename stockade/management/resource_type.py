@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
-from stockade.audit.ledger import LogReader
 from stockade.audit.log import AuditSink
+from stockade.audit.store import Logs
 from stockade.identity.directory import Directory
 from stockade.kernel.clock import Clock
 from stockade.kernel.evidence import ArmToken
@@ -55,6 +55,10 @@ class Types(Protocol):
         """Return provider namespaces in Azure's spelling, each with its resource types (without the namespace)."""
         ...
 
+    def permissions(self) -> Iterable[str]:
+        """Return the ARM actions that endpoints ask for which are no documents."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Platform:
@@ -69,8 +73,8 @@ class Platform:
     broker: Broker
     audit: AuditSink
     """For what happens beside the request itself, which the pipeline records: lapsing, ending, being used."""
-    logs: Callable[[str], LogReader | None] = lambda _: None
-    """Opens an audit log by its name (`audit/ledger.py`); None where nothing has been recorded."""
+    logs: Logs
+    """The audit logs, to be read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,11 @@ class Registry:
             found.setdefault(namespace, []).append(name)
         return found
 
+    def permissions(self) -> Iterable[str]:
+        return {
+            route.permission for _, route in self._routes if route.permission and not route.permission.startswith("{")
+        }
+
     def resolve(self, method: Method, segments: Sequence[str]) -> Target:
         """Say what a request is about; Fault(NOT_FOUND) for what this platform does not have, Fault(METHOD_NOT_ALLOWED)."""
         route = self._route(method, segments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+from stockade.audit.store import Logs
 from stockade.identity.directory import Directory
 from stockade.identity.tenant import create_tenant
 from stockade.kernel.clock import ManualClock
@@ -72,6 +73,7 @@ class Arm:
             Directory(self.root_key, self.clock),
             cast("Broker", self.broker),
             self.audit,
+            Logs(self.settings.audit_dir),
         )
         self.platform = platform
         self._pipeline = Pipeline(

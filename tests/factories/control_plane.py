@@ -35,7 +35,7 @@ from stockade.storage.database import Database, Writer
 from stockade.storage.documents import Document
 from stockade.storage.generation import GenerationCell
 from tests.factories.identity import RecordingAudit
-from tests.factories.memory_log import MemoryLogs
+from tests.factories.logs import PlacedLogs
 from tests.factories.pretend_broker import PretendBroker
 
 SUB = "11111111-1111-4111-8111-111111111111"
@@ -110,7 +110,7 @@ class ControlPlane:
             self.directory,
             cast("Broker", self.broker),
             self.audit,
-            MemoryLogs(lambda: self.audit.records),
+            PlacedLogs(self.settings.audit_dir, lambda: self.audit.records),
         )
         self.pipeline = Pipeline(
             database=self.database,

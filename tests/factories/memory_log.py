@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 
 import msgspec
 
-from stockade.audit.ledger import log_of
 from stockade.kernel.record import AuditRecord
 
 
@@ -46,21 +45,6 @@ class MemoryLog:
         if not 0 <= size <= self.size:
             raise ValueError(size)
         return [sha256(b"\0" + line).digest() for line in self.lines[:size]]
-
-
-class MemoryLogs:
-    """Gives each log's records out of all that were recorded, as the sequencer would have placed them."""
-
-    def __init__(self, recorded: Callable[[], Sequence[AuditRecord]]) -> None:
-        self._recorded, self._logs, self._placed = recorded, dict[str, MemoryLog](), 0
-
-    def __call__(self, name: str) -> MemoryLog | None:
-        recorded = self._recorded()
-        for record in recorded[self._placed :]:
-            log = log_of(record.resource)
-            self._logs.setdefault(log, MemoryLog(log)).add(record)
-        self._placed = len(recorded)
-        return self._logs.get(name)
 
 
 def _split(count: int) -> int:

@@ -29,6 +29,7 @@ from stockade.lockbox import statement as statements
 from stockade.lockbox.signature import Signed
 from stockade.policy.customer_key import Unavailable, serving_version, version_in
 from stockade.policy.snapshot import CustomerKey, Snapshot, VaultVersionPolicy
+from tests.factories.logs import Signer
 
 SHOWN = ArmToken(Secret("t"))
 """Of somebody who may do anything."""
@@ -133,6 +134,9 @@ class PretendBroker:
 
     def request_receipt_key(self) -> bytes:
         return self._signing_requests.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+    def tree_head_key(self) -> bytes:
+        return Signer().key.public
 
     def receipt_key(self) -> bytes:
         return self._signing.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)

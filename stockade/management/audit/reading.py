@@ -21,23 +21,18 @@ def log_name(call: Call) -> str:
     return call.id.subscription.lower() if call.id.subscription is not None else PLATFORM_LOG
 
 
-def log_of_call(call: Call) -> LogReader | None:
-    """Return that log; None while nothing has been recorded in it."""
-    return call.platform.logs(log_name(call))
-
-
 def existing_log(call: Call) -> LogReader:
     """Return that log; Fault(NOT_FOUND) while nothing has been recorded in it."""
-    found = log_of_call(call)
-    if found is None or found.size == 0:
+    found = call.platform.logs.reader(log_name(call))
+    if found.size == 0:
         raise Fault(FaultKind.NOT_FOUND, "Nothing has been recorded here yet.", code="AuditLogEmpty")
     return found
 
 
 def page_of(call: Call, wanted: Wanted, limit: int, also: Callable[[Indexed], bool] | None = None) -> Page:
     """Return the page that a call asks for; `$skipToken` says where it begins."""
-    reader = log_of_call(call)
-    if reader is None:
+    reader = call.platform.logs.reader(log_name(call))
+    if reader.size == 0:
         return NOTHING
     token = call.query.get("$skiptoken", "")
     directory = call.platform.settings.audit_dir

@@ -25,16 +25,23 @@ class ProviderOperations(Plugin):
 
 
 def _list(call: Call, reader: Reader) -> Json:
-    return bodies(_body(call, namespace) for namespace in sorted(call.platform.types.namespaces()))
+    return bodies(_body(call, namespace) for namespace in _namespaces(call))
 
 
 def _show(call: Call, reader: Reader) -> Json:
     wanted = call.parameters["namespace"].lower()
-    for namespace in call.platform.types.namespaces():
+    for namespace in _namespaces(call):
         if namespace.lower() == wanted:
             return _body(call, namespace)
     message = f"The provider '{call.parameters['namespace'][:100]}' was not found."
     raise Fault(FaultKind.NOT_FOUND, message, code="ProviderNotFound")
+
+
+def _namespaces(call: Call) -> list[str]:
+    """Return the namespaces of types and of endpoints, each in one spelling."""
+    named = {permission.partition("/")[0] for permission in call.platform.types.permissions()}
+    found = {namespace.lower(): namespace for namespace in (*sorted(named), *call.platform.types.namespaces())}
+    return sorted(found.values())
 
 
 def _body(call: Call, namespace: str) -> Json:
@@ -45,7 +52,7 @@ def _body(call: Call, namespace: str) -> Json:
         "name": namespace,
         "type": "Microsoft.Authorization/providerOperations",
         "displayName": namespace,
-        "operations": [],
+        "operations": [_operation(name) for name in _of_endpoints(call, namespace)],
         "resourceTypes": [_type_body(kind) for kind in kinds] if detailed else [],
     }
 
@@ -57,10 +64,20 @@ def _type_body(kind: ResourceType) -> Json:
     return {
         "name": kind.type.partition("/")[2],
         "displayName": kind.type,
-        "operations": [
-            {"name": name, "displayName": name, "origin": "user,system", "isDataAction": name in data} for name in names
-        ],
+        "operations": [_operation(name, data=name in data) for name in names],
     }
+
+
+def _of_endpoints(call: Call, namespace: str) -> list[str]:
+    """Return the actions of a namespace that are no resource type's."""
+    of_types = {one["name"].lower() for kind in call.platform.types for one in _type_body(kind)["operations"]}
+    permissions = sorted(call.platform.types.permissions())
+    within = [one for one in permissions if one.partition("/")[0].lower() == namespace.lower()]
+    return [one for one in within if one.lower() not in of_types]
+
+
+def _operation(name: str, *, data: bool = False) -> Json:
+    return {"name": name, "displayName": name, "origin": "user,system", "isDataAction": data}
 
 
 PLUGIN = ProviderOperations()
