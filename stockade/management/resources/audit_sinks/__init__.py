@@ -124,8 +124,7 @@ def _body(call: Call, state: SinkState, logs: Collection[str] | None) -> Json:
 
 
 def _size(call: Call, name: str, known: int) -> int:
-    reader = call.platform.logs(name)
-    return reader.size if reader is not None else known
+    return call.platform.logs.reader(name).size or known
 
 
 def _time(instant: float) -> str | None:
