@@ -1,6 +1,7 @@
 """Data keys: made, wrapped twice, opened for a lease, and never given out. What is given out are the keys of single objects.
 
-Inner wrapping: AES-256-GCM under a version of the platform's key, bound to account and version; 64 bytes, which every customer's key can wrap.
+Inner wrapping: AES-256-GCM under a version of the platform's key, bound to account and version, and to the Lockbox statement where there is one;
+64 bytes, which every customer's key can wrap.
 Outer wrapping: what the customer's key makes of that. An object's key is HKDF-SHA-256 of the data key with everything the object is.
 Formats are frozen in `tests/vectors/data_keys.json`. Source: NIST SP 800-38D, RFC 5869.
 """
@@ -32,8 +33,10 @@ INNER_BYTES: Final = 64
 MAX_OPEN: Final = 4096
 """Data keys open at once; the least recently used falls out."""
 _VERSION: Final = b"\x01\x00\x00\x00"
+_BOUND_VERSION: Final = b"\x02\x00\x00\x00"
 _NONCE: Final = 12
 _WRAP_LABEL: Final = "stockade data key 1"
+_BOUND_LABEL: Final = "stockade data key 2"
 _OBJECT_LABEL: Final = "stockade object key 1"
 
 
@@ -42,22 +45,30 @@ def new_version() -> str:
     return secrets.token_hex(6)
 
 
-def wrap_inner(kek: Secret, account_id: str, version: str, key: bytes | bytearray) -> bytes:
-    """Return a data key wrapped by the platform's key."""
+def wrap_inner(kek: Secret, account_id: str, version: str, key: bytes | bytearray, statement: str = "") -> bytes:
+    """Return a data key wrapped by the platform's key. statement: the digest of the Lockbox statement that it is bound to; "": to none."""
     nonce = os.urandom(_NONCE)
-    sealed = AESGCM(kek.reveal()).encrypt(nonce, key, joined(_WRAP_LABEL, account_id, version))
-    return _VERSION + nonce + sealed
+    form, bound = _bound_to(account_id, version, statement)
+    return form + nonce + AESGCM(kek.reveal()).encrypt(nonce, key, bound)
 
 
-def unwrap_inner(kek: Secret, account_id: str, version: str, wrapped: bytes) -> bytearray:
-    """Return the data key; Fault(UNAVAILABLE) for another key, account or version, and for damage, deliberately indistinguishable."""
+def unwrap_inner(kek: Secret, account_id: str, version: str, wrapped: bytes, statement: str = "") -> bytearray:
+    """Return the data key; Fault(UNAVAILABLE) for another key, account, version or statement, and for damage, deliberately indistinguishable."""
+    form, bound = _bound_to(account_id, version, statement)
     try:
-        if len(wrapped) != INNER_BYTES or wrapped[:4] != _VERSION:
+        if len(wrapped) != INNER_BYTES or wrapped[:4] != form:
             raise InvalidTag
         nonce, sealed = wrapped[4 : 4 + _NONCE], wrapped[4 + _NONCE :]
-        return bytearray(AESGCM(kek.reveal()).decrypt(nonce, sealed, joined(_WRAP_LABEL, account_id, version)))
+        return bytearray(AESGCM(kek.reveal()).decrypt(nonce, sealed, bound))
     except InvalidTag as failure:
         raise Fault(FaultKind.UNAVAILABLE, "A data key could not be opened.") from failure
+
+
+def _bound_to(account_id: str, version: str, statement: str) -> tuple[bytes, bytes]:
+    """Return how a wrapping begins, and what it is bound to."""
+    if statement:
+        return _BOUND_VERSION, joined(_BOUND_LABEL, account_id, version, statement)
+    return _VERSION, joined(_WRAP_LABEL, account_id, version)
 
 
 def object_key(data_key: bytes | bytearray, account_id: str, data_key_version: str, ref: ObjectRef) -> bytes:
@@ -72,6 +83,8 @@ class _Open:
     until: float
     customer: bool
     """A customer's key was needed to open it."""
+    statement: str
+    """The digest of the Lockbox statement beside which it was opened."""
 
 
 class OpenDataKeys:
@@ -85,11 +98,13 @@ class OpenDataKeys:
     def __len__(self) -> int:
         return len(self._open)
 
-    def derive(self, account_id: str, version: str, refs: tuple[ObjectRef, ...]) -> tuple[bytes, ...] | None:
-        """Return objects' keys while the data key is open; None when it has to be opened first."""
+    def derive(
+        self, account_id: str, version: str, refs: tuple[ObjectRef, ...], statement: str = ""
+    ) -> tuple[bytes, ...] | None:
+        """Return objects' keys while the data key is open beside a statement; None when it has to be opened first."""
         with self._lock:
             held = self._open.get((account_id, version))
-            if held is None:
+            if held is None or held.statement != statement:
                 return None
             if held.until <= self._clock.monotonic():
                 self._close((account_id, version))
@@ -98,11 +113,11 @@ class OpenDataKeys:
             # Under the lock, so that nobody wipes it meanwhile.
             return tuple(object_key(held.key, account_id, version, ref) for ref in refs)
 
-    def put(self, account_id: str, version: str, key: bytearray, *, customer: bool) -> None:
+    def put(self, account_id: str, version: str, key: bytearray, *, customer: bool, statement: str = "") -> None:
         """Keep a data key open for one lease. It belongs to this object from here on."""
         with self._lock:
             self._close((account_id, version))
-            self._open[account_id, version] = _Open(key, self._clock.monotonic() + self._lease_s, customer)
+            self._open[account_id, version] = _Open(key, self._clock.monotonic() + self._lease_s, customer, statement)
             while len(self._open) > self._limit:
                 self._close(next(iter(self._open)))
 
@@ -138,10 +153,10 @@ class PlatformWrapping:
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
 
-    def wrap(self, account_id: str, version: str, key: bytearray) -> tuple[bytes, str]:
+    def wrap(self, account_id: str, version: str, key: bytearray, statement: str) -> tuple[bytes, str]:
         """Return the wrapped key, and the version of the platform's key that did it."""
         newest = self._keyring.newest
-        return wrap_inner(self._keyring.kek(newest), account_id, version, key), newest
+        return wrap_inner(self._keyring.kek(newest), account_id, version, key, statement), newest
 
-    def unwrap(self, account_id: str, version: str, wrapped: bytes, platform: str) -> bytearray:
-        return unwrap_inner(self._keyring.kek(platform), account_id, version, wrapped)
+    def unwrap(self, account_id: str, version: str, wrapped: bytes, platform: str, statement: str) -> bytearray:
+        return unwrap_inner(self._keyring.kek(platform), account_id, version, wrapped, statement)

@@ -84,8 +84,8 @@ class Verifier:
                 return self._grants.read(grant, account.id, now)
             case ArmToken():
                 raise _not_proven("What was shown to ARM opens no content.")
-            case OperatorGrant():
-                raise _not_proven("The operator's grant does not hold.")
+            case OperatorGrant():  # which `lockbox.py` proves
+                raise _not_proven("An operator's grant opens content for reading, and nothing else.")
         match found:
             case RejectedCredential(reason=reason):
                 raise _not_proven(f"The credential does not hold: {reason}.")

@@ -34,6 +34,8 @@ class StatementFloor(msgspec.Struct, frozen=True):
     sequence: int
     digest: str
     protected: bool
+    data_keys: tuple[str, ...] = ()
+    """The versions of the data keys that were bound to it. They open beside it or a later one, and never again without."""
 
 
 class HeadFloor(msgspec.Struct, frozen=True):
@@ -46,6 +48,7 @@ class HeadFloor(msgspec.Struct, frozen=True):
 class _Known(msgspec.Struct):
     time: float = 0.0
     statements: dict[str, StatementFloor] = {}
+    """By the account's internal id: another account of the same name is another one."""
     revoked: dict[str, float] = {}
     """Requests, and until when what was signed for them could be valid."""
     heads: dict[str, HeadFloor] = {}
@@ -60,6 +63,7 @@ class Floors:
         self._lock = Lock()
         self._known = self._read()
         self._written_time = self._known.time
+        self._by_data_key = {one: floor for floor in self._known.statements.values() for one in floor.data_keys}
 
     def now(self) -> float:
         """Return the time, never earlier than it has been: setting the clock back lengthens nothing."""
@@ -71,16 +75,38 @@ class Floors:
                     self._write()
             return known.time
 
-    def statement(self, account_id: str) -> StatementFloor | None:
-        return self._known.statements.get(account_id)
-
-    def set_statement(self, account_id: str, floor: StatementFloor) -> None:
+    def latest(self) -> float:
+        """Return the same without writing it down, for an event loop."""
         with self._lock:
-            self._known.statements[account_id] = floor
+            self._known.time = max(self._known.time, self._clock.now())
+            return self._known.time
+
+    def statement(self, account_guid: str) -> StatementFloor | None:
+        return self._known.statements.get(account_guid)
+
+    def of_data_key(self, version: str) -> StatementFloor | None:
+        """Return the newest statement that a data key was bound to; None for one that never was."""
+        return self._by_data_key.get(version)
+
+    def set_statement(self, account_guid: str, floor: StatementFloor) -> None:
+        """Note an account's newest statement. One that is not newer than what is known changes nothing."""
+        with self._lock:
+            known = self._known.statements.get(account_guid)
+            if known is not None and known.sequence >= floor.sequence:
+                return
+            versions = tuple(dict.fromkeys((*(known.data_keys if known is not None else ()), *floor.data_keys)))
+            floor = StatementFloor(floor.sequence, floor.digest, floor.protected, versions)
+            self._known.statements[account_guid] = floor
+            self._by_data_key |= dict.fromkeys(versions, floor)
             self._write()
 
     def is_revoked(self, request_id: str) -> bool:
         return request_id in self._known.revoked
+
+    @property
+    def revocations(self) -> int:
+        """How many are remembered."""
+        return len(self._known.revoked)
 
     def revoke(self, request_id: str, until: float) -> None:
         """Note that a request's access is over. until: when it would have been anyway; it is forgotten a week after that."""

@@ -33,6 +33,8 @@ class Grant(msgspec.Struct, frozen=True):
     expires_at: float
     starter: str
     """Who started the job: a principal's object id, or a key's slot."""
+    statement: str = ""
+    """The digest of the account's Lockbox statement when it was started."""
 
     def permits(self, path: str, access: str) -> bool:
         """Say whether the job may read or write an object. What it writes it may read back."""

@@ -25,7 +25,7 @@ class Recording:
     def __init__(
         self, audit: AuditSink, clock: Clock, operation: str, resource: str, asked_by: str, evidence: Evidence | None
     ) -> None:
-        self._audit, self._clock, self._operation, self.resource = audit, clock, operation, resource
+        self._audit, self._clock, self.operation, self.resource = audit, clock, operation, resource
         self._asked_by, self._evidence = asked_by[:120], evidence
         self.because: dict[str, str] = {}
         self.proven: Proven | None = None
@@ -33,33 +33,35 @@ class Recording:
             raise Fault(FaultKind.UNAVAILABLE, "The audit log cannot be written, so no key is given.", retry_after_s=5)
 
     def allowed(self) -> None:
-        self._write("allow", "", "")
+        self._audit.record(self._made("allow", "", ""))
+
+    def placed(self) -> None:
+        """Do the same, with its place in the log's tree before this returns; Fault(UNAVAILABLE), after which nothing may be given."""
+        self._audit.place(self._made("allow", "", ""))
 
     def refused(self, fault: Fault) -> None:
-        self._write("deny", fault.kind.value, fault.message)
+        self._audit.record(self._made("deny", fault.kind.value, fault.message))
 
-    def _write(self, decision: str, reason: str, message: str) -> None:
+    def _made(self, decision: str, reason: str, message: str) -> AuditRecord:
         who: Named = named(self._evidence, self.proven)
         because = {**self.because, "evidence": who.kind}
         if message:
             because["message"] = message[:500]
-        self._audit.record(
-            AuditRecord(
-                time=self._clock.now(),
-                id=new_guid(),
-                category="Audit",
-                phase="decision",
-                operation=self._operation,
-                resource=self.resource,
-                client=self._asked_by,
-                credential=who.credential,
-                principal=who.principal,
-                application=who.application,
-                decision="allow" if decision == "allow" else "deny",
-                reason=reason,
-                outcome="success" if decision == "allow" else f"failed:{reason}",
-                because=because,
-            )
+        return AuditRecord(
+            time=self._clock.now(),
+            id=new_guid(),
+            category="Audit",
+            phase="decision",
+            operation=self.operation,
+            resource=self.resource,
+            client=self._asked_by,
+            credential=who.credential,
+            principal=who.principal,
+            application=who.application,
+            decision="allow" if decision == "allow" else "deny",
+            reason=reason,
+            outcome="success" if decision == "allow" else f"failed:{reason}",
+            because=because,
         )
 
 
@@ -114,3 +116,8 @@ def shown(paths: Sequence[str]) -> str:
     """Return paths for a record: ids, never names, and not more than a screenful."""
     told = ", ".join(path[:240] for path in paths[:_SHOWN_PATHS])
     return told if len(paths) <= _SHOWN_PATHS else f"{told} and {len(paths) - _SHOWN_PATHS} more"
+
+
+def shown_whole(paths: Sequence[str]) -> str:
+    """Return all of the paths for a record."""
+    return ", ".join(path[:240] for path in paths)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from stockade.broker.at_once import AtOnce, NotAtOnce
+from stockade.kernel.evidence import ArmToken
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.keys import broker_wire as wire
 from stockade.keys.broker import Broker
@@ -210,6 +211,14 @@ def _answer(method: Callable[[Any, Any], object], broker: Broker | AtOnce, call:
         return wire.refused(Fault(FaultKind.INTERNAL, "The key broker failed."))
 
 
+def _arm(shown: wire.Shown) -> ArmToken:
+    """Return what was shown to ARM; Fault(UNAUTHENTICATED) for everything else."""
+    evidence = shown.evidence
+    if not isinstance(evidence, ArmToken):
+        raise Fault(FaultKind.UNAUTHENTICATED, "Lockbox takes what was shown to ARM only.")
+    return evidence
+
+
 _METHODS: Final[dict[type, Callable[[Broker, Any], object]]] = {
     wire.ObjectKeysCall: lambda broker, call: broker.object_keys(
         call.account_id, call.objects, call.access, call.data_action, call.evidence.evidence, call.asked_by
@@ -223,6 +232,14 @@ _METHODS: Final[dict[type, Callable[[Broker, Any], object]]] = {
     wire.RewrapCall: lambda broker, call: broker.rewrap(
         call.account_id, call.held, call.before, call.after, call.evidence and call.evidence.evidence
     ),
+    wire.BindStatementCall: lambda broker, call: broker.bind_statement(
+        call.account_id, call.signed, _arm(call.evidence)
+    ),
+    wire.OpenRequestCall: lambda broker, call: broker.open_request(
+        call.account_id, call.request_id, _arm(call.evidence)
+    ),
+    wire.GrantAccessCall: lambda broker, call: broker.grant_access(call.request_id, call.signed, _arm(call.evidence)),
+    wire.RevokeAccessCall: lambda broker, call: broker.revoke_access(call.request_id),
     wire.MakeKeyCall: lambda broker, call: broker.make_key(
         call.provider, call.spec, call.version_id, call.evidence and call.evidence.evidence, call.asked_by
     ),

@@ -30,6 +30,8 @@ from stockade.broker.data_keys import OpenDataKeys, PlatformWrapping
 from stockade.broker.evidence import Verifier, check_action
 from stockade.broker.floors import Floors
 from stockade.broker.grants import Grant, Grants
+from stockade.broker.lockbox import Lockbox
+from stockade.broker.lockbox_callers import check_caller, check_jobs
 from stockade.broker.log_heads import TreeHeads
 from stockade.broker.opening import Opening
 from stockade.broker.providers import Installed
@@ -37,7 +39,7 @@ from stockade.broker.recording import Notes, Recording, binding_shown, shown
 from stockade.broker.vault_keys import VaultKeys
 from stockade.identity.tenant import tenant_of
 from stockade.kernel.clock import Clock
-from stockade.kernel.evidence import ArmToken, Evidence
+from stockade.kernel.evidence import ArmToken, Evidence, OperatorGrant
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import TokenCredential
 from stockade.kernel.secret import Secret
@@ -52,9 +54,11 @@ from stockade.keys.broker import (
     WrappedDataKey,
 )
 from stockade.keys.keyring import BROKER_PURPOSES, Keyring
+from stockade.keys.lockbox import Challenge, Lent
 from stockade.keys.material import KeyAnswer, KeyRequest, KeySpec
 from stockade.keys.providers.provider import ProviderKey, RemoteVault
 from stockade.keys.request_receipts import Receipt
+from stockade.lockbox.signature import Signed
 from stockade.policy.customer_key import unavailable
 from stockade.policy.snapshot import AccountPolicy, Snapshot
 from stockade.settings import Settings
@@ -88,6 +92,7 @@ class _Unsealed:
     request_signing: Ed25519PrivateKey
     floors: Floors
     heads: TreeHeads
+    lockbox: Lockbox
 
 
 class KeyBroker:
@@ -143,7 +148,7 @@ class KeyBroker:
         evidence: Evidence,
         asked_by: str,
     ) -> ObjectKeys:
-        if len(objects) > MAX_AT_ONCE:
+        if len(objects) > MAX_AT_ONCE or isinstance(evidence, OperatorGrant):
             raise NotAtOnce
         return self._object_keys(account_id, objects, access, data_action, evidence, asked_by, at_once=True)
 
@@ -158,6 +163,8 @@ class KeyBroker:
         *,
         at_once: bool = False,
     ) -> ObjectKeys:
+        if isinstance(evidence, OperatorGrant):
+            return self._state().lockbox.object_keys(account_id, objects, access, evidence, asked_by)
         place, proven = account_id.lower(), None
         record = Recording(self._audit, self._clock, f"Stockade.Keys/content/{access}", place, asked_by, evidence)
         record.because["dataAction"] = content_actions.relative(data_action)[:200]
@@ -165,14 +172,19 @@ class KeyBroker:
         try:
             opened, snapshot = self._state(), self._policy(at_once=at_once)
             account = account_of(snapshot, place)
-            record.resource, now = account.arm_id, self._clock.now()
+            record.resource = account.arm_id
             check_refs(objects)
+            held = opened.accounts.held(snapshot, account, at_once=at_once)
+            # Nobody makes a token valid again by setting the clock back.
+            now = opened.floors.latest() if held.bound is not None else self._clock.now()
             proven = record.proven = opened.verifier.prove(snapshot, account, evidence, now)
             check_action(snapshot, account, proven, data_action, now)
+            if held.protected is not None:
+                check_caller(snapshot, held.protected, evidence, proven)
             for ref in objects:
                 check_path(proven, ref.path, access, data_action)
             check_customer_key(snapshot, account, now)
-            keys, newest = opened.accounts.object_keys(snapshot, account, tuple(objects), at_once=at_once)
+            keys, newest = opened.accounts.object_keys(snapshot, account, held, tuple(objects), at_once=at_once)
         except Fault as fault:
             record.refused(fault)
             raise
@@ -185,14 +197,19 @@ class KeyBroker:
         record.because["dataAction"] = content_actions.relative(data_action)[:200]
         record.because["reads"], record.because["writes"] = shown(scope.reads), shown(scope.writes)
         try:
-            opened, snapshot, now = self._state(), self._snapshot(), self._clock.now()
+            opened, snapshot = self._state(), self._snapshot()
             account = account_of(snapshot, place)
             record.resource = account.arm_id
+            held = opened.accounts.held(snapshot, account)
+            now = opened.floors.now() if held.bound is not None else self._clock.now()
             check_scope(job, scope, now)
             proven = record.proven = opened.verifier.prove(snapshot, account, evidence, now)
             if isinstance(proven, Grant):
                 raise Fault(FaultKind.PERMISSION_DENIED, "A job's grant starts no other job.")
             check_action(snapshot, account, proven, data_action, now)
+            if held.protected is not None:
+                check_caller(snapshot, held.protected, evidence, proven)
+                check_jobs(held.protected)
             check_scope_rights(snapshot, account, proven, scope, data_action, now)
             check_customer_key(snapshot, account, now)
             grant = Grant(
@@ -203,6 +220,7 @@ class KeyBroker:
                 scope.writes,
                 scope.expires_at,
                 proven.object_id if isinstance(proven, TokenCredential) else proven.slot,
+                held.bound.digest if held.bound is not None else "",
             )
         except Fault as fault:
             record.refused(fault)
@@ -254,6 +272,20 @@ class KeyBroker:
             raise
         record.allowed()
         return made
+
+    # Customer Lockbox.
+
+    def bind_statement(self, account_id: str, signed: Signed, evidence: ArmToken) -> tuple[WrappedDataKey, ...]:
+        return self._state().lockbox.bind_statement(account_id, signed, evidence)
+
+    def open_request(self, account_id: str, request_id: str, evidence: ArmToken) -> Challenge:
+        return self._state().lockbox.open_request(account_id, request_id, evidence)
+
+    def grant_access(self, request_id: str, signed: Signed, evidence: ArmToken) -> Lent:
+        return self._state().lockbox.grant_access(request_id, signed, evidence)
+
+    def revoke_access(self, request_id: str) -> None:
+        self._state().lockbox.revoke_access(request_id)
 
     # Vault keys and secrets.
 
@@ -447,6 +479,8 @@ class KeyBroker:
         except Fault:
             self._open_keys.wipe()
             return
+        if self._unsealed is not None:
+            self._unsealed.accounts.confirm()
 
         def keep(account_id: str, by_customer: bool) -> bool:
             account: AccountPolicy | None = snapshot.only("account", account_id)
@@ -491,6 +525,7 @@ class KeyBroker:
         providers, grants = self._make_providers(keyring), Grants(keyring.keys)
         vault = VaultKeys(self._database, providers, keyring.keys)
         customers = CustomerKeys(vault, self._settings.keys.providers, providers)
+        floors = Floors(self._settings.data_dir, keyring.keys, self._clock)
         accounts = AccountKeys(
             self._clock,
             self._database,
@@ -499,14 +534,26 @@ class KeyBroker:
             customers,
             providers["software"].random,
             self._notes,
+            floors,
         )
         signing = _signing_key(keyring, RECEIPTS_PURPOSE)
         request_signing = _signing_key(keyring, REQUEST_RECEIPTS_PURPOSE)
         verifier = Verifier(self._settings, keyring.keys, grants)
-        floors = Floors(self._settings.data_dir, keyring.keys, self._clock)
         heads = TreeHeads(keyring.keys, floors, self._tenant)
+        lockbox = Lockbox(self._settings, self._clock, self._snapshot, self._audit, floors, verifier, accounts)
         return _Unsealed(
-            keyring, accounts, grants, verifier, vault, customers, providers, signing, request_signing, floors, heads
+            keyring,
+            accounts,
+            grants,
+            verifier,
+            vault,
+            customers,
+            providers,
+            signing,
+            request_signing,
+            floors,
+            heads,
+            lockbox,
         )
 
     def _tenant(self) -> str:

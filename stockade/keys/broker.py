@@ -13,6 +13,7 @@ import msgspec
 
 from stockade.kernel.evidence import Evidence
 from stockade.kernel.secret import Secret
+from stockade.keys.lockbox import LockboxKeys
 from stockade.keys.log_signing import LogSigner
 from stockade.keys.material import KeyAnswer, KeyRequest, KeySpec
 from stockade.keys.providers.provider import ProviderKey
@@ -63,6 +64,7 @@ class WrappedDataKey(msgspec.Struct, frozen=True, omit_defaults=True):
     wrapped:     what the outermost wrapping gave.
     platform:    the version of the platform's key inside.
     customer:    where the outer wrapping is the customer's: the key's whole id with version, `https://v.../keys/k/4f...`; "" where there is none.
+    statement:   digest of the Lockbox statement that it opens beside, and beside no other; "" where there never was one.
     """
 
     version: str
@@ -70,6 +72,7 @@ class WrappedDataKey(msgspec.Struct, frozen=True, omit_defaults=True):
     wrapped: bytes
     platform: str
     customer: str = ""
+    statement: str = ""
 
 
 class JobScope(msgspec.Struct, frozen=True):
@@ -93,7 +96,7 @@ class BrokerStatus(msgspec.Struct, frozen=True):
     """The version of the platform's key that wraps data keys now; "" while sealed."""
 
 
-class Broker(LogSigner, Protocol):
+class Broker(LockboxKeys, LogSigner, Protocol):
     """Synchronous; `AsyncBroker` has the same under the same names. Fault(UNAVAILABLE) when it is sealed or not to be reached.
 
     asked_by: who asks, for the record: a process and what it does (`data-worker Files_Get`).

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
-from stockade.kernel.evidence import Evidence
+from stockade.kernel.evidence import ArmToken, Evidence
 from stockade.kernel.secret import Secret
 from stockade.keys import broker_wire as wire
 from stockade.keys.broker import (
@@ -26,9 +26,11 @@ from stockade.keys.broker import (
 )
 from stockade.keys.broker_calls import BrokerCalls
 from stockade.keys.broker_client import IDLE, TIMEOUT_S, result_of, unreachable
+from stockade.keys.lockbox import Challenge, Lent
 from stockade.keys.material import KeyAnswer, KeyRequest, KeySpec
 from stockade.keys.providers.provider import ProviderKey
 from stockade.keys.request_receipts import Receipt
+from stockade.lockbox.signature import Signed
 
 AT_ONCE: Final = 16
 """Calls under way at once from one event loop; further ones wait."""
@@ -58,6 +60,12 @@ class AsyncBroker(Protocol):
         after: Binding | None,
         evidence: Evidence | None,
     ) -> WrappedDataKey: ...
+    async def bind_statement(
+        self, account_id: str, signed: Signed, evidence: ArmToken
+    ) -> tuple[WrappedDataKey, ...]: ...
+    async def open_request(self, account_id: str, request_id: str, evidence: ArmToken) -> Challenge: ...
+    async def grant_access(self, request_id: str, signed: Signed, evidence: ArmToken) -> Lent: ...
+    async def revoke_access(self, request_id: str) -> None: ...
     async def make_key(
         self, provider: str, spec: KeySpec, version_id: str, evidence: Evidence | None, asked_by: str
     ) -> ProviderKey: ...
@@ -243,6 +251,18 @@ class BrokerInThreads:
         evidence: Evidence | None,
     ) -> WrappedDataKey:
         return await asyncio.to_thread(self._broker.rewrap, account_id, held, before, after, evidence)
+
+    async def bind_statement(self, account_id: str, signed: Signed, evidence: ArmToken) -> tuple[WrappedDataKey, ...]:
+        return await asyncio.to_thread(self._broker.bind_statement, account_id, signed, evidence)
+
+    async def open_request(self, account_id: str, request_id: str, evidence: ArmToken) -> Challenge:
+        return await asyncio.to_thread(self._broker.open_request, account_id, request_id, evidence)
+
+    async def grant_access(self, request_id: str, signed: Signed, evidence: ArmToken) -> Lent:
+        return await asyncio.to_thread(self._broker.grant_access, request_id, signed, evidence)
+
+    async def revoke_access(self, request_id: str) -> None:
+        await asyncio.to_thread(self._broker.revoke_access, request_id)
 
     async def make_key(
         self, provider: str, spec: KeySpec, version_id: str, evidence: Evidence | None, asked_by: str

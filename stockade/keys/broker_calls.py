@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from stockade.kernel.evidence import Evidence
+from stockade.kernel.evidence import ArmToken, Evidence
 from stockade.kernel.secret import Secret
 from stockade.keys import broker_wire as wire
 from stockade.keys.broker import (
@@ -21,9 +21,11 @@ from stockade.keys.broker import (
     ObjectRef,
     WrappedDataKey,
 )
+from stockade.keys.lockbox import Challenge, Lent
 from stockade.keys.material import KeyAnswer, KeyRequest, KeySpec
 from stockade.keys.providers.provider import ProviderKey
 from stockade.keys.request_receipts import Receipt
+from stockade.lockbox.signature import Signed
 
 
 class BrokerCalls(ABC):
@@ -61,6 +63,19 @@ class BrokerCalls(ABC):
     ) -> Any:
         shown = wire.shown(evidence) if evidence is not None else None
         return self._ask(wire.RewrapCall(account_id, held, before, after, shown), WrappedDataKey)
+
+    def bind_statement(self, account_id: str, signed: Signed, evidence: ArmToken) -> Any:
+        call = wire.BindStatementCall(account_id, signed, wire.shown(evidence))
+        return self._ask(call, tuple[WrappedDataKey, ...])
+
+    def open_request(self, account_id: str, request_id: str, evidence: ArmToken) -> Any:
+        return self._ask(wire.OpenRequestCall(account_id, request_id, wire.shown(evidence)), Challenge)
+
+    def grant_access(self, request_id: str, signed: Signed, evidence: ArmToken) -> Any:
+        return self._ask(wire.GrantAccessCall(request_id, signed, wire.shown(evidence)), Lent)
+
+    def revoke_access(self, request_id: str) -> Any:
+        return self._ask(wire.RevokeAccessCall(request_id), None)
 
     def make_key(self, provider: str, spec: KeySpec, version_id: str, evidence: Evidence | None, asked_by: str) -> Any:
         shown = wire.shown(evidence) if evidence is not None else None

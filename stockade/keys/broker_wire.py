@@ -16,6 +16,7 @@ from stockade.kernel.secret import Secret
 from stockade.keys.broker import Access, Binding, JobScope, ObjectRef, WrappedDataKey
 from stockade.keys.material import KeyRequest, KeySpec
 from stockade.keys.request_receipts import Receipt
+from stockade.lockbox.signature import Signed
 
 MAX_FRAME: Final = 1024 * 1024
 HEADER: Final = 4
@@ -101,6 +102,36 @@ class RewrapCall(_Call, frozen=True, tag="rewrap"):
     before: Binding | None
     after: Binding | None
     evidence: Shown | None
+
+
+class BindStatementCall(_Call, frozen=True, tag="bind_statement"):
+    """`Broker.bind_statement`."""
+
+    account_id: str
+    signed: Signed
+    evidence: Shown
+
+
+class OpenRequestCall(_Call, frozen=True, tag="open_request"):
+    """`Broker.open_request`."""
+
+    account_id: str
+    request_id: str
+    evidence: Shown
+
+
+class GrantAccessCall(_Call, frozen=True, tag="grant_access"):
+    """`Broker.grant_access`."""
+
+    request_id: str
+    signed: Signed
+    evidence: Shown
+
+
+class RevokeAccessCall(_Call, frozen=True, tag="revoke_access"):
+    """`Broker.revoke_access`."""
+
+    request_id: str
 
 
 class MakeKeyCall(_Call, frozen=True, tag="make_key"):
@@ -263,6 +294,10 @@ Call: TypeAlias = (
     | JobGrantCall
     | NewDataKeyCall
     | RewrapCall
+    | BindStatementCall
+    | OpenRequestCall
+    | GrantAccessCall
+    | RevokeAccessCall
     | MakeKeyCall
     | TakeKeyCall
     | UseKeyCall

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from stockade.kernel.evidence import ArmToken
 from stockade.kernel.secret import Secret
-from stockade.keys.broker import WrappedDataKey
 from stockade.lockbox.signature import Signed
+
+if TYPE_CHECKING:
+    from stockade.keys.broker import WrappedDataKey  # which has this among its parts
 
 
 class Challenge(msgspec.Struct, frozen=True):

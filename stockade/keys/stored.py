@@ -1,6 +1,7 @@
 """How keys stand in the documents: an account's wrapped data keys, and a vault key version's handle. The broker reads what management writes.
 
-An account's document:          private["dataKeys"] = [WrappedDataKey, ...], the newest last
+An account's document:          private["keys"]     = per slot a subscription key's digests, and the key sealed where a copy is kept of it
+                                private["dataKeys"] = [WrappedDataKey, ...], the newest last
                                 private["lockbox"]  = the statement as it was signed (`Signed`), where it has one; it stays when protection ends
 A key version's document:       private["key"]      = StoredKey      (id `.../vaults/v/keys/k/versions/4f...`)
 A secret version's document:    private["sealed"]   = base64 of what `Broker.seal_secret` gave
@@ -62,3 +63,9 @@ def statement_form(signed: Signed) -> dict[str, Any]:
     """Return what stands under `lockbox` of the account's private part."""
     found: dict[str, Any] = msgspec.to_builtins(signed)
     return found
+
+
+def forgotten_keys(private: Mapping[str, Any]) -> frozenset[str]:
+    """Return the SHA-256, in hex, of the subscription keys in force that nobody but their holders has: no copy was kept of them."""
+    slots = private.get("keys", {}).values()
+    return frozenset(str(slot["sha256"]) for slot in slots if "sha256" in slot and "sealed" not in slot)

@@ -28,6 +28,7 @@ from stockade.identity.services import IdentityServices
 from stockade.identity.signing_keys import KeyRing
 from stockade.identity.tenant import create_tenant, local_issuer
 from stockade.kernel.clock import Clock, ManualClock
+from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.record import AuditRecord
 from stockade.keys.root import RootKey
 from stockade.policy.compile import Compiler
@@ -43,7 +44,11 @@ class RecordingAudit:
 
     def __init__(self) -> None:
         self.records: list[AuditRecord] = []
+        self.placed: list[AuditRecord] = []
+        """Those of them that were given their place at once."""
         self.healthy = True
+        self.full = False
+        """Nothing is given a place."""
 
     def record(self, record: AuditRecord) -> None:
         self.records.append(record)
@@ -55,8 +60,11 @@ class RecordingAudit:
         self.records.append(record)
 
     def place(self, record: AuditRecord) -> Placed:
+        if self.full:
+            raise Fault(FaultKind.UNAVAILABLE, "The audit log cannot be written.", retry_after_s=5)
         self.records.append(record)
-        return Placed(log_of(record.resource), len(self.records) - 1, b"")
+        self.placed.append(record)
+        return Placed(log_of(record.resource), len(self.placed) - 1, b"")
 
 
 class World:

@@ -28,8 +28,9 @@ def octets(text: str) -> bytes:
 
 
 def opened(vector: dict[str, Any], wrapped: bytes, **changes: str) -> bytes:
-    told = {"account": vector["account"], "version": vector["version"], **changes}
-    return bytes(unwrap_inner(Secret(octets(vector["kek"])), told["account"], told["version"], wrapped))
+    told = {"statement": "", **vector, **changes}
+    kek = Secret(octets(vector["kek"]))
+    return bytes(unwrap_inner(kek, told["account"], told["version"], wrapped, told["statement"]))
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=range(len(VECTORS)))
@@ -57,6 +58,9 @@ def test_nothing_else_opens(vector: dict[str, Any]) -> None:
         yield inner + b"\x00", {}
         yield inner, {"account": vector["account"] + "x"}
         yield inner, {"version": "000000000000"}
+        yield inner, {"statement": "0" * 64}
+        if "statement" in vector:
+            yield inner, {"statement": ""}
 
     messages = set()
     for wrapped, changes in wrong():
