@@ -36,10 +36,14 @@ class Heads:
 
     def all(self) -> list[SignedHead]:
         """Return them, oldest first. Fault(UNAVAILABLE) for a damaged file."""
+        return self.whole()[0]
+
+    def whole(self) -> tuple[list[SignedHead], bytes]:
+        """Return them, and what stands behind the last one: nothing, or half a head that a crash has left."""
         try:
-            return self._parsed(self._path.read_bytes())[0]
+            return self._parsed(self._path.read_bytes())
         except FileNotFoundError:
-            return []
+            return [], b""
 
     def newest(self) -> SignedHead | None:
         """Return the newest that is whole; None when there is none yet. Fault(UNAVAILABLE) when it is damaged."""

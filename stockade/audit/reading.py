@@ -100,6 +100,11 @@ class Reader:
                     yield from enumerate(found, start)
                     start += len(found)
 
+    def written(self) -> tuple[int, bytes]:
+        """Return how many records there are, and what the root over them was when the last of them was written."""
+        state = self._state()
+        return state.size, state.root
+
     def root(self, size: int | None = None) -> bytes:
         wanted = self._known(size)
         with self._nodes() as node:
@@ -113,32 +118,24 @@ class Reader:
         with self._nodes() as node:
             return tree.consistency(first, self._known(second), node)
 
-    def leaf(self, index: int) -> bytes:
-        """Return a record's leaf hash, which stays when the record is removed."""
-        if not 0 <= index < self.size:
-            raise ValueError(f"record {index} is not in the log {self.name}")
-        with self._nodes() as node:
-            return node(0, index)
-
     def subtrees(self, size: int) -> list[bytes]:
         """Return the hashes of the complete subtrees that make up the first `size` records, the largest first."""
         wanted = self._known(size)
         with self._nodes() as node:
             return [node(level, index) for level, index in tree.peaks(0, wanted)]
 
-    def hashes(self) -> Iterator[bytes]:
-        """Yield every stored hash of the records that count, in the order of `tree.position`."""
-        left = tree.HASH * tree.hashes_of(self.size)
-        if not left:
-            return
-        with (self.folder / "hashes").open("rb") as file:
-            while left:
-                data = file.read(min(left, tree.HASH * 8192))
-                if not data or len(data) % tree.HASH:
-                    self._damaged("hashes are missing")
-                left -= len(data)
-                for at in range(0, len(data), tree.HASH):
-                    yield data[at : at + tree.HASH]
+    def hashes(self, start: int, end: int) -> bytes:
+        """Return the hashes that are written down for some records: each leaf, and behind it the nodes it completes."""
+        begin, stop = tree.hashes_of(start), tree.hashes_of(self._known(end))
+        try:
+            with (self.folder / "hashes").open("rb") as file:
+                file.seek(tree.HASH * begin)
+                found = file.read(tree.HASH * (stop - begin))
+        except FileNotFoundError:
+            found = b""
+        if len(found) != tree.HASH * (stop - begin):
+            self._damaged("hashes are missing")
+        return found
 
     def _known(self, size: int | None) -> int:
         known = self.size
@@ -197,7 +194,7 @@ class Reader:
         if any(one >= other for one, other in pairwise(chain((begin,), found))):
             self._damaged(f"records end before they begin, near {start}")
         found = found[: max(1, bisect_right(found, begin + READ_BYTES))]
-        data = os.pread(lines, found[-1] - begin, begin)
+        data = os.pread(lines, found[-1] - begin, begin) if found[-1] <= os.fstat(lines).st_size else b""
         if len(data) != found[-1] - begin or any(data[end - begin - 1] != 0x0A for end in found):
             self._damaged(f"lines are missing, near record {start}")
         return [data[one - begin : other - begin - 1] for one, other in pairwise(chain((begin,), found))]

@@ -179,30 +179,24 @@ class Growing:
         return Growing(self.size, self.hashes)
 
     def append(self, lines: Iterable[bytes]) -> list[bytes]:
-        """Add records and return the hashes to write down for them: each leaf, and the nodes it completes (`position`)."""
+        """Add records and return the hashes to write down for them, in the order of `position`."""
+        return self.grow([leaf_hash(line) for line in lines])
+
+    def grow(self, leaves: Iterable[bytes]) -> list[bytes]:
+        """Add records of which the leaf hashes are known, and return these with each node that is completed by them."""
         made: list[bytes] = []
-        add, open_trees, size, new = made.append, self.hashes, self.size, sha256
-        for line in lines:
-            found = new(b"\x00" + line).digest()
+        add, open_trees, size = made.append, self.hashes, self.size
+        for found in leaves:
             add(found)
             at = size
             while at & 1:
-                found = new(b"\x01" + open_trees.pop() + found).digest()
+                found = sha256(b"\x01" + open_trees.pop() + found).digest()  # noqa: PLW2901 - it climbs
                 add(found)
                 at >>= 1
             open_trees.append(found)
             size += 1
         self.size = size
         return made
-
-    def add_leaf(self, leaf: bytes) -> None:
-        """Add a record of which only the leaf hash is known."""
-        at = self.size
-        while at & 1:
-            leaf = node_hash(self.hashes.pop(), leaf)
-            at >>= 1
-        self.hashes.append(leaf)
-        self.size += 1
 
     def root(self) -> bytes:
         """Return the root of what there is now."""

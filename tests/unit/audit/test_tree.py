@@ -87,7 +87,7 @@ def test_a_tree_grows_from_the_subtrees_it_is_made_of() -> None:
     node = nodes(lines)
     grown = tree.Growing(13, [node(level, index) for level, index in tree.peaks(0, 13)])
     grown.append(lines[13:20])
-    grown.add_leaf(tree.leaf_hash(lines[20]))
+    grown.grow([tree.leaf_hash(lines[20])])
     assert (grown.size, grown.root()) == (21, merkle.mth(lines))
     with pytest.raises(ValueError, match="do not make up"):
         tree.Growing(13, [tree.EMPTY])
