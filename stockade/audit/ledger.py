@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 PLATFORM_LOG: Final = "platform"
+ROLLED_BACK: Final = "RolledBack"
+"""Code of the Fault that says that a log has fewer records than were signed, or than a witness has seen."""
+FORKED: Final = "Forked"
+"""Code of the Fault that says that a log has other records than a witness has seen."""
 _SUBSCRIPTION: Final = re.compile(r"/subscriptions/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:/|$)", re.IGNORECASE)
 
 

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import BinaryIO, Final, NoReturn, TypeVar
+from typing import BinaryIO, NoReturn, TypeVar
 
 import msgspec
 
@@ -18,12 +18,10 @@ from stockade.audit import tree
 from stockade.audit.checkpoint import Head, HeadKey, SignedHead, read_file, read_note, verify
 from stockade.audit.export import EVERY, MAX_LINE, Header, HeadLine, Progress, key_name, unpacked
 from stockade.audit.heads import Heads
+from stockade.audit.ledger import FORKED, ROLLED_BACK
 from stockade.audit.pruning import pruned_below
 from stockade.audit.reading import READ_AT_ONCE, Reader
 from stockade.kernel.faults import Fault, FaultKind
-
-ROLLED_BACK: Final = "RolledBack"
-FORKED: Final = "Forked"
 
 _Line = TypeVar("_Line", Header, HeadLine)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from stockade.kernel.faults import FaultKind
+from stockade.audit.ledger import FORKED, ROLLED_BACK
+from stockade.kernel.faults import Fault, FaultKind
 
 OK: Final = 0
 FAILED: Final = 1
@@ -20,6 +21,10 @@ CONFLICT: Final = 6
 INVALID: Final = 7
 BUSY: Final = 8
 """Try again later."""
+LOG_ROLLED_BACK: Final = 9
+"""An audit log has fewer records than were signed, or than a witness has seen."""
+LOG_FORKED: Final = 10
+"""An audit log has other records than a witness has seen."""
 INTERRUPTED: Final = 130
 """Ctrl-C."""
 
@@ -52,3 +57,11 @@ EXIT_CODES: Final[Mapping[FaultKind, int]] = {
     FaultKind.UNSUPPORTED: INVALID,
     FaultKind.INTERNAL: FAILED,
 }
+
+EXIT_CODES_OF_CODES: Final[Mapping[str | None, int]] = {ROLLED_BACK: LOG_ROLLED_BACK, FORKED: LOG_FORKED}
+"""What is told apart more finely than by its kind."""
+
+
+def exit_code(fault: Fault) -> int:
+    """Return what a command ends with that failed so."""
+    return EXIT_CODES_OF_CODES.get(fault.code, EXIT_CODES[fault.kind])

@@ -13,6 +13,7 @@ from stockade.cli import (
     account,
     approvals,
     audit,
+    audit_proofs,
     audit_sinks,
     clock,
     customer_keys,
@@ -33,7 +34,8 @@ from stockade.kernel.faults import Fault
 
 EPILOG = (
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 Stockade is not running, 4 not found, 5 not allowed, "
-    "6 refused because of the present state (a key in use, say), 7 invalid, 8 try again later."
+    "6 refused because of the present state (a key in use, say), 7 invalid, 8 try again later, "
+    "9 an audit log was rolled back, 10 it was rewritten."
 )
 
 app = typer.Typer(
@@ -82,6 +84,9 @@ app.add_typer(keys.app, name="keys", rich_help_panel="Resources")
 app.add_typer(dlp.app, name="dlp", rich_help_panel="Resources")
 app.add_typer(identity.app, name="identity", rich_help_panel="Resources")
 app.add_typer(jobs.app, name="jobs", rich_help_panel="Server")
+audit.app.command("export", rich_help_panel="Proofs")(audit_proofs.export)
+audit.app.command("verify", rich_help_panel="Proofs")(audit_proofs.verify)
+audit.app.command("keys", rich_help_panel="Proofs")(audit_proofs.keys)
 audit.app.command("sinks")(audit_sinks.sinks)
 audit.app.command("accept-rollback")(audit_sinks.accept_rollback)
 app.add_typer(audit.app, name="audit", rich_help_panel="Resources")
@@ -121,5 +126,5 @@ def run(arguments: list[str]) -> int:
     except Fault as fault:
         err.print("[bold red]Error:[/]", end=" ")
         err.print(fault.message, markup=False)
-        return outcome.EXIT_CODES[fault.kind]
+        return outcome.exit_code(fault)
     return outcome.OK

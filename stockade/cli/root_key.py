@@ -41,7 +41,7 @@ OutFolder = Annotated[
 
 def seal(data_dir: DataDir = None) -> None:
     """Wipe every key from memory: nothing is answered, and nothing can be opened, until `stockade unseal`."""
-    with _broker(running_settings()) as broker:
+    with key_broker(running_settings()) as broker:
         broker.seal()
         state = broker.status()
     err.print("The platform is sealed.")
@@ -56,7 +56,7 @@ def unseal(data_dir: DataDir = None) -> None:
 
     Shares are typed without echo; from a pipe one is read per line. Ends with 0 when the platform is open.
     """
-    with _broker(running_settings()) as broker:
+    with key_broker(running_settings()) as broker:
         state = broker.status()
         if not state.sealed:
             err.print("The platform is not sealed.")
@@ -178,7 +178,7 @@ def rotate_root(
 def rotate_platform(data_dir: DataDir = None) -> None:
     """Make a new version of the platform's key. Accounts' data keys are wrapped anew with it in the background."""
     settings = running_settings()
-    with _broker(settings) as broker:
+    with key_broker(settings) as broker:
         version = broker.rotate_platform()
     out.print(version)
     err.print("Data keys are wrapped with it from now on; those there are follow, one by one.")
@@ -189,14 +189,15 @@ def sealed_state(settings: Settings) -> BrokerStatus | None:
     from stockade.cli.arm import NotRunning
 
     try:
-        with _broker(settings) as broker:
+        with key_broker(settings) as broker:
             return broker.status()
     except (Fault, NotRunning):
         return None
 
 
 @contextmanager
-def _broker(settings: Settings) -> Iterator[Broker]:
+def key_broker(settings: Settings) -> Iterator[Broker]:
+    """Ask the key broker of this machine; NotRunning when there is none."""
     from stockade.cli.arm import NotRunning
     from stockade.keys.broker_client import BrokerClient
 

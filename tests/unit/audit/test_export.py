@@ -13,9 +13,10 @@ import pytest
 from stockade.audit.checkpoint import HeadKey, SignedHead, origin_of, read_note
 from stockade.audit.export import export, index_at
 from stockade.audit.heads import Heads, sign_newest
+from stockade.audit.ledger import FORKED, ROLLED_BACK
 from stockade.audit.pruning import record_of_pruning
 from stockade.audit.store import Logs
-from stockade.audit.verification import FORKED, ROLLED_BACK, Verified, read_witness, verify_export
+from stockade.audit.verification import Verified, read_witness, verify_export
 from stockade.kernel.faults import Fault, FaultKind
 from tests.factories import merkle
 from tests.factories.logs import LOG, TENANT, Signer, filled, lines

@@ -10,11 +10,12 @@ import msgspec
 import pytest
 
 from stockade.audit.heads import FILE_NAME, Heads, sign_newest
+from stockade.audit.ledger import FORKED, ROLLED_BACK
 from stockade.audit.pruning import record_of_pruning
 from stockade.audit.reading import Reader
 from stockade.audit.store import Logs
 from stockade.audit.tree import HASH
-from stockade.audit.verification import FORKED, ROLLED_BACK, Verified, verify_log
+from stockade.audit.verification import Verified, verify_log
 from stockade.kernel.faults import Fault, FaultKind
 from tests.factories.logs import LOG, Signer, filled, lines
 

@@ -11,5 +11,11 @@ def test_the_table_is_total() -> None:
 
 
 def test_help_names_every_code() -> None:
-    codes = {outcome.OK, outcome.USAGE, outcome.NOT_RUNNING, *outcome.EXIT_CODES.values()}
+    codes = {
+        outcome.OK,
+        outcome.USAGE,
+        outcome.NOT_RUNNING,
+        *outcome.EXIT_CODES.values(),
+        *outcome.EXIT_CODES_OF_CODES.values(),
+    }
     assert all(f" {code} " in EPILOG for code in codes)
