@@ -65,6 +65,13 @@ def statement_form(signed: Signed) -> dict[str, Any]:
     return found
 
 
+def without_copies(private: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an account's private part without the sealed copies of its subscription keys. The keys stay in force."""
+    slots = private.get("keys", {})
+    bare = {name: {part: value for part, value in slot.items() if part != "sealed"} for name, slot in slots.items()}
+    return {**private, "keys": bare}
+
+
 def forgotten_keys(private: Mapping[str, Any]) -> frozenset[str]:
     """Return the SHA-256, in hex, of the subscription keys in force that nobody but their holders has: no copy was kept of them."""
     slots = private.get("keys", {}).values()

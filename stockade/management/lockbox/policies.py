@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from stockade.kernel.faults import Fault, FaultKind
-from stockade.keys.stored import DATA_KEYS, LOCKBOX, data_keys_form, statement_form
+from stockade.keys.stored import DATA_KEYS, LOCKBOX, data_keys_form, data_keys_of, statement_form, without_copies
 from stockade.lockbox import signature, strict
 from stockade.lockbox import statement as statements
 from stockade.lockbox.signature import Signed
@@ -111,7 +111,10 @@ def _sent(call: Call) -> PolicyProperties:
 
 def _checked(call: Call, account: Document, given: Signed) -> Statement:
     """Return the statement, which continues the last one and is signed by whom it has to be; the broker asks all of it again."""
-    stated, last = statements.read(given.payload), documents.last_statement(account)
+    stated = statements.read(given.payload)
+    if {one.statement for one in data_keys_of(account.private)} == {statements.digest(given.payload)}:
+        return stated  # the data keys are bound to it already: the document has lost it, and gets it again
+    last = documents.last_statement(account)
     expected = _next(account, last)
     for name, found, wanted in (
         ("account", stated.account, account.id),
@@ -124,7 +127,9 @@ def _checked(call: Call, account: Document, given: Signed) -> Statement:
             raise Fault(FaultKind.CONFLICT, message, code="StatementDoesNotContinue", target=f"payload.{name}")
     known, threshold = _signers(stated, last)
     signature.require(given, known, threshold)
-    if last is None and not approvers.is_signer(call.snapshot, call.credential, stated.approvers):
+    if (last is None or not last.in_force) and not approvers.is_signer(
+        call.snapshot, call.credential, stated.approvers
+    ):
         message = "The first statement is put by one of its approvers: none of its keys is of you."
         raise Fault(FaultKind.AUTHORIZATION_FAILED, message, code="NotASigner")
     return stated
@@ -134,7 +139,10 @@ def _bound(call: Call, writer: Writer, account: Document, given: Signed) -> Docu
     """Have the broker bind a statement, and store what it returns with it."""
     keys = lockbox_keys(call.platform.broker).bind_statement(account.id, given, call.evidence)
     private = {**account.private, DATA_KEYS: data_keys_form(keys), LOCKBOX: statement_form(given)}
-    return _stored(writer, account, private)
+    stated = statements.read(given.payload)
+    # A key that the statement names is its holder's alone, so that no copy stays of any.
+    names_keys = stated.protected and bool(stated.callers.keys)
+    return _stored(writer, account, without_copies(private) if names_keys else private)
 
 
 def _with_contacts(writer: Writer, account: Document, given: list[str]) -> Document:
@@ -201,8 +209,8 @@ def _required(call: Call, account: Document, wanted: Draft) -> Fault:
 
 
 def _signers(stated: Statement, last: Protection | None) -> tuple[tuple[Approver, ...], int]:
-    """Return who signs a statement: the approvers of the one before it, of the first its own."""
-    by = last.statement if last is not None else stated
+    """Return who signs a statement: the approvers of the one before it; of the first, and after a protection that has ended, its own."""
+    by = last.statement if last is not None and last.in_force else stated
     return by.approvers, by.threshold
 
 

@@ -2,21 +2,29 @@
 
 In the account's private part, per slot: the keyed digest the gateway finds the key by, the key itself sealed for `listKeys`, and when
 it was made. A slot's seal is bound to the account's id and the slot's name, so that a stored value cannot be moved to another account.
+
+A key can be made without a copy being kept: it is shown once, and its SHA-256 stands where the sealed one would. Only such a key can be named in
+a Lockbox statement (`callers.keys`), because only it is nobody's but its holder's, in backups too. Where a statement names keys, none is
+kept from then on: regenerate with "forget", sign the SHA-256 into the next statement, and the new key opens what the account keeps.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from typing import Any, Literal
 
 from sqlalchemy import delete, select
 
 from stockade.kernel.clock import iso
 from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.secret import Secret
 from stockade.keys import subscription
 from stockade.keys.root import RootKey
+from stockade.keys.stored import statement_of
 from stockade.keys.subscription import DIGEST_PURPOSE, KeyDigester
+from stockade.lockbox import statement as statements
 from stockade.management.resource_type import Call
 from stockade.policy.snapshot import Entry, KeyPolicy
 from stockade.storage.database import Reader, Writer
@@ -40,8 +48,7 @@ def new_slot(root_key: RootKey, account_id: str, slot: Slot, now: float) -> Json
     """Return the private part of one fresh key."""
     key = subscription.generate()
     sealed = root_key.seal(key, _binding(account_id, slot))
-    digest = KeyDigester(root_key.derive(DIGEST_PURPOSE)).digest(key.reveal())
-    return {"digest": digest.hex(), "sealed": base64.b64encode(sealed).decode(), "createdAt": now}
+    return {**_found_by(root_key, key, now), "sealed": base64.b64encode(sealed).decode()}
 
 
 def list_keys(call: Call, reader: Reader, document: Document) -> Json:
@@ -51,20 +58,31 @@ def list_keys(call: Call, reader: Reader, document: Document) -> Json:
     """
     if document.body["properties"].get("disableLocalAuth"):
         raise Fault(FaultKind.INVALID, "Failed to list key. disableLocalAuth is set to be true", code="BadRequest")
-    return _api_keys(call.platform.root_key, document)
+    shown = _api_keys(call.platform.root_key, document)
+    if not shown:
+        message = (
+            "No copy was kept of this resource's keys: their holders have them, and nobody else. Regenerate one (regenerateKey), "
+            "which shows it once."
+        )
+        raise Fault(FaultKind.CONFLICT, message, code="KeysNotKept")
+    return shown
 
 
 def regenerate_key(call: Call, writer: Writer, document: Document) -> Json:
     """Answer `regenerateKey`: the named slot gets a new key, the other stays. Allowed while local authentication is off.
 
     Beyond Azure, the body may hold `ifUnusedForMinutes` (refuse with 409 KeyInUse when the key was used within so many minutes; default:
-    the setting limits.key_rotation_guard_minutes) and `force` (true: regenerate all the same).
+    the setting limits.key_rotation_guard_minutes), `force` (true: regenerate all the same) and `forget` (true: the new key is in this answer
+    and nowhere else; always so where the Lockbox statement names keys). A key that no copy was kept of is not in the answer.
     """
-    slot = _slot(call.body)
+    slot, forget = _slot(call.body), _flag(call.body, "forget") or _names_keys(document)
     if not _flag(call.body, "force"):
         _refuse_key_in_use(call, writer, document, slot, _guard_minutes(call))
-    keys = dict(document.private["keys"])
-    keys[slot] = new_slot(call.platform.root_key, document.id, slot, call.now)
+    keys, fresh = dict(document.private["keys"]), subscription.generate()
+    if forget:
+        keys[slot] = _forgotten(call.platform.root_key, fresh, call.now)
+    else:
+        keys[slot] = new_slot(call.platform.root_key, document.id, slot, call.now)
     stored = writer.put(
         document.id,
         document.type,
@@ -77,7 +95,8 @@ def regenerate_key(call: Call, writer: Writer, document: Document) -> Json:
     writer.connection.execute(
         delete(key_callers).where(key_callers.c.account == document.id, key_callers.c.digest.not_in(in_force))
     )
-    return _api_keys(call.platform.root_key, stored)
+    shown = _api_keys(call.platform.root_key, stored)
+    return {**shown, slot.lower(): fresh.reveal_text()} if forget else shown
 
 
 def list_key_usage(call: Call, reader: Reader, document: Document) -> Json:
@@ -101,7 +120,23 @@ def compile_keys(document: Document) -> Iterable[Entry]:
 
 
 def _api_keys(root_key: RootKey, document: Document) -> Json:
-    return {slot.lower(): _reveal(root_key, document, slot) for slot in SLOTS}
+    kept = [slot for slot in SLOTS if "sealed" in document.private["keys"][slot]]
+    return {slot.lower(): _reveal(root_key, document, slot) for slot in kept}
+
+
+def _found_by(root_key: RootKey, key: Secret, now: float) -> Json:
+    digest = KeyDigester(root_key.derive(DIGEST_PURPOSE)).digest(key.reveal())
+    return {"digest": digest.hex(), "createdAt": now}
+
+
+def _forgotten(root_key: RootKey, key: Secret, now: float) -> Json:
+    return {**_found_by(root_key, key, now), "sha256": sha256(key.reveal()).hexdigest()}
+
+
+def _names_keys(document: Document) -> bool:
+    signed = statement_of(document.private)
+    stated = statements.read(signed.payload) if signed is not None else None
+    return stated is not None and stated.protected and bool(stated.callers.keys)
 
 
 def _reveal(root_key: RootKey, document: Document, slot: Slot) -> str:

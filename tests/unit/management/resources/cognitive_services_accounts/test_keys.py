@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from stockade.keys.stored import LOCKBOX, forgotten_keys, statement_form, without_copies
 from stockade.keys.subscription import DIGEST_PURPOSE, KeyDigester, is_well_formed
+from stockade.lockbox.statement import Callers
 from stockade.settings import Limits, Settings
 from tests.factories.arm import ACCOUNTS, Arm
+from tests.factories.lockbox import Signer, a_statement, signed
 
 A1 = f"{ACCOUNTS}/a1"
 
@@ -161,3 +166,50 @@ def test_a_sealed_key_cannot_be_moved_to_another_slot(arm: Arm) -> None:
             document.id, document.type, document.body, swapped, subscription=document.subscription, resource_group="rg1"
         )
     assert arm.send("POST", f"{A1}/listKeys").status == 503
+
+
+def test_a_key_that_is_forgotten_is_shown_once_and_kept_by_nobody(arm: Arm) -> None:
+    arm.account()
+    before = arm.ok("POST", f"{A1}/listKeys")
+    shown = arm.ok("POST", f"{A1}/regenerateKey", {"keyName": "Key1", "forget": True})
+    assert (shown["key2"], is_well_formed(shown["key1"])) == (before["key2"], True)
+    assert owner_of(arm, shown["key1"]) is not None
+    with arm.database.read() as reader:
+        document = reader.get(A1)
+    assert document is not None
+    slot = document.private["keys"]["Key1"]
+    assert set(slot) == {"digest", "createdAt", "sha256"}
+    assert slot["sha256"] == hashlib.sha256(shown["key1"].encode()).hexdigest()
+    assert forgotten_keys(document.private) == {slot["sha256"]}
+    assert arm.ok("POST", f"{A1}/listKeys") == {"key2": before["key2"]}
+    both = arm.ok("POST", f"{A1}/regenerateKey", {"keyName": "Key2", "forget": True})
+    assert set(both) == {"key2"}
+    assert "regenerateKey" in arm.fails(409, "KeysNotKept", "POST", f"{A1}/listKeys")
+    again = arm.ok("POST", f"{A1}/regenerateKey", {"keyName": "Key2"})
+    assert arm.ok("POST", f"{A1}/listKeys") == again, "one that is regenerated as usual is kept again"
+    arm.fails(400, "BadRequest", "POST", f"{A1}/regenerateKey", {"keyName": "Key2", "forget": "yes"})
+
+
+def test_where_a_statement_names_keys_none_is_kept(arm: Arm) -> None:
+    arm.account()
+    shown = arm.ok("POST", f"{A1}/regenerateKey", {"keyName": "Key1", "forget": True})
+    sha = hashlib.sha256(shown["key1"].encode()).hexdigest()
+
+    def protect(**changes: Any) -> None:
+        told = a_statement(Signer().approver, **changes)
+        with arm.database.write() as writer:
+            document = writer.get(A1)
+            assert document is not None
+            private = without_copies({**document.private, LOCKBOX: statement_form(signed(told))})
+            writer.put(document.id, document.type, document.body, private)
+
+    protect(callers=Callers(keys=(sha,)))
+    arm.fails(409, "KeysNotKept", "POST", f"{A1}/listKeys")
+    for slot in ("Key1", "Key2"):
+        fresh = arm.ok("POST", f"{A1}/regenerateKey", {"keyName": slot})
+        assert set(fresh) == {slot.lower()}
+        assert owner_of(arm, fresh[slot.lower()]) is not None
+    assert arm.ok("POST", f"{A1}/listKeyUsage")["value"][0]["keyName"] == "Key1"
+    protect(callers=Callers(platform=True))
+    assert set(arm.ok("POST", f"{A1}/regenerateKey", {"keyName": "Key1"})) == {"key1"}
+    assert set(arm.ok("POST", f"{A1}/listKeys")) == {"key1"}
