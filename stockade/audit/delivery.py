@@ -36,7 +36,7 @@ SCAN: Final = 5_000
 POLL_S: Final = 1.0
 GATHER_S: Final = 0.1
 """How long is waited after a log has grown, for what comes right after."""
-FIRST_WAIT_S, LONGEST_WAIT_S, REFUSED_WAIT_S = 0.5, 60.0, 60.0
+FIRST_WAIT_S, LONGEST_WAIT_S, REFUSED_WAIT_S, FAULT_WAIT_S = 0.5, 60.0, 60.0, 5.0
 SAVE_PASSED_S: Final = 30.0
 """How often it is written down that records were passed over. Looking at them again is no harm."""
 
@@ -127,7 +127,7 @@ class Delivery:
                 except Fault as fault:  # a log that is damaged, and says so elsewhere too
                     about = {"sink": self.state.name, "why": fault.message}
                     log.error("audit records cannot be sent on", extra=about, exc_info=fault.__cause__)  # noqa: TRY400
-                    pause_s = REFUSED_WAIT_S
+                    pause_s = FAULT_WAIT_S
                 except Exception:
                     log.exception("audit records cannot be sent on", extra={"sink": self.state.name})
                     pause_s = REFUSED_WAIT_S
@@ -162,8 +162,8 @@ class Delivery:
             # The size first: a record that is counted here was made under settings no newer than those asked for next.
             place, size = self._place(name, reader), reader.size
             place.size = size
-            routes = self._around.routes()
-            if place.next < size and not self._configured.everything and name not in routes.logs(self.state.name):
+            routes = None if self._configured.everything else self._around.routes()
+            if place.next < size and routes is not None and name not in routes.logs(self.state.name):
                 place.next, place.waiting_since = size, 0.0
             if place.next < size:
                 more |= await self._batch(name, reader, place, routes)
@@ -184,8 +184,8 @@ class Delivery:
             place.next = reader.size
         return place
 
-    async def _batch(self, name: str, reader: LogReader, place: LogPlace, routes: Routes) -> bool:
-        """Deliver the next batch; say whether it is worth going on at once."""
+    async def _batch(self, name: str, reader: LogReader, place: LogPlace, routes: Routes | None) -> bool:
+        """Deliver the next batch; say whether it is worth going on at once. routes: None when everything is wanted."""
         batch, after = await asyncio.to_thread(self._collect, name, reader, place, routes)
         if not batch:
             place.next = after
@@ -210,10 +210,12 @@ class Delivery:
         await self._save()
         return place.next < place.size
 
-    def _collect(self, name: str, reader: LogReader, place: LogPlace, routes: Routes) -> tuple[list[ResourceLog], int]:
+    def _collect(
+        self, name: str, reader: LogReader, place: LogPlace, routes: Routes | None
+    ) -> tuple[list[ResourceLog], int]:
         """Return the next records that are wanted, and the index after the last one that was looked at."""
         batch, size, after = list[ResourceLog](), 0, place.next
-        everything, location = self._configured.everything, self._around.location
+        location = self._around.location
         for index, line in reader.records(place.next, min(place.size, place.next + SCAN)):
             try:
                 record = decoded(line)
@@ -221,7 +223,7 @@ class Delivery:
                 log.exception("a line of an audit log is no record", extra={"log": name, "index": index})
                 after = index + 1
                 continue
-            if everything or routes.wants(self.state.name, record):
+            if routes is None or routes.wants(self.state.name, record):
                 made = resource_log(name, index, line, record, location)
                 if batch and size + len(made.body) > MOST_BYTES:
                     return batch, after

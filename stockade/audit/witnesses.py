@@ -35,6 +35,7 @@ from stockade.settings import Witness
 TAIL_BYTES: Final = 64 * 1024 * 1024
 """Of a file, in which the newest heads are looked for. Written again every day, each log's is in there."""
 AGAIN_S: Final = 86_400.0
+MOST_ACCEPTED: Final = 100
 LOOK_S: Final = 1.0
 STATE_FILE: Final = "witnesses.state.json"
 ACCEPTED_FILE: Final = "accepted-rollbacks.json"
@@ -83,15 +84,6 @@ class Contradiction(msgspec.Struct, frozen=True, rename="camel"):
         return f"the log {self.log} {what}; {self.witness} has pinned {self.size} records of it"
 
 
-class WitnessesState(msgspec.Struct, rename="camel"):
-    """What stands in the state file."""
-
-    witnesses: list[WitnessState] = []
-    contradictions: list[Contradiction] = []
-    accepted: list[Contradiction] = []
-    """What an operator has said to be known. It stays so until the witness has newer heads."""
-
-
 class Accepted(msgspec.Struct, frozen=True, rename="camel"):
     """What an operator has said of contradictions."""
 
@@ -99,6 +91,17 @@ class Accepted(msgspec.Struct, frozen=True, rename="camel"):
     reason: str
     who: str
     time: float
+
+
+class WitnessesState(msgspec.Struct, rename="camel"):
+    """What stands in the state file."""
+
+    witnesses: list[WitnessState] = []
+    contradictions: list[Contradiction] = []
+    accepted: list[Contradiction] = []
+    """What an operator has said to be known. It stays so until the witness has newer heads."""
+    unrecorded: list[Accepted] = []
+    """What was accepted and is not on record yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,8 @@ class Witnessing:
             while True:
                 try:
                     await self._pass()
+                except Fault as fault:
+                    log.warning("tree heads are not pinned now: %s", fault.message)
                 except Exception:
                     log.exception("tree heads cannot be pinned")
                 await asyncio.sleep(LOOK_S)
@@ -147,8 +152,7 @@ class Witnessing:
 
     async def _pass(self) -> None:
         before = msgspec.json.encode(self.state)
-        if self.state.contradictions:
-            await asyncio.to_thread(self._take_acceptance)
+        await asyncio.to_thread(self._take_acceptance)
         for pin in self._pins:
             if not pin.checked:
                 self._note(pin, await pin.check())
@@ -170,6 +174,16 @@ class Witnessing:
             log.error("an audit log was rolled back or rewritten: %s", one.message)
 
     def _take_acceptance(self) -> None:
+        if self.state.contradictions:
+            self._accept()
+        while self.state.unrecorded:
+            accepted = self.state.unrecorded[0]
+            for one in accepted.contradictions:
+                self._around.record(_acceptance(one, accepted, self._around.clock.now()))
+            self.state.unrecorded.pop(0)
+
+    def _accept(self) -> None:
+        """Take note of what an operator has said. It goes on record next: while the platform is not healthy, nothing can."""
         path = self._around.folder / ACCEPTED_FILE
         try:
             accepted = msgspec.json.decode(path.read_bytes(), type=Accepted)
@@ -179,11 +193,13 @@ class Witnessing:
             log.exception("what an operator has accepted cannot be read")
             return
         keys = {one.key for one in accepted.contradictions}
-        for one in [one for one in self.state.contradictions if one.key in keys]:
-            self._around.record(_acceptance(one, accepted, self._around.clock.now()))
-            self.state.contradictions.remove(one)
-            self.state.accepted = [*self.state.accepted[-99:], one]
+        known = [one for one in self.state.contradictions if one.key in keys]
+        for one in known:
             log.warning("an operator has accepted: %s", one.message, extra={"who": accepted.who})
+        self.state.contradictions = [one for one in self.state.contradictions if one not in known]
+        self.state.accepted = [*self.state.accepted, *known][-MOST_ACCEPTED:]
+        self.state.unrecorded = [*self.state.unrecorded, msgspec.structs.replace(accepted, contradictions=known)]
+        save(self._around.folder / STATE_FILE, msgspec.json.encode(self.state))
         path.unlink(missing_ok=True)
 
 

@@ -181,7 +181,7 @@ class AnySink:
             patch.setattr(asyncio, "to_thread", _at_once)
             killed = Delivery(configured, around(tmp_path, log))
             with pytest.raises(KeyboardInterrupt):
-                await killed._batch(S, log, _sized(killed, log), Routes())
+                await killed._batch(S, log, _sized(killed, log), None)
             assert killed._sink is not None
             await killed._sink.close()
         await receiver.until(lambda: len(receiver.indexes(S)) == 20)
