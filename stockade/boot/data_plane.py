@@ -23,6 +23,7 @@ from stockade.gateway.credential import Credentials
 from stockade.gateway.http import HttpRequests
 from stockade.gateway.kept import KeptContent
 from stockade.gateway.quota import Quota
+from stockade.gateway.receipts import Receipts
 from stockade.gateway.reply import ReplyHeaders
 from stockade.gateway.usage import KeyUsage
 from stockade.gateway.websocket import Address
@@ -69,6 +70,7 @@ def data_plane(port: int | None = None, websocket_tls: Callable[[Settings], ssl.
     content = InlineContent(fetcher, configured.egress.max_per_request)
     quota, listen = Quota(RateCounters(configured.run_dir)), configured.listen
     kept = kept_content(base)
+    receipts = Receipts(async_broker(base), root_key, configured.arm_endpoint, base.clock)
     served_port = port if port is not None else listen.data_port
     websockets_at = None
     if websocket_tls is not None and listen.websocket_port:
@@ -77,7 +79,7 @@ def data_plane(port: int | None = None, websocket_tls: Callable[[Settings], ssl.
         source=base.source,
         admission=Admission(AddressBook(configured, router.roots), router, credentials),
         requests=HttpRequests(
-            quota, usage, heads, content, kept, configured.limits, served_port, listen.websocket_port
+            quota, usage, heads, content, kept, receipts, configured.limits, served_port, listen.websocket_port
         ),
         clients=ClientAddresses(configured.trusted_proxies),
         usage=usage,

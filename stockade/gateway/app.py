@@ -149,23 +149,28 @@ class Gateway:
         try:
             await self._serve(exchange, scope)
         except Fault as fault:
-            self._requests.refuse(exchange, fault)
+            await self._refuse(exchange, fault)
         except asyncio.CancelledError:
             ended = exchange.ending()
             if ended is not None:
-                self._requests.refuse(exchange, ended)
+                await self._refuse(exchange, ended)
             else:
                 exchange.outcome = "cancelled"
                 if not exchange.ended_by:
                     raise
         except Exception:
             log.exception("request failed", extra={"request": exchange.id})
-            self._requests.refuse(exchange, Fault(FaultKind.INTERNAL, _INTERNAL), by_gateway=True)
+            await self._refuse(exchange, Fault(FaultKind.INTERNAL, _INTERNAL), by_gateway=True)
         finally:
             self._running.leave(exchange)
             record = exchange.record((loop.time() - exchange.began) * 1000)
             self._audit.record(record)
             self._decisions.note(exchange, record)
+
+    async def _refuse(self, exchange: Exchange, fault: Fault, *, by_gateway: bool = False) -> None:
+        """Answer with a fault."""
+        await self._requests.sign_refusal(exchange, fault)
+        self._requests.refuse(exchange, fault, by_gateway=by_gateway)
 
     async def _serve(self, exchange: Exchange, scope: Any) -> None:
         host, forwarded_for, presented = read_head(exchange, scope)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from stockade.gateway.receipts import Draft
 from stockade.gateway.running import EndedBy
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
@@ -52,6 +53,7 @@ class Exchange:
     fetched: tuple[FetchedContent, ...] = ()
     status: int = 0
     outcome: str = "success"
+    receipt: Draft | None = None
     client_due: float | None = None
     ended_by: EndedBy = ""
     watch: asyncio.Task[None] | None = None
@@ -115,6 +117,8 @@ class Exchange:
             because={name: str(value) for name, value in denied.because.items()} if denied is not None else None,
             fetched=list(self.fetched) or None,
             reported=[_told(one) for one in self.reported] if self.reported else None,
+            policy=self.snapshot.generation if self.snapshot is not None else 0,
+            receipt=self.receipt.sealed if self.receipt is not None else "",
         )
 
     def _network(self) -> str:

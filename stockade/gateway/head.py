@@ -8,6 +8,8 @@ from urllib.parse import parse_qsl
 
 from stockade.gateway.credential import KEY_HEADERS, Presented
 from stockade.gateway.exchange import Exchange
+from stockade.gateway.receipts import HEADER as RECEIPT
+from stockade.gateway.receipts import Draft
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.operation import Operation
 
@@ -41,6 +43,10 @@ def read_head(exchange: Exchange, scope: Any) -> tuple[str, str, Presented]:  # 
             exchange.client_request_id = value
         elif name == "content-encoding":
             exchange.content_encoding = value
+        elif name == RECEIPT:
+            if value != "1":
+                raise Fault(FaultKind.INVALID, f"The header '{RECEIPT}' is 1, or is not sent.", target=RECEIPT)
+            exchange.receipt = Draft()
         elif name == "x-forwarded-for":
             forwarded_for = f"{forwarded_for},{value}" if forwarded_for else value
     if coded:

@@ -18,6 +18,8 @@ from stockade.gateway.kept import KeptContent
 from stockade.gateway.output.reply import OutputReview, review
 from stockade.gateway.pace import Pace
 from stockade.gateway.quota import Quota
+from stockade.gateway.receipts import HEADER as RECEIPT
+from stockade.gateway.receipts import Receipts
 from stockade.gateway.reply import ReplyHeaders
 from stockade.gateway.transfers import Transfers
 from stockade.gateway.usage import KeyUsage
@@ -35,6 +37,7 @@ LAST_WORDS_S: Final = 0.5
 """How long a client that is being cut off may take to accept the event that says why."""
 FORM_BYTES: Final = 64 * 1024
 """What a form may say around the file that is uploaded in it."""
+EVENTS: Final = "text/event-stream"
 LEAST_BYTES_PER_S: Final = 128 * 1024
 """Whoever sends or takes a large file may need longer than other requests do, as long as it does not go slower than this in all."""
 
@@ -51,12 +54,13 @@ class HttpRequests:
         heads: ReplyHeaders,
         content: InlineContent,
         kept: KeptContent,
+        receipts: Receipts,
         limits: Limits,
         port: int,
         websocket_port: int,
     ) -> None:
         self._quota, self._usage, self._heads, self._limits = quota, usage, heads, limits
-        self._content, self._kept, self._port = content, kept, port
+        self._content, self._kept, self._receipts, self._port = content, kept, receipts, port
         self._pace, self._transfers = Pace(), Transfers()
         where = (
             f"on port {websocket_port} of this host" if websocket_port else "which this platform's settings turn off"
@@ -77,15 +81,8 @@ class HttpRequests:
         operation = route.operation
         if operation.websocket:
             raise Fault(FaultKind.UPGRADE_REQUIRED, self._elsewhere)
-        limit, data = self._limit(operation), b""
-        if operation.body != "none":
-            request_body.check_head(
-                operation, exchange.content_type, exchange.content_encoding, exchange.content_length, limit
-            )
-        if operation.body not in ("none", "stream"):
-            exchange.client_due = exchange.began + self._limits.body_timeout_s
-            data = await request_body.read(exchange.proto, exchange.content_length, limit)
-            exchange.client_due = None
+        limit = self._limit(operation)
+        data = b"" if operation.body == "none" else await self._body(exchange, operation, limit)
         call = Call(
             operation,
             account,
@@ -102,6 +99,8 @@ class HttpRequests:
             call.headers = declared_headers(operation, exchange.scope.headers)
         call.query_string = exchange.scope.query_string
         self._kept.offer(call, presented)
+        if exchange.receipt is not None:
+            exchange.receipt.watch(call)
         route.service.read(call)
 
         facts = exchange.facts = head_facts(exchange, account, credential, path, regional=admitted.regional)
@@ -118,7 +117,8 @@ class HttpRequests:
             await self._content.hand_over(exchange, facts, call, route.service, limit)
         if operation.body == "stream":
             exchange.longest_s = self._longest_s(int(exchange.content_length or limit))
-            call.upload = request_body.pieces(exchange, limit, self._limits.body_timeout_s)
+            upload = request_body.pieces(exchange, limit, self._limits.body_timeout_s)
+            call.upload = upload if exchange.receipt is None else exchange.receipt.pieces(upload)
             with self._transfers.one(account.id):
                 answer = await route.service.answer(call)
         else:
@@ -130,7 +130,21 @@ class HttpRequests:
         elif isinstance(answer, Stream):
             await self._stream(exchange, route, answer)
         else:
-            self._reply(exchange, answer)
+            await self._reply(exchange, answer)
+
+    async def _body(self, exchange: Exchange, operation: Operation, limit: int) -> bytes:
+        """Return the body; of a stream nothing, whose head is looked at all the same."""
+        request_body.check_head(
+            operation, exchange.content_type, exchange.content_encoding, exchange.content_length, limit
+        )
+        if operation.body == "stream":
+            return b""
+        exchange.client_due = exchange.began + self._limits.body_timeout_s
+        data = await request_body.read(exchange.proto, exchange.content_length, limit)
+        exchange.client_due = None
+        if exchange.receipt is not None:
+            exchange.receipt.took(data)
+        return data
 
     async def _review(self, exchange: Exchange, route: Route, answer: Stream | Reply, looking: OutputReview) -> None:
         try:
@@ -141,7 +155,7 @@ class HttpRequests:
                 await self._stream(exchange, route, answer)
             else:
                 answer.body = looking.body(answer.body, answer.content_type)
-                self._reply(exchange, answer)
+                await self._reply(exchange, answer)
         finally:
             exchange.reported = (*exchange.reported, *looking.found)
 
@@ -152,13 +166,19 @@ class HttpRequests:
             with self._transfers.one(account.id if account is not None else ""):
                 await self._download(exchange, stream, length)
             return
+        events = stream.content_type.startswith(EVENTS)
         try:
-            head = self._heads.build(exchange.id, exchange.client_request_id, stream.content_type, stream.headers)
+            extra = stream.headers
+            if exchange.receipt is not None and not events:
+                extra = [*extra, *await self._receipts.header(exchange, stream.status, "success")]
+            head = self._heads.build(exchange.id, exchange.client_request_id, stream.content_type, extra)
             send = exchange.proto.response_stream(stream.status, head).send_bytes
             exchange.status = stream.status
             try:
                 async for chunk in stream.chunks:
                     await send(chunk)
+                if exchange.receipt is not None and events:
+                    await send(await self._receipts.comment(exchange))
             except Fault as fault:
                 broken = fault
             except asyncio.CancelledError:
@@ -172,6 +192,8 @@ class HttpRequests:
             # engine may have left unfinished.
             exchange.outcome = f"failed:{broken.kind.value}"
             event = b"\n\ndata: " + _encode(route.service.refuse(broken, status_of(broken))) + b"\n\n"
+            if exchange.receipt is not None and events:
+                event += await self._receipts.comment(exchange)
             await asyncio.wait_for(send(event), LAST_WORDS_S)
         except TimeoutError:
             return  # it does not read; what waits for it in the server's buffers is all it will get
@@ -188,7 +210,10 @@ class HttpRequests:
         try:
             # The first piece before the head: what cannot be opened at all is refused, not cut.
             chunk = await anext(chunks, None)
-            head = self._heads.build(exchange.id, exchange.client_request_id, stream.content_type, stream.headers)
+            extra = stream.headers
+            if exchange.receipt is not None:
+                extra = [*extra, *await self._receipts.header(exchange, stream.status, "success")]
+            head = self._heads.build(exchange.id, exchange.client_request_id, stream.content_type, extra)
             send = exchange.proto.response_stream(stream.status, head).send_bytes
             exchange.status = stream.status
             while chunk is not None:
@@ -227,12 +252,18 @@ class HttpRequests:
     def _longest_s(self, size: int) -> float:
         return max(self._limits.request_timeout_s, size / LEAST_BYTES_PER_S)
 
-    def _reply(self, exchange: Exchange, reply: Reply) -> None:
-        head = self._heads.build(exchange.id, exchange.client_request_id, reply.content_type, reply.headers)
+    async def _reply(self, exchange: Exchange, reply: Reply) -> None:
+        outcome, extra = "failed:engine" if reply.status >= 400 else "success", reply.headers
+        if exchange.receipt is not None:
+            extra = [*extra, *await self._receipts.header(exchange, reply.status, outcome)]
+        head = self._heads.build(exchange.id, exchange.client_request_id, reply.content_type, extra)
         exchange.proto.response_bytes(reply.status, head, reply.body)
-        exchange.status = reply.status
-        if reply.status >= 400:
-            exchange.outcome = "failed:engine"
+        exchange.status, exchange.outcome = reply.status, outcome
+
+    async def sign_refusal(self, exchange: Exchange, fault: Fault) -> None:
+        """Have a receipt ready for a refusal, where one was asked for and can be given."""
+        if exchange.receipt is not None and not exchange.status:
+            await self._receipts.signed(exchange, status_of(fault), f"failed:{fault.kind.value}")
 
     def refuse(self, exchange: Exchange, fault: Fault, *, by_gateway: bool = False) -> None:
         """Answer with a fault, in the service's words where the request had got that far and the gateway's own where a rule refused it."""
@@ -248,5 +279,7 @@ class HttpRequests:
             else gateway_body(fault, exchange.id)
         )
         extra = [("x-stockade-decision", exchange.id), *refusal_headers(fault)]
+        if exchange.receipt is not None and exchange.receipt.signed:
+            extra.append((RECEIPT, exchange.receipt.signed))
         head = self._heads.build(exchange.id, exchange.client_request_id, "application/json", extra)
         exchange.proto.response_bytes(status, head, _encode(body))

@@ -57,6 +57,10 @@ class AuditRecord(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel
     network: str = ""
     """What of the account's network let the request in, where not everyone is: `ipRules 203.0.113.0/24`, `bypass AzureServices: <resource>`."""
     because: dict[str, str] | None = None
+    policy: int = 0
+    """The generation of the policy it was decided by; 0 where it did not come to that."""
+    receipt: str = ""
+    """The signed receipt that the caller asked for, sealed: ARM opens it for whoever may read the record."""
     correlation: str = ""
     """What the caller of ARM joins several requests by (`x-ms-correlation-request-id`, a GUID); empty: this one stands alone."""
     fetched: list[FetchedContent] | None = None

@@ -93,6 +93,11 @@ def verify(text: str, public: bytes) -> Receipt:
         ) from failure
 
 
+def bound_to(decision_id: str) -> str:
+    """Return what a receipt is bound to that is sealed for the record of its request."""
+    return f"receipt of the request {decision_id}"
+
+
 def jwk(public: bytes) -> dict[str, str]:
     """Return a public key as a JWK (RFC 8037)."""
     return {"kty": "OKP", "crv": "Ed25519", "x": to_text(public), "kid": key_id(public), "use": "sig", "alg": ALG}

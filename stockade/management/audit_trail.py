@@ -78,6 +78,7 @@ class AuditTrail:
             outcome="" if phase != "outcome" else "success" if fault is None else f"failed:{fault.kind.value}",
             duration_ms=max(0.0, (now - call.now) * 1000) if call is not None and phase == "outcome" else 0.0,
             because=dict(noted) if noted else None,
+            policy=call.snapshot.generation if call is not None else 0,
             correlation=subject.correlation,
         )
 
