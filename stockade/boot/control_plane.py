@@ -1,4 +1,4 @@
-"""The control plane: ARM, key vaults, the identity service, the metadata endpoint."""
+"""The control plane: ARM, key vaults, the identity service, the console, the metadata endpoint."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from stockade import settings
 from stockade.audit.log import AuditLog
 from stockade.audit.store import Logs
 from stockade.boot.background import Background, in_background
+from stockade.boot.console import console
 from stockade.boot.foundation import Foundation, async_broker, client_address, foundation
 from stockade.boot.metadata import metadata_endpoint
+from stockade.console.app import ConsoleFirst
 from stockade.gateway.idle import IdleConnections
 from stockade.identity import app as identity_app
 from stockade.identity import tenant
@@ -39,13 +41,14 @@ CONTROL_IDLE_S = 120.0
 
 
 def control_plane(*further: Background) -> ASGIApp:
-    """Build the control plane: ARM, the identity service, the metadata endpoint, and what has to be done from time to time."""
+    """Build the control plane: ARM, the identity service, the console, the metadata endpoint, and what has to be done from time to time."""
     base = foundation(settings.load())
     with base.database.read() as reader:
         # A crash may have come between a commit and its publication; from here on every worker knows of it.
         base.cell.restart(reader.generation())
     services, platform = identity_services(base), management_platform(base)
-    arm = ArmApp(management_pipeline(base, platform), base.settings, client_address(base.settings))
+    pipeline = management_pipeline(base, platform)
+    arm = ArmApp(pipeline, base.settings, client_address(base.settings))
     key_vaults = vault_app(base)
 
     # Management answers within seconds, so here a connection that is still for long enough has nobody working for it.
@@ -75,7 +78,7 @@ def control_plane(*further: Background) -> ASGIApp:
         lifespan=lifespan,
     )
     # Before the router and its middleware, which take as long as signing.
-    plane = VaultsFirst(key_vaults, rest)
+    plane = VaultsFirst(key_vaults, ConsoleFirst(console(services, pipeline), rest))
     return _SaysTime(plane, base.clock) if isinstance(base.clock, SimulatedClock) else plane
 
 

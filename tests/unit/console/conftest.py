@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.factories.console import ConsoleWorld, Directory
+
+
+@pytest.fixture(scope="session")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Directory]:
+    made = Directory(tmp_path_factory.mktemp("directory"))
+    yield made
+    made.world.database.close()
+
+
+@pytest.fixture
+def world(directory: Directory) -> ConsoleWorld:
+    return ConsoleWorld(directory)
