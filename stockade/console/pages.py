@@ -6,8 +6,6 @@ reason that an operator gives must not look like something else to whoever appro
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +18,8 @@ from urllib.parse import quote
 from jinja2 import ChainableUndefined, Environment, PackageLoader, UndefinedError, select_autoescape
 from jinja2.utils import missing
 from markupsafe import Markup, escape
+
+from stockade.lockbox.strict import from_base64url
 
 _STATIC: Final = files("stockade.console") / "static"
 MEDIA_TYPES: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
@@ -212,14 +212,8 @@ def text_of(payload: object) -> str:
 
 
 def decoded(text: str) -> bytes:
-    """Return the bytes of base64url, with or without padding; b"" where it is none."""
-    bare = text.rstrip("=")
+    """Return the bytes of base64url without padding; b"" where it is none."""
     try:
-        return base64.b64decode(bare + "=" * (-len(bare) % 4), altchars=b"-_", validate=True)
-    except (ValueError, binascii.Error):
+        return from_base64url(text)
+    except ValueError:
         return b""
-
-
-def encoded(data: bytes) -> str:
-    """Return bytes in base64url without padding."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

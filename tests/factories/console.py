@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import msgspec
 from starlette.testclient import TestClient
 
 from stockade.console.app import Console, ConsoleFirst
 from stockade.console.arm import Answer, Question
 from stockade.kernel.clock import Clock, iso
-from stockade.settings import Settings
+from stockade.kernel.faults import Fault
+from stockade.lockbox import signature, statement
+from stockade.lockbox.signature import Signature, Signed
+from stockade.lockbox.statement import Approver
+from stockade.lockbox.strict import base64url, from_base64url
+from stockade.settings import Names, Settings
 from tests.factories.identity import World
+from tests.factories.lockbox import Authenticator, a_statement
 
 SUB = "11111111-1111-4111-8111-111111111111"
 ACCOUNT = f"/subscriptions/{SUB}/resourceGroups/Group1/providers/Microsoft.CognitiveServices/accounts/Letters"
@@ -25,8 +32,8 @@ OPERATOR = {"objectId": "99999999-9999-4999-8999-999999999999", "tenant": "t1", 
 LOCKBOX = f"/subscriptions/{SUB}/providers/Microsoft.CustomerLockbox/requests"
 
 
-def encoded(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+def _signed(payload: bytes, signatures: Any) -> Signed:
+    return Signed(payload, msgspec.convert(signatures, tuple[Signature, ...]))
 
 
 class PretendArm:
@@ -52,7 +59,10 @@ class PretendArm:
         for method, pattern, handler in _ROUTES:
             found = re.fullmatch(pattern, path)
             if found is not None and method == question.method:
-                answer = handler(self, body, query, *found.groups())
+                try:
+                    answer = handler(self, body, query, *found.groups())
+                except Fault as fault:
+                    return refusal(403, "NotSigned", fault.message)
                 return answer if isinstance(answer, Answer) else Answer(200, answer)
         return refusal(404, "ResourceNotFound", "There is no such thing.")
 
@@ -106,9 +116,9 @@ class PretendArm:
             "nonce": "bm9uY2U",
         }
         details["approval"] = {
-            "payload": encoded(json.dumps(approval).encode()),
+            "payload": base64url(json.dumps(approval).encode()),
             "decoded": approval,
-            "threshold": self.statement["threshold"] if self.statement else 1,
+            "threshold": (self.statement or {}).get("threshold", 1),
             "signed": [],
             "approvers": [one["id"] for one in approvers],
             "passkeys": [
@@ -129,7 +139,7 @@ class PretendArm:
             "state": "Protected",
             "digest": sha256(payload).hexdigest(),
             "sequence": self.statement["sequence"],
-            "payload": encoded(payload),
+            "payload": base64url(payload),
             "statement": self.statement,
             "signatures": signatures,
             "contacts": [],
@@ -156,29 +166,29 @@ class PretendArm:
         statement = {
             "type": "stockade-lockbox-statement/1",
             "account": ACCOUNT.lower(),
-            "account_guid": "44444444-4444-4444-8444-444444444444",
+            "account_guid": "4" * 32,
             "sequence": before["sequence"] + 1,
             **({"previous": self.policy["digest"]} if self.policy else {}),
             "approvers": body.get("approvers", before["approvers"]),
-            "threshold": body.get("threshold", before["threshold"]),
+            "threshold": body.get("threshold", before.get("threshold", 1)),
             "callers": body.get("callers", before["callers"]),
             "issued_at": self.now,
         }
         payload = json.dumps(statement).encode()
         signers = (self.statement or statement)["approvers"]
         return {
-            "payload": encoded(payload),
+            "payload": base64url(payload),
             "statement": statement,
             "digest": sha256(payload).hexdigest(),
-            "signers": {"approvers": [one["id"] for one in signers], "threshold": before["threshold"]},
+            "signers": {"approvers": [one["id"] for one in signers], "threshold": before.get("threshold", 1)},
         }
 
     def _put_policy(self, body: Any, query: Any) -> Any:
         sent = body["properties"]
-        threshold = self.statement["threshold"] if self.statement else 1
-        if len(sent["signatures"]) < threshold:
-            return refusal(400, "SignatureRequired", f"{threshold} approvers have to sign.")
-        payload = base64.urlsafe_b64decode(sent["payload"] + "==")
+        payload = from_base64url(sent["payload"])
+        stated = statement.read(payload)
+        before = statement.read(from_base64url(self.policy["payload"])) if self.policy else stated
+        signature.require(_signed(payload, sent["signatures"]), before.approvers, before.threshold)
         self.put_in_force(payload, sent["signatures"])
         return {"properties": self.policy}
 
@@ -199,12 +209,12 @@ class PretendArm:
         self.decisions.append(body)
         details = what["stockade"]
         if body["status"] == "Approve":
+            by = statement.read(from_base64url(self.policy["payload"])).approvers
+            signature.verified(_signed(from_base64url(body["payload"]), body["signatures"]), by)
             details["approval"]["signed"] += [one["key"] for one in body["signatures"]]
-            signed, threshold = details["approval"]["signed"], details["approval"]["threshold"]
-            if len(signed) < threshold:
+            if len(details["approval"]["signed"]) < details["approval"]["threshold"]:
                 what["status"] = "Approving"
-                info = {"signed": signed, "threshold": threshold}
-                return refusal(400, "SignatureRequired", "More have to sign.", info)
+                return body
         what["status"] = "Approved" if body["status"] == "Approve" else "Denied"
         details.pop("approval", None)
         entry = {"event": f"{body['status']}LockboxRequest", "at": iso(self.now), "comment": body["reason"]}
@@ -239,6 +249,18 @@ def refusal(status: int, code: str, message: str, info: dict[str, Any] | None = 
     return Answer(status, {"error": error})
 
 
+def answer_of(authenticator: Authenticator, payload: bytes) -> str:
+    """Return what the page's script fills in when a passkey has signed."""
+    made = authenticator.sign(payload).assertion
+    assert made is not None
+    response = {
+        "authenticatorData": made.authenticator_data,
+        "clientDataJSON": made.client_data_json,
+        "signature": made.signature,
+    }
+    return json.dumps({"id": made.credential_id, "response": response})
+
+
 class Directory:
     """A directory with one person in it. Making one takes longer than everything that a test does with it."""
 
@@ -250,15 +272,24 @@ class Directory:
 class ConsoleWorld:
     """A console, its directory, the ARM that it asks, and a browser without JavaScript."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, domain: str = "") -> None:
         self.identity, self.person, self.secret = directory.world, directory.person, directory.secret
+        settings = msgspec.structs.replace(self.identity.settings, names=Names(domain=domain))
+        self.origin = settings.console_endpoint
         self.identity.audit.records.clear()
         self.identity.audit.healthy = True
         self.arm = PretendArm(self.identity.clock.now())
-        self.app = ConsoleFirst(Console(self.identity.services, self.arm), _elsewhere)
+        self.app = ConsoleFirst(Console(replace(self.identity.services, settings=settings), self.arm), _elsewhere)
 
-    def browser(self, origin: str = "https://localhost:8444") -> Browser:
-        return Browser(self, origin)
+    def browser(self, origin: str = "") -> Browser:
+        return Browser(self, origin or self.origin)
+
+    def put_in_force(self, *approvers: Approver, threshold: int = 1) -> None:
+        """Have a statement of these approvers, and what waits offered to them."""
+        told = a_statement(*approvers, account=ACCOUNT.lower(), threshold=threshold)
+        self.arm.put_in_force(statement.encode(told), [])
+        for what in self.arm.requests.values():
+            self.arm.offer(what)
 
     def signed_in(self) -> Browser:
         browser = self.browser()

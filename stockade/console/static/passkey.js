@@ -23,10 +23,12 @@ async function sign(place) {
     },
   });
   return ["assertion", {
-    credential_id: text(found.rawId),
-    authenticator_data: text(found.response.authenticatorData),
-    client_data_json: text(found.response.clientDataJSON),
-    signature: text(found.response.signature),
+    id: text(found.rawId),
+    response: {
+      authenticatorData: text(found.response.authenticatorData),
+      clientDataJSON: text(found.response.clientDataJSON),
+      signature: text(found.response.signature),
+    },
   }];
 }
 

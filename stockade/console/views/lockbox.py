@@ -5,20 +5,20 @@ Approving signs the payload that ARM gives out, exactly its bytes; it stands on 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
 
 from stockade.console.arm import Arm, Json, Refused, below
-from stockade.console.pages import Goto, Page, decoded, encoded
+from stockade.console.pages import Goto, Page, decoded
 from stockade.console.views import activity
 from stockade.console.views.signing import Key, signature_of
 from stockade.console.visit import ROOT, View, Visit
 from stockade.kernel.faults import Fault, FaultKind
+from stockade.lockbox import approval, signature, statement
 from stockade.lockbox.approval import Approval
+from stockade.lockbox.strict import base64url
 
 API_VERSION: Final = "2018-02-28-preview"
 CUSTOMER, OPERATOR = "providers/Microsoft.CustomerLockbox/requests", "providers/Stockade.Lockbox/requests"
@@ -61,24 +61,24 @@ def _request(visit: Visit, problem: str = "", status: int = 200) -> Page:
     request = visit.arm.get(_path(visit), **{"api-version": API_VERSION})
     what = request["properties"]
     details = what.get("stockade") or {}
-    approval = details.get("approval") or {}
-    payload = decoded(str(approval.get("payload", "")))
-    keys = _keys(approval)
+    asked = details.get("approval") or {}
+    payload = decoded(str(asked.get("payload", "")))
+    keys = _keys(asked)
     usable = [
         key
         for key in keys
-        if key.relying_party == visit.address.relying_party and key.id not in approval.get("signed", ())
+        if key.relying_party == visit.address.relying_party and key.id not in asked.get("signed", ())
     ]
     bound = _bound(payload)
     values = {
         "request": request,
         "what": what,
         "details": details,
-        "approval": approval if payload else {},
+        "approval": asked if payload else {},
         "bound": bound,
-        "payload": encoded(payload),
-        "challenge": encoded(sha256(payload).digest()),
-        "digest": sha256(payload).hexdigest(),
+        "payload": base64url(payload),
+        "challenge": base64url(signature.challenge(payload)),
+        "digest": statement.digest(payload),
         "keys": usable,
         "mine": [key for key in usable if key.principal == visit.session.object_id],
         "elsewhere": [key for key in keys if key.relying_party != visit.address.relying_party],
@@ -97,14 +97,14 @@ def _request(visit: Visit, problem: str = "", status: int = 200) -> Page:
 def _approve(visit: Visit) -> Page | Goto:
     payload = decoded(visit.form.get("payload", ""))
     request = visit.arm.get(_path(visit), **{"api-version": API_VERSION})
-    approval = (request["properties"].get("stockade") or {}).get("approval") or {}
+    asked = (request["properties"].get("stockade") or {}).get("approval") or {}
     # What was shown is what is signed, and goes on as it was signed; whether it is still what the request comes to, ARM and the broker say.
-    signature = signature_of(visit.form.get("assertion", ""), _keys(approval))
+    signed = signature_of(visit.form.get("assertion", ""), _keys(asked))
     body = {
         "status": "Approve",
         "reason": _reason(visit, required=False),
-        "payload": encoded(payload),
-        "signatures": [msgspec.to_builtins(signature)],
+        "payload": base64url(payload),
+        "signatures": [msgspec.to_builtins(signed)],
     }
     try:
         visit.arm.post(f"{_path(visit)}/updateApproval", body)
@@ -138,21 +138,19 @@ def _revoke(visit: Visit) -> Page | Goto:
     return Goto(_page(visit))
 
 
-def _keys(approval: Mapping[str, Any]) -> list[Key]:
-    found = approval.get("passkeys") or ()
+def _keys(asked: Mapping[str, Any]) -> list[Key]:
+    found = asked.get("passkeys") or ()
     return [
         Key(str(one["key"]), str(one["credentialId"]), str(one["rpId"]), str(one.get("principal", ""))) for one in found
     ]
 
 
-def _bound(payload: bytes) -> Json:
-    """Return what an approval says, read from the bytes that are signed; {} where they are none of ours."""
+def _bound(payload: bytes) -> Approval | None:
+    """Return what an approval says, read from the bytes that are signed as strictly as the broker reads them; None where they are none."""
     try:
-        found: Json = msgspec.to_builtins(msgspec.json.decode(payload, type=Approval))
-    except (msgspec.MsgspecError, ValueError):
-        return {}
-    # What the type does not know would be signed too: it is shown in full anyway, and here nothing is left out silently.
-    return found if json.loads(payload).keys() == found.keys() else {}
+        return approval.read(payload)
+    except Fault:
+        return None
 
 
 def _reason(visit: Visit, *, required: bool = True) -> str:

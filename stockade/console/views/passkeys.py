@@ -13,11 +13,12 @@ from webauthn import verify_registration_response
 from webauthn.helpers.cose import COSEAlgorithmIdentifier
 from webauthn.helpers.exceptions import WebAuthnException
 
-from stockade.console.pages import Goto, Page, encoded
+from stockade.console.pages import Goto, Page
 from stockade.console.views.statements import account_of, page_of
 from stockade.console.visit import View, Visit
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.lockbox.statement import Passkey
+from stockade.lockbox.strict import base64url
 
 ALGORITHMS: Final = (
     COSEAlgorithmIdentifier.ECDSA_SHA_256,
@@ -35,11 +36,11 @@ def _begin(visit: Visit, problem: str = "", status: int = 200) -> Page:
     values = {
         "account": account,
         "page": page_of(account.id),
-        "challenge": encoded(visit.session.challenge),
+        "challenge": base64url(visit.session.challenge),
         "relying_party": visit.address.relying_party,
         # A handle of its own each time: an authenticator keeps one passkey per handle, and a new one must not take the place of one that
         # stands in a statement.
-        "user": encoded(os.urandom(16)),
+        "user": base64url(os.urandom(16)),
         "algorithms": ",".join(str(int(one)) for one in ALGORITHMS),
         "known": ",".join(one.credential_id for one in known if one.rp_id == visit.address.relying_party),
         "problem": problem,
@@ -81,8 +82,8 @@ def registered(visit: Visit, sent: str) -> Passkey:
     except (WebAuthnException, ValueError, KeyError, TypeError) as failure:
         raise Fault(FaultKind.INVALID, "The authenticator's answer does not verify; try again.") from failure
     return Passkey(
-        credential_id=encoded(found.credential_id),
-        public_key=encoded(found.credential_public_key),
+        credential_id=base64url(found.credential_id),
+        public_key=base64url(found.credential_public_key),
         rp_id=visit.address.relying_party,
         origin=visit.address.origin,
     )

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from stockade.kernel.faults import Fault, FaultKind
-from stockade.lockbox.signature import Assertion, Signature
+from stockade.lockbox.signature import Signature, signed_by_passkey
 
 MAX_ASSERTION: Final = 8192
 
@@ -30,13 +30,16 @@ def signature_of(sent: str, keys: Iterable[Key]) -> Signature:
     Whether it verifies is the broker's to say: it does not take this process's word.
     """
     if not sent:
-        message = "Nothing was signed. Approving takes a passkey of one of the approvers, and a browser that runs this page's script."
+        message = "Nothing was signed. It takes a passkey of one of the approvers, and a browser that runs this page's script."
         raise Fault(FaultKind.INVALID, message)
     try:
-        assertion = msgspec.json.decode(sent[: MAX_ASSERTION + 1], type=Assertion)
-    except (msgspec.MsgspecError, UnicodeEncodeError) as failure:
+        answer = msgspec.json.decode(sent[: MAX_ASSERTION + 1])
+        signed = signed_by_passkey("", answer)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as failure:
         raise Fault(FaultKind.INVALID, "The browser's answer is not readable; try again.") from failure
-    found = next((key for key in keys if key.credential_id.rstrip("=") == assertion.credential_id.rstrip("=")), None)
+    assert signed.assertion is not None
+    name = signed.assertion.credential_id
+    found = next((key for key in keys if key.credential_id == name), None)
     if found is None:
         raise Fault(FaultKind.INVALID, "That passkey is none of the approvers' in the statement in force.")
-    return Signature(found.id, assertion=assertion)
+    return Signature(found.id, assertion=signed.assertion)

@@ -8,18 +8,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Final
 
 import msgspec
 
 from stockade.console.arm import Arm, Json, Refused, below
-from stockade.console.pages import Goto, Page, decoded, encoded
+from stockade.console.pages import Goto, Page, decoded
 from stockade.console.views.signing import Key, signature_of
 from stockade.console.visit import ROOT, View, Visit
 from stockade.kernel.faults import Fault, FaultKind
-from stockade.lockbox.signature import Signature
-from stockade.lockbox.statement import MAX_APPROVERS, MAX_BYTES, Approver, Passkey, Statement
+from stockade.lockbox import signature, strict
+from stockade.lockbox import statement as statements
+from stockade.lockbox.signature import Signature, Signed
+from stockade.lockbox.statement import MAX_APPROVERS, Approver, Passkey, Statement
 
 ACCOUNTS: Final = "providers/Microsoft.CognitiveServices/accounts"
 POLICY: Final = "providers/Stockade.Lockbox/policies/default"
@@ -47,17 +48,7 @@ class Account:
     @property
     def statement(self) -> Statement | None:
         """None where there is none."""
-        return read(decoded(str(self.policy["payload"]))) if self.policy is not None else None
-
-
-def read(payload: bytes) -> Statement:
-    """Return what a payload says; Fault(INVALID) for one that is no statement."""
-    if not payload or len(payload) > MAX_BYTES:
-        raise Fault(FaultKind.INVALID, "That is no statement.")
-    try:
-        return msgspec.json.decode(payload, type=Statement)
-    except msgspec.MsgspecError as failure:
-        raise Fault(FaultKind.INVALID, "That is no statement that this version of Stockade knows.") from failure
+        return statements.read(decoded(str(self.policy["payload"]))) if self.policy is not None else None
 
 
 def account_of(visit: Visit) -> Account:
@@ -151,26 +142,26 @@ def _go_on(visit: Visit) -> Page:
 
 
 def _sign(visit: Visit) -> Page | Goto:
-    account = account_of(visit)
-    draft = _sent_draft(visit)
-    keys = _signers(account, read(decoded(draft.payload)))
+    account, draft = account_of(visit), _sent_draft(visit)
+    payload = decoded(draft.payload)
+    wanted = statements.read(payload)
+    signers, threshold = _signers(account, wanted)
     try:
-        signature = signature_of(visit.form.get("assertion", ""), keys)
+        made = signature_of(visit.form.get("assertion", ""), _passkeys(signers))
+        signed = Signed(payload, (*(one for one in draft.signatures if one.key != made.key), made))
+        people = {one.principal for one in signature.verified(signed, signers)}
     except Fault as fault:
         return _signing(visit, account, draft, fault.message, 400)
-    others = tuple(one for one in draft.signatures if one.key != signature.key)
-    signed = msgspec.structs.replace(draft, signatures=(*others, signature))
-    if len(signed.signatures) < _threshold_of(account, read(decoded(draft.payload))):
-        return _signing(visit, account, signed)
-    properties: Json = {"payload": signed.payload, "signatures": msgspec.to_builtins(signed.signatures)}
-    if signed.contacts:
-        properties["contacts"] = list(signed.contacts)
+    further = msgspec.structs.replace(draft, signatures=signed.signatures)
+    if len(people) < threshold:
+        return _signing(visit, account, further)
+    properties: Json = {"payload": further.payload, "signatures": msgspec.to_builtins(further.signatures)}
+    if further.contacts:
+        properties["contacts"] = list(further.contacts)
     try:
         visit.arm.call("PUT", below(account.id, POLICY), {"properties": properties})
     except Refused as refused:
-        return _signing(
-            visit, account, msgspec.structs.replace(draft, signatures=others), refused.message, refused.status
-        )
+        return _signing(visit, account, draft, refused.message, refused.status)
     visit.session.tell(
         "The statement is in force. Operators read nothing of this account unless its approvers sign for it."
     )
@@ -179,54 +170,49 @@ def _sign(visit: Visit) -> Page | Goto:
 
 def _signing(visit: Visit, account: Account, draft: Draft, problem: str = "", status: int = 200) -> Page:
     payload = decoded(draft.payload)
-    wanted = read(payload)
+    wanted = statements.read(payload)
     if wanted.account != account.id.lower():
         raise Fault(FaultKind.INVALID, "That draft is for another account.")
     before = account.statement
-    keys = _signers(account, wanted)
+    known = before.approvers if before is not None else ()
+    signers, threshold = _signers(account, wanted)
     signed = {one.key for one in draft.signatures}
-    here = [key for key in keys if key.relying_party == visit.address.relying_party and key.id not in signed]
-    signers = before.approvers if before is not None else wanted.approvers
+    here = [
+        key for key in _passkeys(signers) if key.relying_party == visit.address.relying_party and key.id not in signed
+    ]
     values = {
         "account": account,
         "page": page_of(account.id),
         "before": before,
         "wanted": wanted,
-        "added": _without(wanted.approvers, before.approvers if before is not None else ()),
-        "removed": _without(before.approvers, wanted.approvers) if before is not None else [],
+        "added": [one for one in wanted.approvers if one not in known],
+        "removed": [one for one in known if one not in wanted.approvers],
         "payload": draft.payload,
-        "digest": sha256(payload).hexdigest(),
-        "challenge": encoded(sha256(payload).digest()),
+        "digest": statements.digest(payload),
+        "challenge": strict.base64url(signature.challenge(payload)),
         "draft": msgspec.json.encode(draft).decode(),
         "keys": here,
         "signers": signers,
         "signed": signed,
-        "threshold": _threshold_of(account, wanted),
+        "threshold": threshold,
         "relying_party": visit.address.relying_party,
         "problem": problem,
     }
     return Page("statement.html", values, status, script=bool(here))
 
 
-def _signers(account: Account, wanted: Statement) -> list[Key]:
-    """Return the passkeys that may sign: of the statement before; of the first one, its own."""
-    before = account.statement
-    approvers = before.approvers if before is not None else wanted.approvers
+def _signers(account: Account, wanted: Statement) -> tuple[tuple[Approver, ...], int]:
+    """Return who signs a statement, and how many people: the approvers of the one before it, of the first its own."""
+    by = account.statement or wanted
+    return by.approvers, by.threshold
+
+
+def _passkeys(approvers: Iterable[Approver]) -> list[Key]:
     return [
         Key(one.id, one.passkey.credential_id, one.passkey.rp_id, one.principal)
         for one in approvers
         if one.passkey is not None
     ]
-
-
-def _threshold_of(account: Account, wanted: Statement) -> int:
-    before = account.statement
-    return before.threshold if before is not None else wanted.threshold
-
-
-def _without(some: Iterable[Approver], others: Iterable[Approver]) -> list[Approver]:
-    known = list(others)
-    return [one for one in some if one not in known]
 
 
 def _new_approver(visit: Visit, before: Iterable[Approver]) -> Approver:
@@ -250,7 +236,7 @@ def _threshold(visit: Visit) -> int:
 def _sent_draft(visit: Visit) -> Draft:
     try:
         return msgspec.json.decode(visit.form.get("draft", "").strip(), type=Draft)
-    except (msgspec.MsgspecError, UnicodeEncodeError) as failure:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as failure:
         raise Fault(FaultKind.INVALID, "That is no draft of a statement.") from failure
 
 

@@ -17,3 +17,9 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Directory]:
 @pytest.fixture
 def world(directory: Directory) -> ConsoleWorld:
     return ConsoleWorld(directory)
+
+
+@pytest.fixture
+def named(directory: Directory) -> ConsoleWorld:
+    """The same where DNS is set up: passkeys made in software are of that name."""
+    return ConsoleWorld(directory, "stockade.localhost")
