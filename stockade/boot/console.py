@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from stockade.console.app import Console
 from stockade.console.arm import Answer, Ask, Question
 from stockade.identity.services import IdentityServices
@@ -32,6 +34,7 @@ def asking(pipeline: Pipeline) -> Ask:
             reply = pipeline.answer(admitted, arm_wire.read_json(question.body, sent["content-type"]))
         except Exception as failure:  # noqa: BLE001 - refuse() logs what it does not know and shows none of it
             reply = pipeline.refuse(head, failure, admitted)
-        return Answer(reply.status, reply.body, reply.headers)
+        # As it would arrive: some bodies are JSON already.
+        return Answer(reply.status, msgspec.json.decode(msgspec.json.encode(reply.body)), reply.headers)
 
     return ask

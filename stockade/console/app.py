@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from stockade.console import forms
 from stockade.console.address import Address, Addresses
 from stockade.console.arm import Arm, Ask, Refused
-from stockade.console.pages import MEDIA_TYPES, STATIC, VERSION, Download, Goto, Page, Pages, headers
+from stockade.console.pages import MEDIA_TYPES, STATIC, VERSION, Download, Goto, Page, headers, render
 from stockade.console.sessions import Session, Sessions
 from stockade.console.sign_in import SignIn
 from stockade.console.views import access, activity, home, lockbox, passkeys, statements
@@ -59,7 +59,6 @@ class Console:
         self._addresses = Addresses(services.settings)
         self._sessions = Sessions(services.clock)
         self._sign_in = SignIn(services, self._sessions)
-        self._pages = Pages()
         self._threads = BoundedThreads(THREADS, MAX_WAITING)
         self._views = [(Route(ROOT + view.path, _unused, methods=[view.method]), view) for view in VIEWS]
 
@@ -227,7 +226,7 @@ class Console:
             "root": ROOT,
             "section": "",
         }
-        html = self._pages.render(page, **common)
+        html = render(page, **common)
         return Response(html, page.status, headers(script=page.script), "text/html; charset=utf-8")
 
     def _problem(

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any, Final
@@ -97,32 +98,33 @@ class _Absent(ChainableUndefined):
             raise exc(hint or f"'{name}' is undefined")
 
 
-class Pages:
-    """The templates."""
+@cache
+def _environment() -> Environment:
+    found = Environment(
+        loader=PackageLoader("stockade.console"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=_Absent,
+        finalize=visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    found.filters.update(
+        hours=hours,
+        indented=indented,
+        moment=moment,
+        named=named,
+        path_quoted=path_quoted,
+        text_of=text_of,
+        words=words,
+    )
+    found.globals.update(version=VERSION)
+    return found
 
-    def __init__(self) -> None:
-        self._environment = Environment(
-            loader=PackageLoader("stockade.console"),
-            autoescape=select_autoescape(default=True, default_for_string=True),
-            undefined=_Absent,
-            finalize=visible,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._environment.filters.update(
-            hours=hours,
-            indented=indented,
-            moment=moment,
-            named=named,
-            path_quoted=path_quoted,
-            text_of=text_of,
-            words=words,
-        )
-        self._environment.globals.update(version=VERSION)
 
-    def render(self, page: Page, **common: Any) -> str:
-        """Return the HTML. common: what every page has; `now` in epoch seconds among it."""
-        return self._environment.get_template(page.template).render(**common, **page.values, script=page.script)
+def render(page: Page, **common: Any) -> str:
+    """Return a page's HTML. common: what every page has; `now` in epoch seconds among it."""
+    return _environment().get_template(page.template).render(**common, **page.values, script=page.script)
 
 
 def visible(value: object) -> object:

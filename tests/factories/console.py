@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from dataclasses import replace
@@ -10,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import httpx
 import msgspec
-from starlette.testclient import TestClient
 
 from stockade.console.app import Console, ConsoleFirst
 from stockade.console.arm import Answer, Question
@@ -267,6 +268,11 @@ class Directory:
     def __init__(self, folder: Path, settings: Settings | None = None, clock: Clock | None = None) -> None:
         self.world = World(folder, settings, clock)
         self.person, self.secret = self.world.application("Ada Approver")
+        self.loop = asyncio.new_event_loop()
+
+    def close(self) -> None:
+        self.loop.close()
+        self.world.database.close()
 
 
 class ConsoleWorld:
@@ -276,6 +282,7 @@ class ConsoleWorld:
         self.identity, self.person, self.secret = directory.world, directory.person, directory.secret
         settings = msgspec.structs.replace(self.identity.settings, names=Names(domain=domain))
         self.origin = settings.console_endpoint
+        self.loop = directory.loop
         self.identity.audit.records.clear()
         self.identity.audit.healthy = True
         self.arm = PretendArm(self.identity.clock.now())
@@ -303,24 +310,28 @@ class Browser:
 
     def __init__(self, world: ConsoleWorld, origin: str) -> None:
         self.world = world
-        self.client = TestClient(world.app, base_url=origin, follow_redirects=False)
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(world.app), base_url=origin)
 
-    def get(self, path: str, **headers: str) -> Any:
-        return self.client.get(path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        # On one loop for all: a thread and a loop per request would be most of what a test takes.
+        return self.world.loop.run_until_complete(self.client.request(method, path, **options))
 
-    def post(self, path: str, form: dict[str, str], **headers: str) -> Any:
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        return self.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+    def post(self, path: str, form: dict[str, str], **headers: str) -> httpx.Response:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.client.post(path, data=form, headers=sent)
+        return self.request("POST", path, data=form, headers=sent)
 
     def fields(self, path: str) -> dict[str, str]:
         """Return the hidden fields of a page; of several forms, the last one's of each name."""
         return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', self.get(path).text))
 
-    def send(self, page: str, action: str, **form: str) -> Any:
+    def send(self, page: str, action: str, **form: str) -> httpx.Response:
         """Fill in a page's form and send it."""
         return self.post(action, {**self.fields(page), **form})
 
-    def sign_in(self, **changed: str) -> Any:
+    def sign_in(self, **changed: str) -> httpx.Response:
         person, secret = self.world.person, self.world.secret
         form = {"client_id": str(person.app_id), "client_secret": secret, **changed}
         return self.send("/console/sign-in", "/console/sign-in", **form)

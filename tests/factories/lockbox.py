@@ -17,7 +17,7 @@ from stockade.lockbox.approval import Approval, Operator
 from stockade.lockbox.public_keys import PublicKey, public_jwk
 from stockade.lockbox.signature import Signature, Signed
 from stockade.lockbox.statement import Approver, Callers, Passkey, Statement
-from stockade.lockbox.strict import base64url
+from stockade.lockbox.strict import base64url, from_base64url
 
 ACCOUNT = "/subscriptions/5c0c4a1e-9d0b-4b5e-8c1f-000000000001/resourcegroups/g/providers/microsoft.cognitiveservices/accounts/a1"
 PERSON = "00000000-0000-4000-8000-0000000000{:02x}"
@@ -70,6 +70,18 @@ class Authenticator:
         cose = encode_cbor({1: 2, 3: -7, -1: 1, -2: numbers.x.to_bytes(32, "big"), -3: numbers.y.to_bytes(32, "big")})
         passkey = Passkey(base64url(self.credential), base64url(cose), "console.stockade.localhost", ORIGIN)
         return Approver(self.id, self.principal, passkey=passkey)
+
+    def registration(self, challenge: str, kind: str = "webauthn.create") -> str:
+        """Return what a browser's script sends for a new passkey. challenge: in base64url."""
+        passkey = self.approver.passkey
+        assert passkey is not None
+        name = len(self.credential).to_bytes(2, "big") + self.credential
+        data = hashlib.sha256(self.rp_id.encode()).digest() + bytes([self.flags | 0x40]) + bytes(4) + bytes(16) + name
+        made = encode_cbor({"fmt": "none", "attStmt": {}, "authData": data + from_base64url(passkey.public_key)})
+        client = json.dumps({"type": kind, "challenge": challenge, "origin": self.origin}).encode()
+        response = {"attestationObject": base64url(made), "clientDataJSON": base64url(client)}
+        name_ = base64url(self.credential)
+        return json.dumps({"id": name_, "rawId": name_, "type": "public-key", "response": response})
 
     def sign(self, payload: bytes) -> Signature:
         data = hashlib.sha256(self.rp_id.encode()).digest() + bytes([self.flags]) + self.counter.to_bytes(4, "big")

@@ -86,9 +86,7 @@ def _request(visit: Visit, problem: str = "", status: int = 200) -> Page:
         "decidable": what.get("status") in DECIDABLE,
         "revocable": what.get("status") in REVOCABLE,
         "own": (details.get("operator") or {}).get("objectId") == visit.session.object_id,
-        "reads": activity.reads(visit.arm, visit.subscription, str(what["requestId"]))
-        if details.get("firstUsedAt")
-        else None,
+        "reads": activity.reads(visit.arm, str(request["id"])) if details.get("firstUsedAt") else None,
         "problem": problem,
     }
     return Page("lockbox_request.html", values, status, script=bool(payload and usable))

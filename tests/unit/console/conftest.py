@@ -11,7 +11,7 @@ from tests.factories.console import ConsoleWorld, Directory
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Directory]:
     made = Directory(tmp_path_factory.mktemp("directory"))
     yield made
-    made.world.database.close()
+    made.close()
 
 
 @pytest.fixture

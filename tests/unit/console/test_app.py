@@ -166,7 +166,7 @@ def test_a_form_of_another_persons_session_does_nothing(world: ConsoleWorld) -> 
 )
 def test_what_is_no_form_is_refused(world: ConsoleWorld, content: bytes, kind: str, status: int) -> None:
     browser = world.signed_in()
-    reply = browser.client.post("/console/sign-out", content=content, headers={"content-type": kind})
+    reply = browser.request("POST", "/console/sign-out", content=content, headers={"content-type": kind})
     assert reply.status_code == status
 
 

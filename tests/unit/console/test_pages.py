@@ -6,7 +6,6 @@ import pytest
 
 from stockade.console.pages import (
     Page,
-    Pages,
     ago,
     decoded,
     headers,
@@ -14,6 +13,7 @@ from stockade.console.pages import (
     instant,
     moment,
     named,
+    render,
     visible,
     words,
 )
@@ -87,10 +87,9 @@ def test_no_page_lets_a_script_run_that_it_does_not_need() -> None:
 
 
 def test_a_name_that_nobody_gave_is_an_error_and_a_member_that_is_not_there_is_blank() -> None:
-    pages = Pages()
     common = {"now": NOW, "session": None, "csrf": "", "notice": "", "subscription": "", "root": "/c", "section": ""}
     values = {"status": 404, "message": "gone", "code": {}.get("x"), "elsewhere": ""}
-    assert "gone" in pages.render(Page("problem.html", values), **common)
+    assert "gone" in render(Page("problem.html", values), **common)
     del values["message"]
     with pytest.raises(Exception, match="'message' is undefined"):
-        pages.render(Page("problem.html", values), **common)
+        render(Page("problem.html", values), **common)
