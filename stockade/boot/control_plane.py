@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import cast
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -19,6 +20,7 @@ from stockade.boot.console import console
 from stockade.boot.foundation import Foundation, async_broker, client_address, foundation
 from stockade.boot.metadata import metadata_endpoint
 from stockade.console.app import ConsoleFirst
+from stockade.content.account_content import Contents
 from stockade.gateway.idle import IdleConnections
 from stockade.identity import app as identity_app
 from stockade.identity import tenant
@@ -30,6 +32,8 @@ from stockade.kernel.clock import SIMULATED_HEADER, SimulatedClock, iso
 from stockade.kernel.principal import RejectedCredential, TokenCredential
 from stockade.management.app import ArmApp
 from stockade.management.audit import published_keys
+from stockade.management.authentication import Verify
+from stockade.management.lockbox.reading import Granter, Reading
 from stockade.management.pipeline import Pipeline
 from stockade.management.resource_type import Platform
 from stockade.policy.snapshot import Snapshot
@@ -73,6 +77,7 @@ def control_plane(*further: Background) -> ASGIApp:
             Route("/healthz", _healthz(base.audit)),
             *identity_app.routes(services),
             *published_keys.routes(base.broker, platform.tenant_id),
+            *lockbox_reading(base, platform).routes,
             Mount("", app=arm),
         ],
         lifespan=lifespan,
@@ -136,6 +141,18 @@ def management_platform(base: Foundation) -> Platform:
 
 def management_pipeline(base: Foundation, platform: Platform) -> Pipeline:
     """Return the one way to change resources. First start walks it too."""
+    return Pipeline(
+        database=base.database,
+        source=base.source,
+        audit=base.audit,
+        registry=base.registry,
+        platform=platform,
+        verify=arm_verifier(base),
+    )
+
+
+def arm_verifier(base: Foundation) -> Verify:
+    """Return what verifies tokens that are shown to ARM."""
     wanted = KeysWanted(base.settings.run_dir)
 
     def verify_token(
@@ -148,14 +165,15 @@ def management_pipeline(base: Foundation, platform: Platform) -> Pipeline:
             wanted.note(credential, now)
         return credential
 
-    return Pipeline(
-        database=base.database,
-        source=base.source,
-        audit=base.audit,
-        registry=base.registry,
-        platform=platform,
-        verify=verify_token,
-    )
+    return verify_token
+
+
+def lockbox_reading(base: Foundation, platform: Platform) -> Reading:
+    """Return where operators read what customers have let them read."""
+    broker = async_broker(base)
+    contents = Contents(base.settings, base.database, broker, clock=base.clock)
+    verify_token, client = arm_verifier(base), client_address(base.settings)
+    return Reading(platform, base.database, base.source, verify_token, cast("Granter", broker), contents, client)
 
 
 def _healthz(audit: AuditLog) -> Callable[[Request], Awaitable[Response]]:

@@ -12,6 +12,7 @@ from stockade.kernel.ids import new_guid
 from stockade.lockbox.strict import from_base64url
 from stockade.management.first_start import assign_role
 from stockade.management.lockbox import upkeep
+from stockade.management.lockbox.events import READ
 from stockade.policy.builtin_roles import LOCKBOX_APPROVER, LOCKBOX_REVIEWER, OWNER, SUPPORT_ENGINEER
 from stockade.storage.documents import Document
 from tests.factories.control_plane import CONTRIBUTOR, RG, ControlPlane, S
@@ -118,7 +119,7 @@ class Lockbox:
         return [
             one.operation.removeprefix("Microsoft.CustomerLockbox/requests/activitylog/").removesuffix("/action")
             for one in self.plane.audit.records
-            if one.resource == f"{AZURES}/{name}" and one.rule == "lockbox"
+            if one.resource == f"{AZURES}/{name}" and one.rule == "lockbox" and one.operation != READ
         ]
 
     def wait(self, seconds: float) -> None:

@@ -68,11 +68,6 @@ def record(desk: Desk, request: Request, step: Step) -> None:
         desk.platform.audit.commit(written)
 
 
-def reading(desk: Desk, request: Request, who: Person, path: str) -> None:
-    """Give the reading of something its place in the customer's log; Fault(UNAVAILABLE) otherwise."""
-    desk.platform.audit.place(_record(desk, request, READ, who, "", path=path))
-
-
 def _record(desk: Desk, request: Request, operation: str, who: Person, comment: str, **more: str) -> AuditRecord:
     asked = request.asked
     because = {"account": asked.account, "scope": " ".join(asked.scope), "reason": comment, "case": asked.case, **more}

@@ -126,11 +126,12 @@ def _checked(call: Call, account: Document, given: Signed) -> Statement:
             message = f"The statement's '{name}' does not continue what is in force. Ask for a draft, and sign that."
             raise Fault(FaultKind.CONFLICT, message, code="StatementDoesNotContinue", target=f"payload.{name}")
     known, threshold = _signers(stated, last)
-    signature.require(given, known, threshold)
-    if (last is None or not last.in_force) and not approvers.is_signer(
-        call.snapshot, call.credential, stated.approvers
-    ):
-        message = "The first statement is put by one of its approvers: none of its keys is of you."
+    signers = signature.require(given, known, threshold)
+    protects = last is not None and last.in_force
+    if not protects and not approvers.is_signer(call.snapshot, call.credential, signers):
+        message = (
+            "A first statement is put by one of its approvers, who has signed it: none of the signatures is yours."
+        )
         raise Fault(FaultKind.AUTHORIZATION_FAILED, message, code="NotASigner")
     return stated
 
