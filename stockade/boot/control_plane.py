@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import cast
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -33,7 +32,7 @@ from stockade.kernel.principal import RejectedCredential, TokenCredential
 from stockade.management.app import ArmApp
 from stockade.management.audit import published_keys
 from stockade.management.authentication import Verify
-from stockade.management.lockbox.reading import Granter, Reading
+from stockade.management.lockbox.reading import Reading
 from stockade.management.pipeline import Pipeline
 from stockade.management.resource_type import Platform
 from stockade.policy.snapshot import Snapshot
@@ -173,7 +172,7 @@ def lockbox_reading(base: Foundation, platform: Platform) -> Reading:
     broker = async_broker(base)
     contents = Contents(base.settings, base.database, broker, clock=base.clock)
     verify_token, client = arm_verifier(base), client_address(base.settings)
-    return Reading(platform, base.database, base.source, verify_token, cast("Granter", broker), contents, client)
+    return Reading(platform, base.database, base.source, verify_token, broker, contents, client)
 
 
 def _healthz(audit: AuditLog) -> Callable[[Request], Awaitable[Response]]:

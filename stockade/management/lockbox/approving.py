@@ -21,7 +21,6 @@ from stockade.lockbox.approval import APPROVAL, BREAK_GLASS, Approval
 from stockade.lockbox.signature import Signature, Signed
 from stockade.lockbox.statement import Approver
 from stockade.management.lockbox import approvers, documents
-from stockade.management.lockbox.broker import lockbox_keys
 from stockade.management.lockbox.documents import Kept, Protection, Request
 from stockade.management.resource_type import Call
 from stockade.storage.documents import Document, Json
@@ -60,7 +59,7 @@ def wanted(call: Call, request: Request, account: Document | None) -> Wanted:
             "The account is gone, or protected by no statement any more: there is nothing that could be signed for."
         )
         raise Fault(FaultKind.CONFLICT, message, code="LockboxNotProtected")
-    challenge = lockbox_keys(call.platform.broker).open_request(account.id, request.name, call.evidence)
+    challenge = call.platform.broker.open_request(account.id, request.name, call.evidence)
     return Wanted(request, found, challenge.nonce)
 
 

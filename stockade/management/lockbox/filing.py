@@ -22,7 +22,6 @@ from stockade.lockbox.workflow import OPEN
 from stockade.management.cognitive_services.kinds import ACCOUNTS
 from stockade.management.lockbox import approvers, bodies, documents
 from stockade.management.lockbox.bodies import AskedProperties, Asking
-from stockade.management.lockbox.broker import lockbox_keys
 from stockade.management.lockbox.documents import Asked, Kept, Protection, Request
 from stockade.management.lockbox.events import Desk
 from stockade.management.lockbox.moving import filed
@@ -74,7 +73,7 @@ def file(call: Call, writer: Writer) -> Request:
         statement = protection.statement
         approvers.require_somebody(call.snapshot, subscription, statement.approvers, statement.threshold, who, call.now)
     _make_room(writer, subscription)
-    lockbox_keys(call.platform.broker).open_request(account.id, name, call.evidence)
+    call.platform.broker.open_request(account.id, name, call.evidence)
     course = workflow.filed(
         call.now,
         who,

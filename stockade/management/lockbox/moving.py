@@ -15,7 +15,6 @@ import msgspec
 from stockade.kernel.faults import Fault
 from stockade.lockbox.workflow import OPEN, Course, Status
 from stockade.management.lockbox import documents, events, notices
-from stockade.management.lockbox.broker import lockbox_keys
 from stockade.management.lockbox.documents import Kept, Request
 from stockade.management.lockbox.events import Desk
 from stockade.storage.database import Writer
@@ -58,7 +57,7 @@ def shown_status(request: Request) -> Status:
 
 def _tell(desk: Desk, request: Request) -> bool:
     try:
-        lockbox_keys(desk.platform.broker).revoke_access(request.name)
+        desk.platform.broker.revoke_access(request.name)
     except Fault as fault:
         log.warning("the key broker has not heard that a Lockbox request is over, and will later: %s", fault)
         return False

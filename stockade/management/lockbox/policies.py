@@ -19,7 +19,6 @@ from stockade.lockbox.statement import Approver, BreakGlass, Callers, Statement
 from stockade.management.cognitive_services.kinds import ACCOUNTS
 from stockade.management.lockbox import approvers, bodies, documents
 from stockade.management.lockbox.bodies import Policy, PolicyProperties
-from stockade.management.lockbox.broker import lockbox_keys
 from stockade.management.lockbox.documents import CONTACTS, Protection
 from stockade.management.resource_type import Call, Reply, display_id
 from stockade.management.shape import respelled, typed
@@ -138,7 +137,7 @@ def _checked(call: Call, account: Document, given: Signed) -> Statement:
 
 def _bound(call: Call, writer: Writer, account: Document, given: Signed) -> Document:
     """Have the broker bind a statement, and store what it returns with it."""
-    keys = lockbox_keys(call.platform.broker).bind_statement(account.id, given, call.evidence)
+    keys = call.platform.broker.bind_statement(account.id, given, call.evidence)
     private = {**account.private, DATA_KEYS: data_keys_form(keys), LOCKBOX: statement_form(given)}
     stated = statements.read(given.payload)
     # A key that the statement names is its holder's alone, so that no copy stays of any.
