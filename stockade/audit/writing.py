@@ -155,12 +155,10 @@ class Writer(Reader):
                 return
             for first in firsts[:kept]:
                 self._remove(first)
-            sync_folder(self.folder)
             if firsts[kept] < before:
                 stop = firsts[kept + 1] if kept + 1 < len(firsts) else self._synced.size
                 self._copy_rest(firsts[kept], before, stop)
                 self._remove(firsts[kept])
-                sync_folder(self.folder)
                 if firsts[kept] == self._begins:
                     files.close()
                     self._files = None
@@ -304,11 +302,13 @@ class Writer(Reader):
                 to_disk(file.fileno())
         for path in paths:  # the ends first: a segment is there when its lines are
             path.rename(path.with_suffix(""))
-        sync_folder(self.folder)
+            sync_folder(self.folder)
 
     def _remove(self, first: int) -> None:
+        """Remove a segment; not its lines without its ends, and not a later one without this, whatever the disk remembers of it."""
         ends, lines = self._paths(first)
         lines.unlink(missing_ok=True)
+        sync_folder(self.folder)
         ends.unlink(missing_ok=True)
 
 
