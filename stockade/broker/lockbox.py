@@ -63,6 +63,9 @@ class _Opened:
 
     account: str
     until: float
+    nonce: str = ""
+    statement: str = ""
+    """The statement that the nonce is for: under another one the request gets another."""
     approval: str = ""
     """The digest of what was signed for it, once it has been granted: there is one."""
     ends_at: float = 0.0
@@ -174,8 +177,7 @@ class Lockbox:
                 self._check_operator(snapshot, account, caller, now)
             self._check_not_over(request_id)
             until = now + self._rules.request_days * 86_400
-            self._note_open(request_id, account.id, until, now)
-            nonce = self._tokens.challenge(request_id, account.id, bound.digest, now)
+            nonce = self._note_open(request_id, account.id, bound.digest, until, now)
         except Fault as fault:
             record.refused(fault)
             raise
@@ -302,20 +304,27 @@ class Lockbox:
                 raise _refused("its time is over")
             return opened.ends_at, opened.ends_at_monotonic
 
-    def _note_open(self, request_id: str, account_id: str, until: float, now: float) -> None:
+    def _note_open(self, request_id: str, account_id: str, statement: str, until: float, now: float) -> str:
+        """Return the request's challenge: one for as long as this process and the statement are the same, so that several sign the same."""
         with self._lock:
             known = self._opened.get(request_id)
             if known is not None and known.account != account_id:
                 raise Fault(FaultKind.CONFLICT, "The request is another account's.", code="ChallengeOver")
-            if known is not None:
-                known.until = max(known.until, until)
-                return
-            if len(self._opened) >= MAX_OPEN:
-                for name in [name for name, one in self._opened.items() if one.until <= now]:
-                    del self._opened[name]
-            if len(self._opened) >= MAX_OPEN:
-                raise Fault(FaultKind.LIMIT, "Too many requests are open.", retry_after_s=60)
-            self._opened[request_id] = _Opened(account_id, until)
+            if known is None:
+                self._make_room(now)
+                self._opened[request_id] = known = _Opened(account_id, until)
+            known.until = max(known.until, until)
+            if known.statement != statement:
+                known.nonce = self._tokens.challenge(request_id, account_id, statement, now)
+                known.statement = statement
+            return known.nonce
+
+    def _make_room(self, now: float) -> None:
+        if len(self._opened) >= MAX_OPEN:
+            for name in [name for name, one in self._opened.items() if one.until <= now]:
+                del self._opened[name]
+        if len(self._opened) >= MAX_OPEN:
+            raise Fault(FaultKind.LIMIT, "Too many requests are open.", retry_after_s=60)
 
     # Reads.
 

@@ -45,7 +45,7 @@ class LockboxKeys(Protocol):
         ...
 
     def open_request(self, account_id: str, request_id: str, evidence: ArmToken) -> Challenge:
-        """Give a request its challenge; Fault(PERMISSION_DENIED) where the account has no statement, or is never opened to operators.
+        """Give a request its challenge, the same one while process and statement last; Fault(PERMISSION_DENIED) where nobody could sign for it.
 
         evidence: of an operator (data action `Stockade.Lockbox/requests/write`), or of an approver of the statement: the challenge says
         nothing of who may read what. That stands in the approval. A request that was revoked, or has ended, is not opened again.

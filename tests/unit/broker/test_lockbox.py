@@ -296,7 +296,10 @@ def test_who_opens_a_request(world: Protected) -> None:
     assert opened.statement == digest(world.payload)
     assert opened.expires_at == world.clock.now() + 4 * 86_400
     again = world.broker.open_request(world.account.id.upper(), name, world.arm(world.bob))
-    assert again.nonce != opened.nonce, "an approver opens it anew, for a challenge of this process"
+    assert again.nonce == opened.nonce, "several approvers sign the same"
+    world.bind(world.statement(threshold=1))
+    under_the_next = world.broker.open_request(world.account.id, name, world.arm(world.operator))
+    assert under_the_next.nonce != opened.nonce
     stranger, _ = world.somebody("stranger", "")
     refused(lambda: world.broker.open_request(world.account.id, name, world.arm(stranger)), "LockboxRefused")
     other = world.plane.account("a2")
