@@ -5,7 +5,7 @@ For the log of a subscription, or at the tenant's root for the platform's own. W
 
 from __future__ import annotations
 
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from hashlib import sha256
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -20,7 +20,9 @@ from stockade.audit.ledger import LogReader
 from stockade.audit.search import Found, records_of
 from stockade.kernel.clock import iso
 from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.record import AuditRecord
 from stockade.kernel.resource_id import ResourceId
+from stockade.keys import request_receipts
 from stockade.management.audit.reading import WITHIN_S, existing_log, log_name, page_of
 from stockade.management.odata import Comparison, invalid_filter, parse_comparisons, parse_time
 from stockade.management.resource_type import Call, Reply
@@ -68,6 +70,18 @@ def prove(call: Call, reader: Reader) -> Reply:
         )
     bundle = proof.prove(log, _heads(call), wanted)
     return Reply(200, msgspec.Raw(msgspec.json.encode(bundle)), {"x-stockade-records": str(len(found))})
+
+
+def receipt(call: Call, reader: Reader) -> Json:
+    """Answer with the signed receipt that a request's caller asked for; Fault(NOT_FOUND) where nobody did."""
+    for found in _records(call, existing_log(call)):
+        record = msgspec.json.decode(found.line, type=AuditRecord)
+        if record.receipt:
+            sealed = b64decode(record.receipt)
+            opened = call.platform.root_key.unseal(sealed, request_receipts.bound_to(record.id))
+            return {"decisionId": record.id, "receipt": opened.reveal_text()}
+    message = "No receipt was given for this request: its caller did not ask for one (x-stockade-receipt: 1)."
+    raise Fault(FaultKind.NOT_FOUND, message, code="ReceiptNotFound")
 
 
 def newest_head(call: Call, reader: Reader) -> Json:

@@ -29,6 +29,7 @@ def _of_a_log(base: str, permission: str) -> tuple[Route, ...]:
         Route("GET", f"{base}/records", permission, records.search),
         Route("GET", f"{base}/records/{{decision}}", permission, records.show),
         Route("GET", f"{base}/records/{{decision}}/proof", permission, records.prove),
+        Route("GET", f"{base}/records/{{decision}}/receipt", permission, records.receipt),
         Route("GET", f"{base}/treeHeads", permission, records.heads),
         Route("GET", f"{base}/treeHeads/latest", permission, records.newest_head),
         Route("GET", f"{base}/consistency", permission, records.consistency),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +16,8 @@ from stockade.audit import proof, search
 from stockade.audit.checkpoint import read_keys
 from stockade.kernel.clock import iso
 from stockade.kernel.record import AuditRecord
+from stockade.kernel.secret import Secret
+from stockade.keys.request_receipts import bound_to
 from stockade.management.audit import reading
 from tests.factories import merkle
 from tests.factories.control_plane import AI_USER, CONTRIBUTOR, OTHER_SUB, READER, RG, ControlPlane, S
@@ -181,10 +183,20 @@ def test_heads_and_what_lies_between_them(plane: ControlPlane) -> None:
 
 
 @pytest.mark.parametrize(
-    "below", ["records", "records/x", "records/x/proof", "treeHeads", "treeHeads/latest", "consistency?first=1"]
+    "below",
+    [
+        "records",
+        "records/x",
+        "records/x/proof",
+        "records/x/receipt",
+        "treeHeads",
+        "treeHeads/latest",
+        "consistency?first=1",
+    ],
 )
 def test_who_may_read(plane: ControlPlane, below: str) -> None:
-    record = call(plane, 1)
+    sealed = plane.platform.root_key.seal(Secret("a.b.c"), bound_to(f"{1:08d}-1111-4111-8111-111111111111"))
+    record = call(plane, 1, receipt=b64encode(sealed).decode())
     below = below.replace("x", record.id)
     reader = plane.principal("reader", (READER, S))
     plane.ok("GET", f"{S}{HERE}/records", by=reader)
@@ -202,6 +214,19 @@ def test_who_may_read(plane: ControlPlane, below: str) -> None:
     for scope, who in ((OTHER, stranger), (OTHER, everywhere), ("", everywhere)):
         reply = plane.send("GET", f"{scope}{HERE}/{below}", by=who)
         assert record.operation not in reply.text
+
+
+def test_a_receipt_is_opened_for_whoever_may_read_the_record(plane: ControlPlane) -> None:
+    without = call(plane, 1)
+    plane.fails(404, "ReceiptNotFound", "GET", f"{S}{HERE}/records/{without.id}/receipt")
+    decision = f"{2:08d}-1111-4111-8111-111111111111"
+    sealed = plane.platform.root_key.seal(Secret("a.b.c"), bound_to(decision))
+    given, moved = (
+        call(plane, 2, receipt=b64encode(sealed).decode()),
+        call(plane, 3, receipt=b64encode(sealed).decode()),
+    )
+    assert plane.ok("GET", f"{S}{HERE}/records/{given.id}/receipt") == {"decisionId": decision, "receipt": "a.b.c"}
+    plane.fails(503, "ServiceUnavailable", "GET", f"{S}{HERE}/records/{moved.id}/receipt")
 
 
 def test_the_platforms_own(plane: ControlPlane) -> None:
