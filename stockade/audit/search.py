@@ -78,11 +78,15 @@ def search(
 
 
 def records_of(
-    reader: LogReader, audit_dir: Path, decision_id: str, within_s: float | None = None
+    reader: LogReader,
+    audit_dir: Path,
+    decision_id: str,
+    within_s: float | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Found, ...]:
     """Return all records of one request, oldest first."""
-    page = search(reader, audit_dir, Wanted(decision_id=decision_id), limit=MAX_PAGE, within_s=within_s)
-    return page.found[::-1]
+    wanted = Wanted(decision_id=decision_id)
+    return search(reader, audit_dir, wanted, limit=MAX_PAGE, within_s=within_s, progress=progress).found[::-1]
 
 
 def _line(reader: LogReader, place: int) -> bytes | None:

@@ -136,14 +136,20 @@ class Arm:
 
     def pages(self, path: str) -> Iterator[dict[str, Any]]:
         """Yield every entry of a list, following its pages."""
-        while True:
-            answer = self.call("GET", path)
-            yield from answer["value"]
-            following = answer.get("nextLink")
-            if not following:
-                return
-            parts = urlsplit(following)
-            path = f"{parts.path}?{'&'.join(p for p in parts.query.split('&') if not p.startswith('api-version='))}"
+        following: str | None = path
+        while following is not None:
+            entries, following = self.page(following)
+            yield from entries
+
+    def page(self, path: str) -> tuple[list[dict[str, Any]], str | None]:
+        """Return one page of a list, and the path of the next one."""
+        answer = self.call("GET", path)
+        following = answer.get("nextLink")
+        if not following:
+            return answer["value"], None
+        parts = urlsplit(following)
+        rest = "&".join(part for part in parts.query.split("&") if not part.startswith("api-version="))
+        return answer["value"], f"{parts.path}?{rest}"
 
     def accounts(self) -> list[Account]:
         """Return the accounts the administrator sees, by name."""

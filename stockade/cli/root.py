@@ -14,6 +14,7 @@ from stockade.cli import (
     approvals,
     audit,
     audit_proofs,
+    audit_search,
     audit_sinks,
     clock,
     customer_keys,
@@ -25,6 +26,7 @@ from stockade.cli import (
     jobs,
     keys,
     outcome,
+    receipt,
     root_key,
     server,
 )
@@ -84,12 +86,15 @@ app.add_typer(keys.app, name="keys", rich_help_panel="Resources")
 app.add_typer(dlp.app, name="dlp", rich_help_panel="Resources")
 app.add_typer(identity.app, name="identity", rich_help_panel="Resources")
 app.add_typer(jobs.app, name="jobs", rich_help_panel="Server")
+audit.app.command("search")(audit_search.search)
+audit.app.command("prove", rich_help_panel="Proofs")(audit_search.prove)
 audit.app.command("export", rich_help_panel="Proofs")(audit_proofs.export)
 audit.app.command("verify", rich_help_panel="Proofs")(audit_proofs.verify)
 audit.app.command("keys", rich_help_panel="Proofs")(audit_proofs.keys)
 audit.app.command("sinks")(audit_sinks.sinks)
 audit.app.command("accept-rollback")(audit_sinks.accept_rollback)
 app.add_typer(audit.app, name="audit", rich_help_panel="Resources")
+app.add_typer(receipt.app, name="receipt", rich_help_panel="Resources")
 
 
 def _print_version(wanted: bool) -> None:
