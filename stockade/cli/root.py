@@ -25,6 +25,7 @@ from stockade.cli import (
     identity,
     jobs,
     keys,
+    lockbox,
     outcome,
     receipt,
     root_key,
@@ -85,6 +86,7 @@ for _name, _command in (
 app.add_typer(keys.app, name="keys", rich_help_panel="Resources")
 app.add_typer(dlp.app, name="dlp", rich_help_panel="Resources")
 app.add_typer(identity.app, name="identity", rich_help_panel="Resources")
+app.add_typer(lockbox.app, name="lockbox", rich_help_panel="Resources")
 app.add_typer(jobs.app, name="jobs", rich_help_panel="Server")
 audit.app.command("search")(audit_search.search)
 audit.app.command("prove", rich_help_panel="Proofs")(audit_search.prove)

@@ -102,7 +102,11 @@ _OURS = (
         role_type="BuiltInRole",
         permissions=(
             _Permission(
-                actions=(*_OPERATORS_READ, "Microsoft.CognitiveServices/accounts/read"),
+                actions=(
+                    *_OPERATORS_READ,
+                    "Stockade.Lockbox/objects/read",
+                    "Microsoft.CognitiveServices/accounts/read",
+                ),
                 not_actions=(),
                 data_actions=("Stockade.Lockbox/requests/write",),
                 not_data_actions=(),

@@ -37,6 +37,9 @@ Operators: `/subscriptions/{s}/providers/Stockade.Lockbox`, any api-version (202
     POST requests/{id}/breakGlass {"payload", "signatures"}  -> request. (d) `.../requests/write`. As updateApproval, signed by the statement's
          break-glass operators; Approving until enough have, and open then. Customers deny it like any other, and approve nothing.
 
+    GET  {account}/providers/Stockade.Lockbox/objects[?$top, $skiptoken]  -> {"value": [object], "nextLink"?}: what can be seen without an approval,
+         members as in `lockbox/visible.py`. `Stockade.Lockbox/objects/read` at the account.
+
 The statement: `{account}/providers/Stockade.Lockbox/policies/default`
     GET    -> {"id", "name", "type", "properties": {"state": "Protected", "digest", "sequence", "payload", "statement", "signatures", "contacts"}};
            404 where there is none. `Stockade.Lockbox/policies/read`.

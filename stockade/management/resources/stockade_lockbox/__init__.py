@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from stockade.management.cognitive_services.kinds import ACCOUNTS
-from stockade.management.lockbox import deciding, documents, filing, policies, view
+from stockade.management.lockbox import deciding, documents, filing, objects, policies, view
 from stockade.management.lockbox.documents import Request
 from stockade.management.resource_type import Call, Plugin, Reply, Route, RouteHandler, bodies
 from stockade.storage.database import Reader, Writer
@@ -40,6 +40,7 @@ class Lockbox(Plugin):
             ),
             # Several rights are each enough: the handler asks.
             Route("POST", f"{_ONE}/revoke", None, _answered(deciding.revoke), writes=True),
+            Route("GET", f"{_ACCOUNT}/providers/{PROVIDER}/objects", objects.READ, objects.listed, scope=_ACCOUNT),
             Route("GET", _POLICY, f"{policies.TYPE}/read", policies.show, scope=_ACCOUNT),
             Route("PUT", _POLICY, f"{policies.TYPE}/write", policies.put, writes=True, scope=_ACCOUNT),
             Route("DELETE", _POLICY, f"{policies.TYPE}/delete", policies.delete, writes=True, scope=_ACCOUNT),
