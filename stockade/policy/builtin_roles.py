@@ -24,6 +24,8 @@ LOCKBOX_APPROVER = "4dae6930-7baf-46f5-909e-0383bc931c46"
 """`Azure Customer Lockbox Approver for Subscription`."""
 SUPPORT_ENGINEER = "5d0f6d0a-9d1b-4c39-8a4e-3a5c1f0f7b61"
 """An operator who may ask customers for their content."""
+LOCKBOX_ADMINISTRATOR = "2e8a4f5c-1c7d-4a63-9f0e-7b6d8c9a1e35"
+"""Who turns Lockbox on and off, at the tenant root, and can do nothing else there."""
 LOCKBOX_REVIEWER = "c7f6f0f2-6b1d-4e0a-9a53-0d2b8b1f4e97"
 """The second pair of eyes before a customer is asked."""
 
@@ -109,6 +111,19 @@ _OURS = (
                 ),
                 not_actions=(),
                 data_actions=("Stockade.Lockbox/requests/write",),
+                not_data_actions=(),
+            ),
+        ),
+    ),
+    BuiltInRole(
+        role_name="Stockade Lockbox Administrator",
+        name=LOCKBOX_ADMINISTRATOR,
+        role_type="BuiltInRole",
+        permissions=(
+            _Permission(
+                actions=("Microsoft.CustomerLockbox/register/action",),
+                not_actions=(),
+                data_actions=(),
                 not_data_actions=(),
             ),
         ),

@@ -34,7 +34,7 @@ from stockade.keys.root import ROOT_KEY_BYTES, RootKey
 from stockade.keys.root_sources import FileSource, SharesSource, source_of
 from stockade.management.first_start import assign_role, create_subscription
 from stockade.management.pipeline import Head, Pipeline
-from stockade.policy.builtin_roles import ACCESS_APPROVER, OWNER
+from stockade.policy.builtin_roles import ACCESS_APPROVER, LOCKBOX_ADMINISTRATOR, OWNER
 from stockade.serve import administrator, tls
 from stockade.serve.administrator import Administrator
 from stockade.serve.example import EXAMPLE_SETTINGS
@@ -221,6 +221,7 @@ def _install(settings: Settings, writer: Writer, root_key: RootKey, now: float) 
         "administrator": principal.object_id,
         "demonstration": "wanted",
         "approver": principal.object_id,
+        "lockboxAdministrator": principal.object_id,
         "simulation": (settings.data_dir / CLOCK_FILE).exists(),
     }
     proof = base64.b64encode(root_key.seal(Secret(PROOF), INSTALLATION)).decode()
@@ -235,20 +236,26 @@ def _appoint(writer: Writer, subscription_id: str, principal_id: str, now: float
     """Make a principal both who owns the subscription and who decides on what has to be asked for: on one machine they are one."""
     for role in (OWNER, ACCESS_APPROVER):
         assign_role(writer, f"/subscriptions/{subscription_id}", role, principal_id, "ServicePrincipal", now)
+    assign_role(writer, "/", LOCKBOX_ADMINISTRATOR, principal_id, "ServicePrincipal", now)
 
 
 def _appoint_approver(database: Database, now: float) -> None:
     """Give a platform of an older version somebody who decides, once: whom the operator dismisses later stays dismissed."""
     with database.read() as reader:
         installation = reader.get(INSTALLATION)
-    if installation is None or "approver" in installation.body:
+    if installation is None or {"approver", "lockboxAdministrator"} <= installation.body.keys():
         return
     with database.write() as writer:
         current = writer.get(INSTALLATION)
         assert current is not None
         who, scope = current.body["administrator"], f"/subscriptions/{current.body['subscriptionId']}"
-        assign_role(writer, scope, ACCESS_APPROVER, who, "ServicePrincipal", now)
-        writer.put(INSTALLATION, INSTALLATION_TYPE, {**current.body, "approver": who})
+        for name, place, role in (
+            ("approver", scope, ACCESS_APPROVER),
+            ("lockboxAdministrator", "/", LOCKBOX_ADMINISTRATOR),
+        ):
+            if name not in current.body:
+                assign_role(writer, place, role, who, "ServicePrincipal", now)
+        writer.put(INSTALLATION, INSTALLATION_TYPE, {"approver": who, "lockboxAdministrator": who, **current.body})
 
 
 def _reissue(

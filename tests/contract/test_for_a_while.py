@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import stat
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from azure.core.exceptions import ResourceNotFoundError
 from azure.mgmt.authorization import AuthorizationManagementClient
 
@@ -132,3 +136,184 @@ def test_a_role_is_asked_for_decided_on_used_and_over(platform: Live) -> None:
     late = platform.cli("access", "approve", "late", check=False, **decides)
     assert late.returncode == outcome.CONFLICT
     assert "The request is Expired" in late.stderr
+
+
+# Lockbox
+
+
+BODY = b"what nobody at the platform is to read: 6f1c\n" * 40
+
+
+@dataclass(frozen=True)
+class Case:
+    """An account with a file, a customer who owns it, and an operator."""
+
+    live: Live
+    account: str
+    file: str
+    alice: Person
+    ollie: Person
+
+    @property
+    def path(self) -> str:
+        return f"files/{self.file}"
+
+    def customer(self, *arguments: str, code: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+        return self.run(arguments, code, self.alice.variables("APPROVER"), variables)
+
+    def operator(self, *arguments: str, code: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+        return self.run(arguments, code, self.ollie.variables("OPERATOR"), variables)
+
+    def run(
+        self, arguments: Sequence[str], code: int, who: Mapping[str, str], variables: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        done = self.live.cli("lockbox", *arguments, check=False, **{**who, **variables})
+        assert done.returncode == code, (arguments, done.returncode, done.stdout, done.stderr)
+        return done
+
+    def ask(self, *more: str) -> str:
+        """File a request for the file and return its GUID."""
+        wanted = ("--account", self.account, "--scope", self.path, "--reason", "the customer's case 4711")
+        done = self.operator("request", *wanted, "--case", "https://support.example/4711", *more, "--format", "json")
+        return str(json.loads(done.stdout)["properties"]["requestId"])
+
+    def status(self, request: str) -> str:
+        done = self.customer("requests", "show", request, "--format", "json")
+        return str(json.loads(done.stdout)["properties"]["status"])
+
+
+def upload(live: Live, account: str) -> str:
+    """Keep a file in an account, as its own programs do."""
+    found = live.account(account)
+    reply = requests.post(
+        f"{found['AZURE_OPENAI_ENDPOINT']}openai/files?api-version=2024-10-21",
+        headers={"api-key": found["AZURE_OPENAI_API_KEY"]},
+        files={"file": ("a telling name.jsonl", BODY)},
+        data={"purpose": "assistants"},
+        verify=str(live.bundle),
+        timeout=60,
+    )
+    assert reply.status_code in (200, 201), reply.text
+    return str(reply.json()["id"])
+
+
+@pytest.fixture(scope="module")
+def case(platform: Live) -> Case:
+    body = {"kind": "OpenAI", "location": platform.location, "sku": {"name": "S0"}}
+    body["properties"] = {"customSubDomainName": "kept-safe"}  # type: ignore[assignment]
+    platform.request("PUT", platform.account_id("kept-safe"), body).raise_for_status()
+    alice = person(platform, "alice", "Owner", "Key Vault Crypto User")
+    ollie = person(platform, "ollie", "Stockade Support Engineer")
+    return Case(platform, "kept-safe", upload(platform, "kept-safe"), alice, ollie)
+
+
+@pytest.fixture(scope="module")
+def key(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Protect the account by a key in a file with a passphrase, and return it."""
+    file = tmp_path_factory.mktemp("keys") / "approver.pem"
+    refused = case.operator(
+        "request", "--account", case.account, "--scope", case.path, "--reason", "r", code=outcome.REFUSED
+    )
+    assert "Lockbox is off" in refused.stderr or "turns it on" in refused.stderr
+    case.live.cli("lockbox", "enable")
+    none = case.operator(
+        "request", "--account", case.account, "--scope", case.path, "--reason", "r", code=outcome.REFUSED
+    )
+    assert "has no Lockbox statement, so nobody can sign an approval" in none.stderr
+    case.customer("new-key", "-o", str(file), **PHRASE)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600 and b"ENCRYPTED" in file.read_bytes()
+    unasked = ("protect", "--account", case.account, "--approver-key", f"file:{file}", "--callers", "platform")
+    assert "add --yes" in case.customer(*unasked, code=outcome.USAGE, **PHRASE).stderr
+    done = case.customer(*unasked, "--yes", **PHRASE)
+    assert "stops          an operator with no approval and no other right" in done.stdout, done.stdout
+    assert "DOES NOT STOP  who writes the database" in done.stdout
+    assert "kept-safe is protected by statement" in done.stdout
+    return file
+
+
+PHRASE = {"STOCKADE_LOCKBOX_PASSPHRASE": "correct horse battery"}
+
+
+def test_two_people_walk_the_whole_path(case: Case, key: Path, tmp_path: Path) -> None:
+    seen = case.operator("objects", "--account", case.account).stdout
+    assert case.path in seen and "telling name" not in seen
+    request = case.ask("--duration", "2h")
+    assert case.status(request) == "Pending"
+    early = case.operator("read", request, case.path, "-o", str(tmp_path / "early"), code=outcome.CONFLICT)
+    assert not (tmp_path / "early").exists(), early.stderr
+    own = case.run(
+        ("approve", request, "-m", "ok", "--key", f"file:{key}", "--yes"),
+        outcome.REFUSED,
+        case.ollie.variables("APPROVER"),
+        PHRASE,
+    )
+    assert own.stderr
+    done = case.customer("approve", request, "--reason", "go ahead", "--key", f"file:{key}", "--yes", **PHRASE)
+    assert "May be read  " + case.path in done.stdout and f"{request}  Approved: until" in done.stdout
+    assert "Approved by alice" in case.operator("wait", request, "--timeout", "30s").stdout
+    case.operator("read", request, case.path, "-o", str(tmp_path / "body"))
+    assert (tmp_path / "body").read_bytes() == BODY
+    assert "a telling name.jsonl" in case.operator("read", request).stdout
+    other = case.operator("read", request, "files/file-other", "-o", str(tmp_path / "other"), code=outcome.REFUSED)
+    assert not (tmp_path / "other").exists(), other.stderr
+    assert "Completed" in case.operator("done", request, "-m", "found it").stdout
+    case.operator("read", request, case.path, "-o", str(tmp_path / "later"), code=outcome.CONFLICT)
+
+
+def test_a_vault_key_signs_for_another_approver(case: Case, key: Path, tmp_path: Path) -> None:
+    vault = case.live.environment["STOCKADE_VAULT"]
+    name = vault.split("//")[1].split(".")[0]
+    body = {"properties": {"kty": "EC", "curveName": "P-256"}}
+    place = f"{case.live.group_id}/providers/Microsoft.KeyVault/vaults/{name}/keys/approver"
+    case.live.request("PUT", place, body).raise_for_status()
+    more = (
+        "--approver-key",
+        f"file:{key}",
+        "--approver-key",
+        f"{vault}/keys/approver",
+        "--key",
+        f"file:{key}",
+        "--yes",
+    )
+    done = case.customer("protect", "--account", case.account, *more, **PHRASE)
+    assert "Statement number 2" in done.stdout and "alice-2" in done.stdout
+    request = case.ask()
+    done = case.customer("approve", request, "-m", "by the vault", "--key", f"{vault}/keys/approver", "--yes")
+    assert "Approved: until" in done.stdout
+    assert "Revoked" in case.customer("revoke", request, "--reason", "enough").stdout
+    assert case.operator("wait", request, code=outcome.REFUSED).stdout.strip().endswith("Revoked by alice: enough")
+
+
+def test_refusals_say_what_is_wrong(case: Case, key: Path, tmp_path: Path) -> None:
+    request = case.ask()
+    stranger = tmp_path / "stranger.pem"
+    case.customer("new-key", "-o", str(stranger), "--no-passphrase")
+    wrong = case.customer("approve", request, "-m", "x", "--key", f"file:{stranger}", "--yes", code=outcome.USAGE)
+    assert "none of the keys that the statement has" in wrong.stderr
+    missing = case.customer("approve", request, "-m", "x", "--key", f"file:{key}", "--yes", code=outcome.USAGE)
+    assert "STOCKADE_LOCKBOX_PASSPHRASE" in missing.stderr
+    wider = case.customer(
+        "approve", request, "-m", "x", "--key", f"file:{stranger}", "--scope", "files/*", "--yes", code=outcome.USAGE
+    )
+    assert "can only leave out" in wider.stderr
+    denied = case.customer("deny", request, "--reason", "not without a ticket")
+    assert "Denied" in denied.stdout
+    told = case.operator("wait", request, code=outcome.REFUSED)
+    assert "Denied by alice: not without a ticket" in told.stdout
+    again = case.customer(
+        "approve", request, "-m", "x", "--key", f"file:{key}", "--yes", code=outcome.CONFLICT, **PHRASE
+    )
+    assert "nothing to sign" in again.stderr
+    assert "cancelled any more" in case.operator("cancel", request, code=outcome.CONFLICT).stderr
+
+
+def test_what_nobody_answers_lapses_after_four_days(case: Case, key: Path) -> None:
+    request = case.ask()
+    advance(case.live, "95h")
+    assert case.status(request) == "Pending"
+    advance(case.live, "1h")
+    assert case.status(request) == "Expired"
+    late = case.customer(
+        "approve", request, "-m", "x", "--key", f"file:{key}", "--yes", code=outcome.CONFLICT, **PHRASE
+    )
+    assert "Expired" in late.stderr

@@ -29,7 +29,7 @@ def body(role_name: str = "Group Reader", scopes: Any = (RG,), **permissions: An
 
 def test_the_built_in_roles_are_there_with_their_permissions(plane: ControlPlane) -> None:
     listed = plane.ok("GET", f"{S}{AUTH}/roleDefinitions")["value"]
-    assert len(listed) == len(roles()) == 66
+    assert len(listed) == len(roles()) == 67
     owner = next(item for item in listed if item["name"] == OWNER)
     assert owner["properties"]["roleName"] == "Owner"
     assert owner["properties"]["type"] == "BuiltInRole"
