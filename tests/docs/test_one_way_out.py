@@ -68,6 +68,7 @@ TABLE: dict[str, tuple[set[str], str]] = {
     "jobs/notices/mail.py": ({"aiosmtplib", "connect"}, "hands notices to the mail server that the settings name"),
     # Programs that a person runs, and the supervisor.
     "cli/arm.py": ({"socket", "http.client", "create_connection"}, "the command line is a client of our own ARM"),
+    "cli/lockbox_signing.py": ({"azure"}, "an approver's own key vault, where they name one to sign with"),
     "cli/diagnosis.py": ({"socket", "create_connection"}, "the doctor looks from where a caller stands"),
     "cli/engine_exposure.py": (
         {"socket", "create_connection", "getaddrinfo"},
