@@ -180,17 +180,18 @@ class Growing:
 
     def append(self, lines: Iterable[bytes]) -> list[bytes]:
         """Add records and return the hashes to write down for them, in the order of `position`."""
-        return self.grow([leaf_hash(line) for line in lines])
+        new = sha256
+        return self.grow([new(b"\x00" + line).digest() for line in lines])
 
     def grow(self, leaves: Iterable[bytes]) -> list[bytes]:
         """Add records of which the leaf hashes are known, and return these with each node that is completed by them."""
         made: list[bytes] = []
-        add, open_trees, size = made.append, self.hashes, self.size
+        add, open_trees, size, new = made.append, self.hashes, self.size, sha256
         for found in leaves:
             add(found)
             at = size
             while at & 1:
-                found = sha256(b"\x01" + open_trees.pop() + found).digest()  # noqa: PLW2901 - it climbs
+                found = new(b"\x01" + open_trees.pop() + found).digest()  # noqa: PLW2901 - it climbs
                 add(found)
                 at >>= 1
             open_trees.append(found)

@@ -102,7 +102,7 @@ class Writer(Reader):
             before, grown = self._tree.size, self._tree.copy()
             ends_at, hashes_at = END * (before - self._begins), tree.HASH * tree.hashes_of(before)
             hashes = grown.append(lines)
-            ends = list(accumulate(map(len, lines), lambda end, length: end + length + 1, initial=self._bytes))[1:]
+            ends = list(accumulate([len(line) + 1 for line in lines], initial=self._bytes))[1:]
             try:
                 write_at(files.lines, data, self._bytes)
                 write_at(files.ends, struct.pack(f"<{len(ends)}Q", *ends), ends_at)
