@@ -18,7 +18,7 @@ from stockade.settings import Sink
 
 HELD_RECORDS: Final = 1_000_000
 """How many records of a log retention leaves for a sink that has not got them."""
-END_S: Final = 5.0
+START_S, END_S = 5.0, 5.0
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,9 @@ class Sending:
         return self._witnessing.problem if self._witnessing is not None else ""
 
     def start(self) -> None:
+        """Begin, and return when the logs were held to what witnesses' files have, or they take too long: then it is noticed later."""
         self._thread.start()
-        self._ready.wait()
+        self._ready.wait(START_S)
 
     def close(self) -> None:
         """Stop, in the middle of what is under way if need be."""
@@ -92,10 +93,14 @@ class Sending:
 
     async def _all(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._ready.set()
         tasks = [asyncio.create_task(one.run()) for one in self._deliveries]
         if self._witnessing is not None:
             tasks.append(asyncio.create_task(self._witnessing.run()))
+            await asyncio.wait(
+                [asyncio.create_task(event.wait()) for event in (self._witnessing.checked, self._over)],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        self._ready.set()
         await self._over.wait()
         for task in tasks:
             task.cancel()

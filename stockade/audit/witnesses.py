@@ -129,6 +129,8 @@ class Witnessing:
         known = {one.address: one for one in self.state.witnesses}
         self._pins = [_Pin(one, known.get(shown_address(one.url)), around) for one in witnesses]
         self.state.witnesses = [pin.state for pin in self._pins]
+        self.checked = asyncio.Event()
+        """Set when it was tried, once, to hold the logs to every file."""
 
     @property
     def problem(self) -> str:
@@ -152,16 +154,20 @@ class Witnessing:
 
     async def _pass(self) -> None:
         before = msgspec.json.encode(self.state)
-        await asyncio.to_thread(self._take_acceptance)
-        for pin in self._pins:
-            if not pin.checked:
-                self._note(pin, await pin.check())
-        wrong = {one.log for one in self.state.contradictions}
-        newest = await asyncio.to_thread(self._around.heads)
-        heads = {name: signed for name, signed in newest.items() if name not in wrong}
-        await asyncio.gather(*(pin.pin(heads) for pin in self._pins if pin.checked))
-        if (after := msgspec.json.encode(self.state)) != before:
-            await asyncio.to_thread(save, self._around.folder / STATE_FILE, after)
+        try:
+            await asyncio.to_thread(self._accept)
+            for pin in self._pins:
+                if not pin.checked:
+                    self._note(pin, await pin.check())
+            self.checked.set()
+            await asyncio.to_thread(self._put_on_record)
+            wrong = {one.log for one in self.state.contradictions}
+            newest = await asyncio.to_thread(self._around.heads)
+            heads = {name: signed for name, signed in newest.items() if name not in wrong}
+            await asyncio.gather(*(pin.pin(heads) for pin in self._pins if pin.checked))
+        finally:
+            if (after := msgspec.json.encode(self.state)) != before:
+                await asyncio.to_thread(save, self._around.folder / STATE_FILE, after)
 
     def _note(self, pin: _Pin, found: Sequence[Contradiction]) -> None:
         if not pin.checked:
@@ -173,17 +179,17 @@ class Witnessing:
         for one in new:
             log.error("an audit log was rolled back or rewritten: %s", one.message)
 
-    def _take_acceptance(self) -> None:
-        if self.state.contradictions:
-            self._accept()
-        while self.state.unrecorded:
+    def _put_on_record(self) -> None:
+        while self.state.unrecorded and not self.state.contradictions:
             accepted = self.state.unrecorded[0]
             for one in accepted.contradictions:
                 self._around.record(_acceptance(one, accepted, self._around.clock.now()))
             self.state.unrecorded.pop(0)
 
     def _accept(self) -> None:
-        """Take note of what an operator has said. It goes on record next: while the platform is not healthy, nothing can."""
+        """Take note of what an operator has said. It goes on record later: while the platform is not healthy, nothing can."""
+        if not self.state.contradictions:
+            return
         path = self._around.folder / ACCEPTED_FILE
         try:
             accepted = msgspec.json.decode(path.read_bytes(), type=Accepted)
