@@ -428,6 +428,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.socket_dir / "supervisor.sock"
 
     @property
+    def audit_socket(self) -> Path:
+        """Where the audit process says which place a record has in its log."""
+        return self.socket_dir / "audit.sock"
+
+    @property
     def broker_socket(self) -> Path:
         """Where the key broker listens."""
         return Path(self.keys.broker_socket) if self.keys.broker_socket else self.socket_dir / "keys" / "broker.sock"
@@ -471,6 +476,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def delivery_dir(self) -> Path:
         """How far sinks and witnesses of the audit log have got."""
         return self.audit_dir / "delivery"
+
+    @property
+    def mirror_dir(self) -> Path:
+        """Where the copy of the audit logs lies."""
+        return Path(self.audit.mirror) if self.audit.mirror else self.audit_dir
 
     @property
     def arm_endpoint(self) -> str:

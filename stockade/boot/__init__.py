@@ -7,8 +7,10 @@ environment; the processes share the data directory (documents, root key, audit 
     control_plane()   ARM, identity, metadata      ASGI   one
     key_broker()      unwraps keys, on evidence    UNIX   one
     workplace()       what goes on without a caller       one
+    audit_office()    writes the audit logs        UNIX   one
 """
 
+from stockade.boot.audit_log import AuditOffice, audit_office
 from stockade.boot.background import Background
 from stockade.boot.control_plane import (
     control_plane,
@@ -23,10 +25,12 @@ from stockade.boot.key_broker import key_broker, key_watch
 from stockade.boot.work import workplace
 
 __all__ = [
+    "AuditOffice",
     "Background",
     "Foundation",
     "WebSocketAddress",
     "async_broker",
+    "audit_office",
     "client_address",
     "contents",
     "control_plane",

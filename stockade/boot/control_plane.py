@@ -12,7 +12,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stockade import settings
-from stockade.audit.log import AuditLog
+from stockade.audit.log import AuditSink
 from stockade.audit.store import Logs
 from stockade.boot.background import Background, in_background
 from stockade.boot.console import console
@@ -175,8 +175,11 @@ def lockbox_reading(base: Foundation, platform: Platform) -> Reading:
     return Reading(platform, base.database, base.source, verify_token, broker, contents, client)
 
 
-def _healthz(audit: AuditLog) -> Callable[[Request], Awaitable[Response]]:
+def _healthz(audit: AuditSink) -> Callable[[Request], Awaitable[Response]]:
     async def healthz(_: Request) -> Response:
-        return PlainTextResponse("ok", 200 if audit.healthy else 503)
+        why = audit.why
+        if not why:
+            return PlainTextResponse("ok")
+        return PlainTextResponse(f"The audit log cannot be written ({why}).", 503, {"retry-after": "5"})
 
     return healthz

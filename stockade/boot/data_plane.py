@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from stockade import settings
+from stockade.audit.hiding import PURPOSE as HASH_PURPOSE
 from stockade.boot.foundation import Foundation, async_broker, foundation
 from stockade.content.account_content import Contents
 from stockade.content.job_grants import JobGrants, Starter
@@ -68,6 +69,7 @@ def data_plane(port: int | None = None, websocket_tls: Callable[[Settings], ssl.
     usage, heads = KeyUsage(base.database), ReplyHeaders(configured.names.location, simulated)
     fetcher = Fetcher(configured.egress, resolver_for(configured.egress))
     content = InlineContent(fetcher, configured.egress.max_per_request)
+    root_key.derive(HASH_PURPOSE)  # now, because it is lent by another process and records do not wait
     quota, listen = Quota(RateCounters(configured.run_dir)), configured.listen
     kept = kept_content(base)
     receipts = Receipts(async_broker(base), root_key, configured.arm_endpoint, base.clock)

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from stockade.audit.log import AuditLog
+from stockade.audit.hiding import Hiding
+from stockade.audit.spool import Spool
 from stockade.broker.opening import Opening
 from stockade.broker.providers import Providers
 from stockade.broker.service import KeyBroker
@@ -47,7 +48,7 @@ class Foundation:
     registry: Registry
     cell: Generation
     source: SnapshotSource
-    audit: AuditLog
+    audit: Spool
 
 
 def foundation(configured: Settings, *, own_broker: bool = False, alone: bool = False) -> Foundation:
@@ -74,9 +75,8 @@ def foundation(configured: Settings, *, own_broker: bool = False, alone: bool = 
         }
     )
     source = SnapshotSource(database, compiler, cell, builtin_roles())
-    audit = AuditLog(
-        configured.audit_dir, rotate_bytes=configured.audit.rotate_bytes, keep_files=configured.audit.keep_files
-    )
+    hiding = Hiding()
+    audit = Spool(configured, hiding)
     named = os.environ.get(SOCKET_VARIABLE, "") or configured.keys.broker_socket
     broker: Broker
     if named and not own_broker:
@@ -85,11 +85,13 @@ def foundation(configured: Settings, *, own_broker: bool = False, alone: bool = 
         opening, providers = Opening(configured), Providers(configured.keys)
         known = source.known if isinstance(cell, GenerationCell) else _unknown
         broker = KeyBroker(configured, clock, database, source.current, audit, opening, providers, known)
+    root_key = LentKeys(broker.purpose_key)
+    hiding.derive = root_key.derive
     return Foundation(
         settings=configured,
         clock=clock,
         broker=broker,
-        root_key=LentKeys(broker.purpose_key),
+        root_key=root_key,
         database=database,
         registry=registry,
         cell=cell,

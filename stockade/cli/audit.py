@@ -15,7 +15,7 @@ from typing import Annotated, Any, BinaryIO
 import msgspec
 import typer
 
-from stockade.audit.log import FILE_NAME
+from stockade.audit.mirror import FILE_NAME
 from stockade.cli.account import OutputFormat
 from stockade.cli.context import DataDir, out, print_columns, read_settings
 from stockade.kernel.faults import Fault, FaultKind
@@ -40,7 +40,7 @@ def tail(
     data_dir: DataDir = None,
 ) -> None:
     """Print the newest records, oldest first."""
-    path = read_settings().audit_dir / FILE_NAME
+    path = read_settings().mirror_dir / FILE_NAME
     if not path.exists():
         raise Fault(FaultKind.NOT_FOUND, f"There is no audit log at {path} yet.")
     for line in records(path, lines, follow=follow):
@@ -56,7 +56,7 @@ def show(
     data_dir: DataDir = None,
 ) -> None:
     """Show one decision: the rule that made it, the facts it was made on, and every record of the same request."""
-    directory = read_settings().audit_dir
+    directory = read_settings().mirror_dir
     deadline = time.monotonic() + WRITTEN_WITHIN_S
     found = find(directory, decision)
     while not found and time.monotonic() < deadline:

@@ -13,7 +13,7 @@ from typing import Annotated, Final
 
 import typer
 
-from stockade.audit.log import AuditLog
+from stockade.audit.spool import Spool
 from stockade.cli.account import OutputFormat
 from stockade.cli.context import DataDir, err, out, read_settings
 from stockade.kernel.clock import SimulatedClock, SystemClock, clock_of, iso
@@ -90,7 +90,7 @@ def _move(settings: Settings, clock: SimulatedClock, what: str, move: Callable[[
         Database,
     )  # only here: it is a quarter second, which other commands do not need
 
-    audit = AuditLog(settings.audit_dir, rotate_bytes=settings.audit.rotate_bytes, keep_files=settings.audit.keep_files)
+    audit = Spool(settings)
     record = AuditRecord(
         time=clock.now(),
         id=new_guid(),
@@ -102,7 +102,8 @@ def _move(settings: Settings, clock: SimulatedClock, what: str, move: Callable[[
         decision="allow",
         rule="whoever has the data directory",
     )
-    audit.commit(record)
+    audit.commit(record)  # taken in by the audit process, now or at the next start
+    audit.close()
     move()
     database = Database(
         settings.database, clock=clock, published=GenerationCell(settings.run_dir / GENERATION_FILE).publish

@@ -19,7 +19,7 @@ import gc
 import logging
 from typing import Any
 
-from stockade.audit.log import AuditLog
+from stockade.audit.spool import Spool
 from stockade.decisions.ring import DecisionRing
 from stockade.gateway.address import ClientAddresses
 from stockade.gateway.admission import Admission, Place
@@ -57,7 +57,7 @@ class Gateway:
         requests: HttpRequests,
         clients: ClientAddresses,
         usage: KeyUsage,
-        audit: AuditLog,
+        audit: Spool,
         decisions: DecisionRing,
         heads: ReplyHeaders,
         limits: Limits,

@@ -26,7 +26,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from stockade.audit.log import AuditLog
+from stockade.audit.spool import Spool
 from stockade.decisions.ring import DecisionRing
 from stockade.gateway.address import ClientAddresses
 from stockade.gateway.admission import Admission, Place, head_facts
@@ -141,7 +141,7 @@ class WebSockets:
         quota: Quota,
         usage: KeyUsage,
         content: InlineContent,
-        audit: AuditLog,
+        audit: Spool,
         decisions: DecisionRing,
         heads: ReplyHeaders,
         running: Running[Exchange],

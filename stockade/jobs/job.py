@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Final, Protocol, TypeVar, runtime_checkable
 
-from stockade.audit.log import AuditLog
+from stockade.audit.log import AuditSink
 from stockade.content.item import AccountContent
 from stockade.content.job_grants import JobGrants
 from stockade.kernel.clock import Clock
@@ -43,7 +43,7 @@ class Workplace:
     database: Database
     snapshot: Callable[[], Snapshot]
     broker: Broker
-    audit: AuditLog
+    audit: AuditSink
     open_content: Callable[[str, Evidence, str, str], AccountContent]
     grants: JobGrants
 

@@ -25,7 +25,7 @@ from stockade.keys.root_sources import CREDENTIALS_VARIABLE
 from stockade.serve import engines, probe, tls
 from stockade.serve.engines import Engines
 from stockade.serve.files import is_locked, locked, private_folder, write_private
-from stockade.serve.questions import Questions, Refusal
+from stockade.serve.questions import Questions, Refusal, ask
 from stockade.settings import DATA_DIR_VARIABLE, OVERRIDES_VARIABLE, Settings
 from stockade.storage.generation import GENERATION_FILE
 
@@ -37,6 +37,7 @@ STEADY_AFTER_S = 60.0
 """A listener that ran this long starts again without a pause."""
 STOP_MARGIN_S = 5.0
 BROKER_ANSWER_S = 5.0
+AUDIT_STOP_S = 15.0
 SEAL_CHECK_S = 1.0
 LOCK_ATTEMPTS = 10
 EXPIRY_WARNING = timedelta(days=14)
@@ -84,6 +85,8 @@ class Supervisor:
         self._planes = [
             Plane(name, ("stockade.serve.listener", name), environment, stop_timeout_s) for name in ("data", "control")
         ]
+        # Before everybody who has something to record, and after them.
+        self._audit = AuditProcess(settings, environment)
         # Started when the control plane asks for it: most installations have no private endpoint.
         self._private = Plane("private", ("stockade.serve.private",), environment, stop_timeout_s)
         # Nobody waits for it: what it does has no caller.
@@ -111,6 +114,7 @@ class Supervisor:
                 self._engines.open()
                 await self._questions.open()
                 await self._broker.start(self._stop)
+                await self._audit.start()
                 while not self._stop.is_set():
                     await self._wait_until_unsealed()
                     await self._start(pair.leaf)
@@ -125,7 +129,9 @@ class Supervisor:
                 log.info("stopping")
                 self._questions.close()
                 await asyncio.gather(*(plane.stop() for plane in (*self._planes, self._private, self._jobs)))
+                await self._audit.settle()
                 await self._broker.stop()
+                await self._audit.stop()
                 await self._engines.close()
                 log.info("stopped")
 
@@ -361,6 +367,32 @@ class BrokerProcess:
         self._client.close()
         if self._plane is not None:
             await self._plane.stop()
+
+
+class AuditProcess:
+    """The audit process. It writes the logs, so it is there before anybody records something, and ends when nobody does any more."""
+
+    def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
+        self._plane = Plane("audit", ("stockade.serve.audit",), environment, AUDIT_STOP_S)
+        self._socket = settings.audit_socket
+        self._keeping: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start it, and see to it that it runs until `stop`. Nobody waits for it: what is recorded meanwhile lies in the spools."""
+        await self._plane.start()
+        self._keeping = asyncio.create_task(self._plane.keep())
+
+    async def settle(self) -> None:
+        """Have it take in and have signed what there is, while the key broker is there to sign."""
+        if not self._plane.ended:
+            with contextlib.suppress(Refusal):
+                await ask(self._socket, "settle", "", AUDIT_STOP_S)
+
+    async def stop(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
+        await self._plane.stop()
 
 
 class Certificates:
