@@ -208,7 +208,7 @@ class Sequencer:
             return False
         lines, places = self._sort(data, None)
         before = {name: self._end(name) for name in lines}
-        batch = _Batch(self._number + 1, tuple(ranges), before, lines, places)
+        batch = _Batch(self._number + 1, tuple(ranges), before, lines, places=places)
         self._journal.append(self._entry(batch))
         self._number, self._done_noted = batch.number, self._done
         self._pending.append(batch)

@@ -29,6 +29,7 @@ from stockade.gateway.head import Queries, read_head
 from stockade.gateway.http import HttpRequests
 from stockade.gateway.idle import IdleConnections
 from stockade.gateway.quota import Quota
+from stockade.gateway.recording import recorded_first, unrecordable
 from stockade.gateway.reply import ReplyHeaders
 from stockade.gateway.running import Running
 from stockade.gateway.usage import KeyUsage
@@ -137,9 +138,9 @@ class Gateway:
             proto.close(404)
             return
         if scope.path == "/healthz":
-            healthy = self._audit.healthy
-            head = self._heads.build(new_guid(), "", "text/plain", [])
-            proto.response_str(200 if healthy else 503, head, "ok" if healthy else "audit log unavailable")
+            why = self._audit.why
+            head = self._heads.build(new_guid(), "", "text/plain", [("retry-after", "5")] if why else [])
+            proto.response_str(503 if why else 200, head, f"The audit log cannot be written ({why})." if why else "ok")
             return
         loop = self._loop or asyncio.get_running_loop()
         exchange = Exchange(proto, scope, self._clock.now(), loop)
@@ -163,23 +164,29 @@ class Gateway:
             await self._refuse(exchange, Fault(FaultKind.INTERNAL, _INTERNAL), by_gateway=True)
         finally:
             self._running.leave(exchange)
-            record = exchange.record((loop.time() - exchange.began) * 1000)
-            self._audit.record(record)
+            record = exchange.recorded
+            if record is None:
+                record = exchange.record((loop.time() - exchange.began) * 1000)
+                self._audit.record(record)
             self._decisions.note(exchange, record)
 
     async def _refuse(self, exchange: Exchange, fault: Fault, *, by_gateway: bool = False) -> None:
-        """Answer with a fault."""
+        """Answer with a fault; where that refuses, once its record is on disk, many of them with one sync."""
         await self._requests.sign_refusal(exchange, fault)
-        self._requests.refuse(exchange, fault, by_gateway=by_gateway)
+        refusal = self._requests.refusal(exchange, fault, by_gateway=by_gateway)
+        if refusal is None:
+            return  # the reply has begun; nothing can be added to it
+        try:
+            await recorded_first(self._audit, self._running, exchange)
+        except Fault as unwritable:
+            refusal = self._requests.refusal(exchange, unwritable, by_gateway=True, again=True)
+        if refusal is not None:
+            refusal.send(exchange.proto)
 
     async def _serve(self, exchange: Exchange, scope: Any) -> None:
         host, forwarded_for, presented = read_head(exchange, scope)
         if not self._audit.healthy:
-            raise Fault(
-                FaultKind.UNAVAILABLE,
-                "The audit log cannot be written; requests are refused until it can.",
-                retry_after_s=5,
-            )
+            raise unrecordable(self._audit)
         exchange.address, exchange.address_derivation = self._clients.derive(exchange.peer, forwarded_for)
         query = self._queries.read(scope.query_string, presented)
         exchange.snapshot = snapshot = self._source.current()

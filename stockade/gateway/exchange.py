@@ -58,6 +58,8 @@ class Exchange:
     ended_by: EndedBy = ""
     watch: asyncio.Task[None] | None = None
     longest_s: float | None = None
+    recorded: AuditRecord | None = None
+    """Its record, where that was written before the reply."""
 
     def __init__(self, proto: Any, scope: Any, now: float, loop: asyncio.AbstractEventLoop) -> None:
         self.id = new_guid()

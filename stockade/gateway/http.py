@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 import msgspec
 
@@ -20,7 +21,7 @@ from stockade.gateway.pace import Pace
 from stockade.gateway.quota import Quota
 from stockade.gateway.receipts import HEADER as RECEIPT
 from stockade.gateway.receipts import Receipts
-from stockade.gateway.reply import ReplyHeaders
+from stockade.gateway.reply import Headers, ReplyHeaders
 from stockade.gateway.transfers import Transfers
 from stockade.gateway.usage import KeyUsage
 from stockade.kernel.faults import Fault, FaultKind
@@ -42,6 +43,18 @@ LEAST_BYTES_PER_S: Final = 128 * 1024
 """Whoever sends or takes a large file may need longer than other requests do, as long as it does not go slower than this in all."""
 
 _encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A reply that refuses, ready to be sent."""
+
+    status: int
+    head: Headers
+    body: bytes
+
+    def send(self, proto: Any) -> None:
+        proto.response_bytes(self.status, self.head, self.body)
 
 
 class HttpRequests:
@@ -265,10 +278,15 @@ class HttpRequests:
         if exchange.receipt is not None and not exchange.status:
             await self._receipts.signed(exchange, status_of(fault), f"failed:{fault.kind.value}")
 
-    def refuse(self, exchange: Exchange, fault: Fault, *, by_gateway: bool = False) -> None:
-        """Answer with a fault, in the service's words where the request had got that far and the gateway's own where a rule refused it."""
-        if exchange.status:
-            return  # the reply has begun; nothing can be added to it
+    def refusal(
+        self, exchange: Exchange, fault: Fault, *, by_gateway: bool = False, again: bool = False
+    ) -> Refusal | None:
+        """Return the reply to a fault, in the service's words where the request had got that far and the gateway's own where a rule refused it.
+
+        None when a reply has begun already. again: in the place of one that was not sent.
+        """
+        if exchange.status and not again:
+            return None
         status = exchange.status = status_of(fault)
         exchange.outcome = f"failed:{fault.kind.value}"
         # A refused URI is a mistake in the request as the service reads it, so the service words it, whoever found it.
@@ -279,7 +297,7 @@ class HttpRequests:
             else gateway_body(fault, exchange.id)
         )
         extra = [("x-stockade-decision", exchange.id), *refusal_headers(fault)]
-        if exchange.receipt is not None and exchange.receipt.signed:
+        if exchange.receipt is not None and exchange.receipt.signed and not again:
             extra.append((RECEIPT, exchange.receipt.signed))
         head = self._heads.build(exchange.id, exchange.client_request_id, "application/json", extra)
-        exchange.proto.response_bytes(status, head, _encode(body))
+        return Refusal(status, head, _encode(body))

@@ -26,7 +26,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from stockade.audit.spool import Spool
+from stockade.audit.log import AuditSink
 from stockade.decisions.ring import DecisionRing
 from stockade.gateway.address import ClientAddresses
 from stockade.gateway.admission import Admission, Place, head_facts
@@ -35,6 +35,7 @@ from stockade.gateway.credential import KEY_HEADERS, Presented
 from stockade.gateway.exchange import Exchange
 from stockade.gateway.head import WEBSOCKET_KEYS, Queries, read_head
 from stockade.gateway.quota import Quota
+from stockade.gateway.recording import recorded_first, unrecordable
 from stockade.gateway.reply import ReplyHeaders
 from stockade.gateway.running import Running
 from stockade.gateway.session import Session
@@ -141,7 +142,7 @@ class WebSockets:
         quota: Quota,
         usage: KeyUsage,
         content: InlineContent,
-        audit: Spool,
+        audit: AuditSink,
         decisions: DecisionRing,
         heads: ReplyHeaders,
         running: Running[Exchange],
@@ -220,15 +221,15 @@ class WebSockets:
         try:
             caller.session = await self._opened(caller, exchange, request, head)
         except Fault as fault:
-            return self._refusal(exchange, fault)
+            return await self._refused(exchange, fault)
         except asyncio.CancelledError:
             ended = exchange.ending()
             if ended is None:
                 raise
-            return self._refusal(exchange, ended)
+            return await self._refused(exchange, ended)
         except Exception:
             log.exception("request failed", extra={"request": exchange.id})
-            return self._refusal(exchange, Fault(FaultKind.INTERNAL, _INTERNAL), by_gateway=True)
+            return await self._refused(exchange, Fault(FaultKind.INTERNAL, _INTERNAL), by_gateway=True)
         return None
 
     async def _opened(self, caller: Caller, exchange: Exchange, request: Request, head: _Head) -> Session:
@@ -237,11 +238,7 @@ class WebSockets:
         subprotocols = _subprotocols(head.by_name.get("sec-websocket-protocol", ""), presented)
         path, query_string = _target(request)
         if not self._audit.healthy:
-            raise Fault(
-                FaultKind.UNAVAILABLE,
-                "The audit log cannot be written; requests are refused until it can.",
-                retry_after_s=5,
-            )
+            raise unrecordable(self._audit)
         exchange.address, exchange.address_derivation = self._clients.derive(exchange.peer, forwarded_for)
         query = self._queries.read(query_string, presented)
         exchange.snapshot = snapshot = self._source.current()
@@ -305,14 +302,26 @@ class WebSockets:
         if admitted:
             self._open -= 1
         self._running.leave(exchange)
-        lasted_s = asyncio.get_running_loop().time() - exchange.began
-        record = exchange.record(lasted_s * 1000)
-        self._audit.record(record)
+        record = exchange.recorded
+        if record is None:
+            lasted_s = asyncio.get_running_loop().time() - exchange.began
+            record = exchange.record(lasted_s * 1000)
+            self._audit.record(record)
         self._decisions.note(exchange, record)
+
+    async def _refused(self, exchange: Exchange, fault: Fault, *, by_gateway: bool = False) -> Response:
+        """Return the HTTP reply that refuses an upgrade, once its record is on disk."""
+        response = self._refusal(exchange, fault, by_gateway=by_gateway)
+        try:
+            await recorded_first(self._audit, self._running, exchange)
+        except Fault as unwritable:
+            response = self._refusal(exchange, unwritable, by_gateway=True)
+        return response
 
     def _refusal(self, exchange: Exchange, fault: Fault, *, by_gateway: bool = False) -> Response:
         """Return the HTTP reply that refuses an upgrade, as `HttpRequests.refuse` words it."""
         status = HTTPStatus(status_of(fault))
+        exchange.status = status
         exchange.outcome = f"failed:{fault.kind.value}"
         inside = exchange.denied is None and not by_gateway and exchange.route is not None
         body = _encode(

@@ -108,7 +108,8 @@ class LineRequests:
         Fault(CUSTOMER_KEY_UNAVAILABLE) and Fault(UNAVAILABLE) when nothing of the batch can be answered now.
         """
         if not self._place.audit.healthy:
-            raise Fault(FaultKind.UNAVAILABLE, "The audit log cannot be written.", retry_after_s=5)
+            why = self._place.audit.why
+            raise Fault(FaultKind.UNAVAILABLE, f"The audit log cannot be written ({why}).", retry_after_s=5)
         snapshot, account = self.account(account_id)
         clock = self._place.clock
         call = Call(operation, account, None, snapshot, {}, {}, "application/json", body, new_guid(), clock.now())
@@ -119,7 +120,11 @@ class LineRequests:
             if noted.denied is not None and noted.denied.rule == QUOTA:
                 raise WaitError(fault.retry_after_s or 1.0) from fault
             status = status_of(fault)
-            self._record(call, noted, batch_id, status, f"failed:{fault.kind.value}", began)
+            record = self._record(call, noted, batch_id, status, f"failed:{fault.kind.value}", began)
+            if noted.denied is not None:
+                await self._place.audit.durable(record)  # as a caller's: refused when it is on record
+            else:
+                self._place.audit.record(record)
             refused = Answer(
                 status, bodies.encode(self._service.refuse(fault, status, call.request_id)), call.request_id
             )
@@ -127,7 +132,7 @@ class LineRequests:
                 raise WaitError(fault.retry_after_s or 1.0, fault=fault, reply=refused) from fault
             return refused
         outcome = "success" if reply.status < 400 else "failed:engine"
-        self._record(call, noted, batch_id, reply.status, outcome, began)
+        self._place.audit.record(self._record(call, noted, batch_id, reply.status, outcome, began))
         answer = Answer(reply.status, reply.body, call.request_id)
         if reply.status in AGAIN_STATUS:
             wait = next((float(value) for name, value in reply.headers if name == "retry-after"), 1.0)
@@ -166,28 +171,26 @@ class LineRequests:
                 noted.reported = (*noted.reported, *looking.found)
         return reply
 
-    def _record(self, call: Call, noted: _Noted, batch_id: str, status: int, outcome: str, began: float) -> None:
+    def _record(self, call: Call, noted: _Noted, batch_id: str, status: int, outcome: str, began: float) -> AuditRecord:
         denied = noted.denied
         because = {name: str(value) for name, value in denied.because.items()} if denied is not None else None
-        self._place.audit.record(
-            AuditRecord(
-                time=call.now,
-                id=call.request_id,
-                category="RequestResponse",
-                phase="decision",
-                operation=call.operation.name,
-                resource=call.account.arm_id,
-                credential=f"job:{KIND}/{batch_id}",
-                decision="deny" if denied is not None else "allow",
-                rule=denied.rule if denied is not None else "",
-                reason=denied.fault.kind.value if denied is not None else "",
-                status=status,
-                outcome=outcome,
-                duration_ms=round((self._place.clock.monotonic() - began) * 1000, 3),
-                because=because,
-                fetched=list(noted.fetched) or None,
-                reported=[_told(one) for one in noted.reported] or None,
-            )
+        return AuditRecord(
+            time=call.now,
+            id=call.request_id,
+            category="RequestResponse",
+            phase="decision",
+            operation=call.operation.name,
+            resource=call.account.arm_id,
+            credential=f"job:{KIND}/{batch_id}",
+            decision="deny" if denied is not None else "allow",
+            rule=denied.rule if denied is not None else "",
+            reason=denied.fault.kind.value if denied is not None else "",
+            status=status,
+            outcome=outcome,
+            duration_ms=round((self._place.clock.monotonic() - began) * 1000, 3),
+            because=because,
+            fetched=list(noted.fetched) or None,
+            reported=[_told(one) for one in noted.reported] or None,
         )
 
 

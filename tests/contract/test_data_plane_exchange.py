@@ -454,13 +454,15 @@ async def test_unwritable_audit_log_refuses_and_keeps_memory_flat(
 ) -> None:
     ground = Ground(tmp_path)
     audit = ground.gateway._audit
-    monkeypatch.setattr("stockade.audit.log.QUEUE_LIMIT", 100)
-    audit._failed = True
+    monkeypatch.setattr("stockade.audit.spool.QUEUE_LIMIT", 100)
+    monkeypatch.setattr(audit, "_write", lambda: False)
+    audit._failed = "spool: No space left on device"
     statuses = {(await ground.chat(b"{}")).status for _ in range(500)}
     assert statuses == {503}
     assert len(audit._queue) == 100
     health = await ask(ground.gateway, "/healthz", method="GET", body=None, query="")
-    assert health.status == 503
+    assert (health.status, health.headers["retry-after"]) == (503, "5")
+    assert b"No space left on device" in health.body
 
 
 def test_every_fault_has_a_status_and_only_waits_carry_retry_after() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from stockade.audit.hiding import PURPOSE, keyed_hash
 from stockade.settings import Model, Upstream
 from tests.factories.certificates import Certificates, certificates
 from tests.factories.data_plane import CHAT, Account, Answer, DataPlane, ask
@@ -64,6 +65,10 @@ class Inline:
         content = json.loads(self.model.requests[number].body)["messages"][0]["content"]
         return [part["image_url"] for part in content if part["type"] == "image_url"]
 
+    def hidden(self, host: str) -> str:
+        """Return what stands for a host in records."""
+        return keyed_hash(self.gateway._audit._hide.derive(PURPOSE), host)
+
     def record(self) -> dict[str, Any]:
         return self.plane.audit_lines(self.gateway)[-1]
 
@@ -102,7 +107,7 @@ async def test_record_says_what_was_fetched_and_not_the_uri(tmp_path: Path, made
         record = at.record()
         (fetched,) = record["fetched"]
         assert fetched.pop("ms") > 0
-        assert fetched == {"path": "messages[0].content[1].image_url.url", "host": HOST, "bytes": len(PNG)}
+        assert fetched == {"path": "messages[0].content[1].image_url.url", "host": at.hidden(HOST), "bytes": len(PNG)}
         assert "s3cret" not in json.dumps(record)
 
 
@@ -168,7 +173,7 @@ async def test_redirect_off_the_list_is_refused_as_if_it_stood_in_the_request(
         assert (record["decision"], record["rule"], record["because"]["host"]) == (
             "deny",
             "outbound",
-            "unlisted.example.com",
+            at.hidden("unlisted.example.com"),
         )
         assert record["fetched"][0]["hops"] == 1
         assert "s3cret" not in answer.body.decode() + json.dumps(record)
@@ -288,8 +293,8 @@ async def test_in_report_mode_a_refused_uri_passes_and_is_not_fetched(tmp_path: 
         assert at.sent() == [refused, DATA]
         assert len(at.far.requests) == 1
         record = at.record()
-        assert [one["host"] for one in record["reported"]] == ["unlisted.example.com"]
-        assert [one["host"] for one in record["fetched"]] == [HOST]
+        assert [one["host"] for one in record["reported"]] == [at.hidden("unlisted.example.com")]
+        assert [one["host"] for one in record["fetched"]] == [at.hidden(HOST)]
 
 
 async def test_in_report_mode_content_that_is_refused_on_the_way_passes_as_its_uri(
@@ -302,8 +307,8 @@ async def test_in_report_mode_content_that_is_refused_on_the_way_passes_as_its_u
         assert (await at.chat(moved, inside, account=account)).status == 200
         assert at.sent() == [moved, inside]
         assert sorted((one["rule"], one["host"], one["why"]) for one in at.record()["reported"]) == [
-            ("egress", "other.example.com", "address: private"),
-            ("outbound", "unlisted.example.com", "host"),
+            ("egress", at.hidden("other.example.com"), "address: private"),
+            ("outbound", at.hidden("unlisted.example.com"), "host"),
         ]
         missing = at.uri(host="missing.example.com")
         at.plane.change(account, allowedFqdnList=["missing.example.com"])

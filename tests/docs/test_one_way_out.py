@@ -55,6 +55,7 @@ TABLE: dict[str, tuple[set[str], str]] = {
     "boot/metadata.py": ({"socket"}, "binds the loopback metadata endpoint"),
     # The key broker: a socket of this machine, and what asks it. Vaults and key services that the settings name are the providers' business.
     "broker/server.py": ({"socket"}, "binds the key broker's UNIX socket"),
+    "audit/asking.py": ({"socket", "connect"}, "asks the audit process for a record's place, over its UNIX socket"),
     "keys/broker_client.py": ({"socket", "connect"}, "asks the key broker, over its UNIX socket"),
     "keys/broker_async.py": ({"create_unix_connection"}, "asks the key broker, over its UNIX socket"),
     "keys/providers/aws_kms.py": ({"boto3", "botocore"}, "AWS KMS, where the settings name it as a place of keys"),

@@ -26,6 +26,7 @@ from stockade.policy.builtin_roles import roles
 from stockade.settings import DATA_DIR_VARIABLE, Limits, Listen, Model, Settings, Upstream
 from stockade.storage.documents import Document, State
 from stockade.storage.generation import GENERATION_FILE, GenerationCell
+from tests.factories.audit import read_back
 from tests.factories.content import KeptInMemory
 from tests.factories.identity import World
 
@@ -187,9 +188,8 @@ class DataPlane:
         return gateway
 
     def audit_lines(self, gateway: Gateway) -> list[dict[str, Any]]:
-        """Write out what the gateway has recorded, and return every line."""
-        gateway._audit._drain()
-        return [json.loads(line) for line in (self.settings.audit_dir / "audit.jsonl").read_bytes().splitlines()]
+        """Write out what the gateway has recorded, and return every record."""
+        return read_back(self.settings, gateway._audit)
 
     def _with_keys(self, document: Document) -> Account:
         shown = account_keys._api_keys(self.root_key, document)

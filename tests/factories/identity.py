@@ -46,18 +46,27 @@ class RecordingAudit:
         self.records: list[AuditRecord] = []
         self.placed: list[AuditRecord] = []
         """Those of them that were given their place at once."""
+        self.waited_for: list[AuditRecord] = []
+        """Those among them that were on disk before anything else was done."""
         self.healthy = True
         self.full = False
         """Nothing is given a place."""
+
+    @property
+    def why(self) -> str:
+        return "" if self.healthy else "spool: No space left on device"
 
     def record(self, record: AuditRecord) -> None:
         self.records.append(record)
 
     def commit(self, record: AuditRecord) -> None:
+        if not self.healthy:
+            raise Fault(FaultKind.UNAVAILABLE, "The audit log cannot be written.", retry_after_s=5)
         self.records.append(record)
+        self.waited_for.append(record)
 
     async def durable(self, record: AuditRecord) -> None:
-        self.records.append(record)
+        self.commit(record)
 
     def place(self, record: AuditRecord) -> Placed:
         if self.full:

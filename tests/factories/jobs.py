@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from stockade.audit.log import AuditLog
+from stockade.audit.spool import Spool
 from stockade.content.item import AccountContent
 from stockade.content.job_grants import Grantor, JobGrants
 from stockade.jobs.job import Workplace
@@ -68,7 +68,7 @@ def workplace(
 ) -> Workplace:
     """Return a place to work in. broker: leave it out for work that asks it nothing. open_content: `KeptInMemory.of`, for example."""
     configured, time = settings or Settings(data_dir=tmp_path), clock or ManualClock()
-    audit = AuditLog(tmp_path / "audit", rotate_bytes=1 << 20, keep_files=2)
+    audit = Spool(Settings(data_dir=tmp_path))
     grants = JobGrants(database, grantor or GrantsEverything(), time)
     opened = open_content or KeptInMemory(time.now).of
     return Workplace(configured, time, database, snapshot, cast("Broker", broker), audit, opened, grants)

@@ -63,9 +63,7 @@ class Sessions:
 
     def records(self) -> list[dict[str, Any]]:
         """Return the audit records so far."""
-        self.gateway._audit._drain()
-        file = self.plane.settings.audit_dir / "audit.jsonl"
-        return [json.loads(line) for line in file.read_bytes().splitlines()] if file.exists() else []
+        return self.plane.audit_lines(self.gateway)
 
     async def recorded(self, count: int = 1) -> list[dict[str, Any]]:
         """Wait until there are so many audit records, and return them."""

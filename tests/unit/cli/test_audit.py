@@ -6,9 +6,12 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
-from stockade.audit.log import FILE_NAME, AuditLog
+import msgspec
+
+from stockade.audit.mirror import FILE_NAME, Mirror
 from stockade.cli.audit import describe, explain, find, records
 from stockade.kernel.record import AuditRecord
+from tests.factories.audit import MemoryLogs
 
 
 def record(number: int) -> AuditRecord:
@@ -17,10 +20,24 @@ def record(number: int) -> AuditRecord:
     )
 
 
+def copy(tmp_path: Path, rotate_bytes: int = 1 << 20) -> Callable[[AuditRecord], None]:
+    """Return what adds a record to the plain copy."""
+    logs = MemoryLogs()
+    mirror = Mirror(tmp_path, tmp_path, logs.writer, lambda: (), rotate_bytes=rotate_bytes, keep_files=20)
+    mirror.open({})
+    numbers = itertools.count()
+
+    def add(one: AuditRecord) -> None:
+        mirror.hand("platform", next(numbers), [msgspec.json.encode(one)])
+        assert mirror.write_out()
+
+    return add
+
+
 def test_newest_records_come_oldest_first(tmp_path: Path) -> None:
-    log = AuditLog(tmp_path)
+    add = copy(tmp_path)
     for number in range(5):
-        log.commit(record(number))
+        add(record(number))
     found = list(records(tmp_path / FILE_NAME, 2, follow=False))
     assert [b'"op3"' in line or b'"op4"' in line for line in found] == [True, True]
     assert list(records(tmp_path / FILE_NAME, 0, follow=False)) == []
@@ -28,8 +45,8 @@ def test_newest_records_come_oldest_first(tmp_path: Path) -> None:
 
 def test_following_survives_rotation_and_half_lines(tmp_path: Path) -> None:
     path = tmp_path / FILE_NAME
-    log = AuditLog(tmp_path, rotate_bytes=300)
-    log.commit(record(0))
+    add = copy(tmp_path, rotate_bytes=300)
+    add(record(0))
     written = itertools.count(1)
 
     def half_a_line() -> None:
@@ -43,7 +60,7 @@ def test_following_survives_rotation_and_half_lines(tmp_path: Path) -> None:
     steps: list[Callable[[], None]] = [
         half_a_line,
         rest_of_it,
-        *(lambda: log.commit(record(next(written))) for _ in range(6)),
+        *(lambda: add(record(next(written))) for _ in range(6)),
     ]
 
     def pause(_: float) -> None:
@@ -73,9 +90,9 @@ def test_a_record_is_one_readable_line() -> None:
 
 
 def test_every_record_of_a_decision_is_found_across_rotated_files(tmp_path: Path) -> None:
-    log = AuditLog(tmp_path, rotate_bytes=300)
+    add = copy(tmp_path, rotate_bytes=300)
     for number in (1, 2, 1, 12, 3, 1):
-        log.commit(record(number))
+        add(record(number))
     with (tmp_path / FILE_NAME).open("ab") as file:
         file.write(b'no record, though it says "id":"1"\n{"id":"1","time":"soon"}\n{"id":"1"')
     assert len(list(tmp_path.glob("audit-*.jsonl"))) > 0

@@ -10,7 +10,9 @@ import pytest
 from stockade.cli import outcome
 from stockade.cli.root import run
 from stockade.kernel.clock import CLOCK_FILE, SimulatedClock
+from stockade.settings import Settings
 from stockade.storage.database import Database
+from tests.factories.audit import read_back
 
 DAY = 86_400
 
@@ -53,7 +55,7 @@ def test_moving_is_recorded_and_everybody_looks_again(folder: Path, capsys: pyte
     with database.read() as reader:
         assert reader.generation() == before + 2
     database.close()
-    records = [json.loads(line) for line in (folder / "audit" / "audit.jsonl").read_text().splitlines()]
+    records = read_back(Settings(data_dir=folder))
     assert [record["resource"] for record in records] == [
         "/providers/Stockade.Platform/clock (advance 4d)",
         "/providers/Stockade.Platform/clock (reset)",

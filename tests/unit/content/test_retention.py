@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from stockade.kernel.faults import Fault, FaultKind
 from stockade.settings import Content, Settings
 from stockade.storage.database import Database
 from stockade.storage.tables import content_items
+from tests.factories.audit import read_back
 from tests.factories.contents import ACCOUNT, Kept, pieces
 from tests.factories.jobs import InProcessRun, workplace
 
@@ -53,7 +53,7 @@ async def sweep_all(kept: Kept, sweeper: Sweeper) -> int:
 
 
 def audit_lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for file in folder.rglob("audit.jsonl") for line in file.read_text().splitlines()]
+    return read_back(Settings(data_dir=folder))
 
 
 def test_each_kind_is_kept_as_long_as_the_settings_say() -> None:

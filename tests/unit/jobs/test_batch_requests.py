@@ -19,6 +19,7 @@ from stockade.policy.uris.loss_prevention import LossPrevention
 from stockade.settings import Model, Settings, Upstream
 from stockade.storage.database import Database
 from tests.factories import policy
+from tests.factories.audit import read_back
 from tests.factories.engine import Engine, Request, answers, engine, reply
 from tests.factories.jobs import workplace
 
@@ -55,10 +56,7 @@ class World:
         return self.engine.requests
 
     def records(self) -> list[dict[str, Any]]:
-        self.place.audit._drain()
-        return [
-            json.loads(line) for line in (self.settings.data_dir / "audit" / "audit.jsonl").read_bytes().splitlines()
-        ]
+        return read_back(self.settings, self.place.audit)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from stockade.jobs.job import Work, Workplace
 from stockade.jobs.work.vault_rotation import PLUGIN
 from stockade.management import outbox
 from stockade.settings import Notices, Settings
+from tests.factories.audit import read_back
 from tests.factories.jobs import InProcessRun, workplace
 from tests.factories.vault import Vaulted
 
@@ -81,8 +82,8 @@ async def test_a_key_is_rotated_when_its_time_has_come(vaulted: Vaulted, place: 
     vaulted.clock.advance(30 * DAY)
     assert len(await work(place)) == 1
     assert len(versions(vaulted)) == 3
-    lines = (place.settings.data_dir / "audit" / "audit.jsonl").read_text().splitlines()
-    assert [line.count('"KeyRotate"') for line in lines] == [1] * 4  # an intent and an outcome, twice
+    found = read_back(place.settings, place.audit)
+    assert [one["operation"] for one in found] == ["KeyRotate"] * 4  # an intent and an outcome, twice
 
 
 async def test_rotation_before_expiry_follows_the_newest_version(vaulted: Vaulted, place: Workplace) -> None:
