@@ -17,6 +17,7 @@ from azure.core.exceptions import ResourceNotFoundError
 from azure.mgmt.authorization import AuthorizationManagementClient
 
 from stockade.cli import outcome
+from tests.factories.commands import command
 from tests.live import Live, finish, start, wait_for
 
 VERSION = "2025-04-01"
@@ -43,15 +44,16 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 
 def person(live: Live, name: str, *roles: str, scope: str = "") -> Person:
-    made = live.identity(name)
+    made = json.loads(command(live, "identity", "create", name, "--format", "json").stdout)
     for role in roles:
-        live.stockade("identity", "assign", name, role, *(("--scope", scope) if scope else ()))
+        done = command(live, "identity", "assign", name, role, *(("--scope", scope) if scope else ()))
+        assert done.returncode == 0, done.stderr
     return Person(name, made["objectId"], made["clientId"], made["clientSecret"])
 
 
 def advance(live: Live, period: str) -> None:
     """Move time; the administrator's token has ended by then."""
-    live.stockade("clock", "advance", period)
+    assert command(live, "clock", "advance", period).returncode == 0
     live._token = ("", 0.0)
 
 
@@ -86,7 +88,7 @@ def test_a_role_is_asked_for_decided_on_used_and_over(platform: Live) -> None:
 
     def ask(name: str) -> None:
         wanted = ("--role", "Reader", "--for", "2h", "--reason", "look at it", "--scope", scope, "--name", name)
-        assert f"{name}  Pending" in platform.cli("access", "request", *wanted, **asks).stdout
+        assert f"{name}  Pending" in command(platform, "access", "request", *wanted, **asks).stdout
 
     def assigned() -> list[str]:
         with authorization(platform) as azure:
@@ -94,12 +96,14 @@ def test_a_role_is_asked_for_decided_on_used_and_over(platform: Live) -> None:
             return [str(one.id) for one in found if str(one.scope).lower() == scope.lower()]
 
     ask("look")
-    assert "look  " in platform.cli("access", "list", **decides).stdout
-    own = platform.cli("access", "approve", "look", check=False, **asker.variables("APPROVER"))
+    assert "look  " in command(platform, "access", "list", **decides).stdout
+    own = command(platform, "access", "approve", "look", **asker.variables("APPROVER"))
     assert (own.returncode, "roleRequests/approve/action" in own.stderr) == (outcome.REFUSED, True), own.stderr
     assert not may() and assigned() == []
 
-    done = json.loads(platform.cli("access", "approve", "look", "--format", "json", **decides).stdout)["properties"]
+    done = json.loads(command(platform, "access", "approve", "look", "--format", "json", **decides).stdout)[
+        "properties"
+    ]
     assert assigned() == [done["roleAssignmentId"]]
     with authorization(platform) as azure:
         shown = azure.role_assignments.get_by_id(done["roleAssignmentId"])
@@ -122,18 +126,18 @@ def test_a_role_is_asked_for_decided_on_used_and_over(platform: Live) -> None:
         return any('"Stockade.Access/roleRequests/completed"' in file.read_text() for file in files)
 
     wait_for(recorded, "upkeep takes away what is over, and that is on record")
-    told = platform.cli("access", "show", "look", **decides).stdout
+    told = command(platform, "access", "show", "look", **decides).stdout
     assert ("look  Completed" in told, "Completed  Stockade" in told) == (True, True), told
 
     ask("again")
-    platform.cli("access", "approve", "again", **decides)
+    command(platform, "access", "approve", "again", **decides)
     assert may()
-    assert "Revoked" in platform.cli("access", "revoke", "again", "--reason", "enough", **decides).stdout
+    assert "Revoked" in command(platform, "access", "revoke", "again", "--reason", "enough", **decides).stdout
     assert not may() and assigned() == []
 
     ask("late")
     advance(platform, "96h")
-    late = platform.cli("access", "approve", "late", check=False, **decides)
+    late = command(platform, "access", "approve", "late", **decides)
     assert late.returncode == outcome.CONFLICT
     assert "The request is Expired" in late.stderr
 
@@ -167,7 +171,7 @@ class Case:
     def run(
         self, arguments: Sequence[str], code: int, who: Mapping[str, str], variables: Mapping[str, str]
     ) -> subprocess.CompletedProcess[str]:
-        done = self.live.cli("lockbox", *arguments, check=False, **{**who, **variables})
+        done = command(self.live, "lockbox", *arguments, **{**who, **variables})
         assert done.returncode == code, (arguments, done.returncode, done.stdout, done.stderr)
         return done
 
@@ -215,7 +219,7 @@ def key(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "request", "--account", case.account, "--scope", case.path, "--reason", "r", code=outcome.REFUSED
     )
     assert "Lockbox is off" in refused.stderr or "turns it on" in refused.stderr
-    case.live.cli("lockbox", "enable")
+    assert command(case.live, "lockbox", "enable").returncode == 0
     none = case.operator(
         "request", "--account", case.account, "--scope", case.path, "--reason", "r", code=outcome.REFUSED
     )
@@ -254,7 +258,8 @@ def test_two_people_walk_the_whole_path(case: Case, key: Path, tmp_path: Path) -
     case.operator("read", request, case.path, "-o", str(tmp_path / "body"))
     assert (tmp_path / "body").read_bytes() == BODY
     assert "a telling name.jsonl" in case.operator("read", request).stdout
-    other = case.operator("read", request, "files/file-other", "-o", str(tmp_path / "other"), code=outcome.REFUSED)
+    further = f"files/{upload(case.live, case.account)}"
+    other = case.operator("read", request, further, "-o", str(tmp_path / "other"), code=outcome.REFUSED)
     assert not (tmp_path / "other").exists(), other.stderr
     assert "Completed" in case.operator("done", request, "-m", "found it").stdout
     case.operator("read", request, case.path, "-o", str(tmp_path / "later"), code=outcome.CONFLICT)
