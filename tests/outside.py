@@ -34,6 +34,11 @@ def _in_environment(environment: str, name: str) -> Callable[[], Path | None]:
     return find
 
 
+def _chromium() -> Path | None:
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    return Path(found) if found else None
+
+
 def _node() -> Path | None:
     clients = ROOT / "tests" / "clients" / "node" / "node_modules"
     return _in_environment(".venv-node", "node")() if clients.is_dir() else None
@@ -59,6 +64,7 @@ def _vectors() -> Path | None:
 
 PROGRAMS: Mapping[str, Program] = {
     "az": Program(_in_environment(".venv-az", "az"), "python3 tools/setup.py test --with az"),
+    "chromium": Program(_chromium, "install Chromium (Debian: apt install chromium)"),
     "netns": Program(network_namespaces, "run as root on Linux with iproute2 (Debian: apt install iproute2)"),
     "node": Program(_node, "python3 tools/setup.py test --with node"),
     "postgresql": Program(
