@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from stockade.audit.heads import Heads, sign_newest
 from stockade.audit.keeper import Keeper
+from stockade.boot.audit_sending import sending
 from stockade.boot.foundation import Foundation
 from stockade.kernel.faults import Fault
 from stockade.management.resources import subscriptions
@@ -33,6 +34,7 @@ def audit_office(base: Foundation) -> AuditOffice:
 
     known = _Subscriptions(base)
     keeper = Keeper(base.settings, base.clock, base.audit, known=known, sign=sign, keep_days=days)
+    keeper.beside.append(sending(base, keeper.logs))
     return AuditOffice(base, keeper)
 
 
