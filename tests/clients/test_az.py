@@ -16,7 +16,7 @@ import requests
 
 from tests import outside
 from tests.factories.customer_key_live import KeptKey, vault_names
-from tests.live import Live
+from tests.live import Live, StartServer, wait_for
 
 pytestmark = [pytest.mark.az, pytest.mark.timeout(300)]
 
@@ -738,3 +738,39 @@ def test_the_default_vault_is_reached_on_localhost(vaults: Az) -> None:
     kid = f"{vaults.live.arm}/keys/{name}"
     assert vaults("keyvault", "key", "create", "--id", kid, "--kty", "EC")["key"]["kid"].startswith(kid)
     assert vaults("keyvault", "key", "show", "--id", kid)["key"]["crv"] == "P-256"
+
+
+def test_diagnostic_settings_send_records_to_sinks(live_server: StartServer, tmp_path: Path) -> None:
+    folder = tmp_path / "records"
+    live = live_server(
+        "--workers", "1", settings=f'[[audit.sinks]]\nname = "files"\ntype = "file"\nurl = "file://{folder}"\n'
+    )
+    az = Az(live, tmp_path / "az")
+    az.register()
+    az.login(*live.admin)
+    account, sink = (
+        live.account_id("demo-openai"),
+        f"/subscriptions/{live.subscription}/providers/Stockade.Audit/sinks/files",
+    )
+    of_account = ("--name", "all", "--resource", account)
+    named = ("--resource-group", live.resource_group, "--name", "demo-openai")
+    logs = ("--logs", json.dumps([{"categoryGroup": "allLogs", "enabled": True}]))
+    made = az("monitor", "diagnostic-settings", "create", *of_account, "--workspace", sink, *logs)
+    assert (made["workspaceId"], made["logs"][0]["categoryGroup"]) == (sink, "allLogs")
+    assert az("monitor", "diagnostic-settings", "show", *of_account)["id"] == made["id"]
+    listed = az("monitor", "diagnostic-settings", "list", "--resource", account)
+    assert [one["name"] for one in listed] == ["all"]
+    categories = az("monitor", "diagnostic-settings", "categories", "list", "--resource", account)
+    assert {one["name"] for one in categories["value"]} == {"Audit", "RequestResponse"}
+    real = ("--workspace", "not-ours", *logs)
+    said = az.refused("monitor", "diagnostic-settings", "create", "--name", "b", "--resource", account, *real)
+    assert "DestinationNotSupported" in said
+    of_subscription = ("--name", "activity", "--location", "global", "--storage-account", sink)
+    administrative = json.dumps([{"category": "Administrative", "enabled": True}])
+    az("monitor", "diagnostic-settings", "subscription", "create", *of_subscription, "--logs", administrative)
+    az("cognitiveservices", "account", "keys", "regenerate", "--key-name", "Key2", *named)
+    file = folder / "files.jsonl"
+    wait_for(lambda: file.exists() and "regenerateKey" in file.read_text(), "the change is in the sink's file")
+    az("monitor", "diagnostic-settings", "delete", *of_account)
+    az("monitor", "diagnostic-settings", "subscription", "delete", "--name", "activity", "--yes")
+    assert "ResourceNotFound" in az.refused("monitor", "diagnostic-settings", "show", *of_account)
