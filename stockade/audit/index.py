@@ -152,11 +152,12 @@ class LogIndex:
             self._set("last", sha256(batch[-1][1]).digest())
 
     def _row(self, place: int, record: Indexed) -> tuple[int | float, ...]:
+        activity = record.is_activity
         return (
             place,
             record.time,
             _short(record.id),
-            _short(record.correlation or record.id),
+            _short(record.correlation or record.id) if activity else 0,
             self._name(record.resource),
             self._name(record.who),
             self._name(record.operation),
@@ -164,7 +165,7 @@ class LogIndex:
             CATEGORIES.get(record.category, -1),
             DECISIONS.get(record.decision, 0),
             record.status,
-            int(record.is_activity),
+            int(activity),
         )
 
     def _name(self, text: str) -> int:
@@ -215,8 +216,8 @@ class LogIndex:
             condition.add("id = ?", _short(wanted.decision_id), index="by_id")
         if wanted.activity:
             condition.add("activity = 1", index="by_correlation" if wanted.correlation else "")
-        if wanted.correlation:
-            condition.add("correlation = ?", _short(wanted.correlation))
+            if wanted.correlation:
+                condition.add("correlation = ?", _short(wanted.correlation))
         for column, texts in (
             ("who", _names(wanted.who)),
             ("resource", _names(wanted.resource.rstrip("/"), below="/")),
