@@ -66,7 +66,7 @@ class AccountKeys:
         self._made = Made(floors)
 
     def held(self, snapshot: Snapshot, account: AccountPolicy, *, at_once: bool = False) -> Held:
-        """Return what an account's document holds. Fault(PERMISSION_DENIED) when that is not what was bound to its statement.
+        """Return what an account's document holds. Fault(LOCKBOX_DENIED) when that is not what was bound to its statement.
 
         at_once: NotAtOnce when the document would have to be read.
         """

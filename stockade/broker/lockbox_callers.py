@@ -28,7 +28,7 @@ AZURE_AUDIENCES: Final = (AI, AI_FOUNDRY)
 
 
 def check_caller(snapshot: Snapshot, bound: Bound, evidence: Evidence, proven: Proven) -> None:
-    """Raise Fault(PERMISSION_DENIED) unless the statement names whose evidence this is. proven: what it proves already, by policy."""
+    """Raise Fault(LOCKBOX_DENIED) unless the statement names whose evidence this is. proven: what it proves already, by policy."""
     callers = bound.statement.callers
     if callers.platform:
         return
@@ -51,7 +51,7 @@ def check_caller(snapshot: Snapshot, bound: Bound, evidence: Evidence, proven: P
 
 
 def check_jobs(bound: Bound) -> None:
-    """Raise Fault(PERMISSION_DENIED) where no job is to have keys."""
+    """Raise Fault(LOCKBOX_DENIED) where no job is to have keys."""
     callers = bound.statement.callers
     if not callers.platform and not callers.jobs:
         raise _refused("jobs are not among its callers", "set `jobs` among the callers of the next statement")
@@ -120,4 +120,4 @@ def _thumbprint(snapshot: Snapshot, key: VerificationKey) -> str:
 def _refused(why: str, helps: str) -> Fault:
     details: Mapping[str, str] = {"callers": why}
     message = f"The account's Lockbox statement does not let this caller read or write what it keeps: {why}. An approver can {helps}."
-    return Fault(FaultKind.PERMISSION_DENIED, message, code=NOT_NAMED, details=details)
+    return Fault(FaultKind.LOCKBOX_DENIED, message, code=NOT_NAMED, details=details)

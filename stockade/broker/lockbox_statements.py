@@ -51,7 +51,7 @@ def internal_id(document: Document) -> str:
 
 
 def statement_in(document: Document) -> Bound | None:
-    """Return the statement that an account's document has; Fault(PERMISSION_DENIED) for another account's, and for what is none."""
+    """Return the statement that an account's document has; Fault(LOCKBOX_DENIED) for another account's, and for what is none."""
     signed = statement_of(document.private)
     if signed is None:
         return None
@@ -65,7 +65,7 @@ def statement_in(document: Document) -> Bound | None:
 
 
 def check_bound(keys: Sequence[WrappedDataKey], bound: Bound | None, floors: Floors) -> None:
-    """Raise Fault(PERMISSION_DENIED) unless all data keys are bound to the statement that is there, and no later one has been seen."""
+    """Raise Fault(LOCKBOX_DENIED) unless all data keys are bound to the statement that is there, and no later one has been seen."""
     if any(one.statement != (bound.digest if bound is not None else "") for one in keys):
         raise mismatch("its data keys are not bound to the statement that the account has")
     seen = [floor for one in keys if (floor := floors.of_data_key(one.version)) is not None]
@@ -82,7 +82,7 @@ def check_bound(keys: Sequence[WrappedDataKey], bound: Bound | None, floors: Flo
 
 
 def check_next(keys: Sequence[WrappedDataKey], current: Bound | None, to: Bound, floors: Floors) -> None:
-    """Raise a Fault unless a statement is the next one of an account: CONFLICT where it does not continue, PERMISSION_DENIED where it cannot.
+    """Raise a Fault unless a statement is the next one of an account: CONFLICT where it does not continue, LOCKBOX_DENIED where it cannot.
 
     A document that was put back from a backup is behind the floors. From there only the same statements lead on that led on before.
     """
@@ -110,7 +110,7 @@ def mismatch(why: str) -> Fault:
         f"The account's Lockbox statement does not hold: {why}. Nothing that the account keeps is opened. "
         "Whoever has its newest statement, as it was signed, can put it there again."
     )
-    return Fault(FaultKind.PERMISSION_DENIED, message, code=MISMATCH)
+    return Fault(FaultKind.LOCKBOX_DENIED, message, code=MISMATCH)
 
 
 class Made:

@@ -27,6 +27,7 @@ BY_KIND: Final[Mapping[FaultKind, tuple[int, str, str]]] = {
     FaultKind.NETWORK_DENIED: (403, "access_denied", "53003"),
     FaultKind.PUBLIC_ACCESS_DISABLED: (403, "access_denied", "53003"),
     FaultKind.CUSTOMER_KEY_UNAVAILABLE: (403, "access_denied", "53003"),
+    FaultKind.LOCKBOX_DENIED: (403, "access_denied", "53003"),
     FaultKind.NOT_FOUND: (404, "invalid_request", "90023"),
     FaultKind.DEPLOYMENT_NOT_FOUND: (404, "invalid_request", "90023"),
     FaultKind.METHOD_NOT_ALLOWED: (405, "invalid_request", "900561"),

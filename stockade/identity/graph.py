@@ -55,6 +55,7 @@ BY_KIND: Final[Mapping[FaultKind, tuple[int, str]]] = {
     FaultKind.NETWORK_DENIED: (403, "Authorization_RequestDenied"),
     FaultKind.PUBLIC_ACCESS_DISABLED: (403, "Authorization_RequestDenied"),
     FaultKind.CUSTOMER_KEY_UNAVAILABLE: (403, "Authorization_RequestDenied"),
+    FaultKind.LOCKBOX_DENIED: (403, "Authorization_RequestDenied"),
     FaultKind.NOT_FOUND: (404, "Request_ResourceNotFound"),
     FaultKind.DEPLOYMENT_NOT_FOUND: (404, "Request_ResourceNotFound"),
     FaultKind.METHOD_NOT_ALLOWED: (405, "Request_BadRequest"),

@@ -38,6 +38,8 @@ class FaultKind(StrEnum):
     """The request carries a URI that the account does not allow requests to carry."""
     CUSTOMER_KEY_UNAVAILABLE = "CustomerKeyUnavailable"
     """The customer's own key, on which the account's stored content depends, cannot be used (disabled, deleted, no role, not reachable)."""
+    LOCKBOX_DENIED = "LockboxDenied"
+    """The account's Lockbox statement, signed by its approvers, does not let this caller have what the account keeps."""
     NOT_FOUND = "NotFound"
     """No such address, account, operation or resource, as far as this caller may know."""
     DEPLOYMENT_NOT_FOUND = "DeploymentNotFound"

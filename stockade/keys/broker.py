@@ -102,7 +102,8 @@ class Broker(LockboxKeys, LogSigner, Protocol):
     asked_by: who asks, for the record: a process and what it does (`data-worker Files_Get`).
     """
 
-    # Content. Fault(CUSTOMER_KEY_UNAVAILABLE), Fault(PERMISSION_DENIED), Fault(UNAUTHENTICATED), Fault(NOT_FOUND) for no such account.
+    # Content. Fault(CUSTOMER_KEY_UNAVAILABLE), Fault(PERMISSION_DENIED), Fault(LOCKBOX_DENIED), Fault(UNAUTHENTICATED), Fault(NOT_FOUND) for no
+    # such account.
 
     def object_keys(
         self,

@@ -35,6 +35,7 @@ STATUS: Mapping[FaultKind, tuple[int, str]] = {
     FaultKind.NETWORK_DENIED: (403, "Forbidden"),
     FaultKind.PUBLIC_ACCESS_DISABLED: (403, "Forbidden"),
     FaultKind.CUSTOMER_KEY_UNAVAILABLE: (403, "CustomerManagedKeyUnavailable"),
+    FaultKind.LOCKBOX_DENIED: (403, "LockboxDenied"),
     FaultKind.NOT_FOUND: (404, "ResourceNotFound"),
     FaultKind.DEPLOYMENT_NOT_FOUND: (404, "DeploymentNotFound"),
     FaultKind.METHOD_NOT_ALLOWED: (405, "MethodNotAllowed"),

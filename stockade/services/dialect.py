@@ -23,6 +23,7 @@ STATUS: Mapping[FaultKind, tuple[int, str]] = {
     FaultKind.PUBLIC_ACCESS_DISABLED: (403, "403"),
     FaultKind.OUTBOUND_DENIED: (400, "400"),
     FaultKind.CUSTOMER_KEY_UNAVAILABLE: (403, "CustomerManagedKeyUnavailable"),
+    FaultKind.LOCKBOX_DENIED: (403, "LockboxDenied"),
     FaultKind.NOT_FOUND: (404, "404"),
     FaultKind.DEPLOYMENT_NOT_FOUND: (404, "DeploymentNotFound"),
     FaultKind.METHOD_NOT_ALLOWED: (405, "MethodNotAllowed"),

@@ -28,6 +28,7 @@ STATUS: Final[Mapping[FaultKind, tuple[int, str]]] = {
     FaultKind.NETWORK_DENIED: (403, "Forbidden"),
     FaultKind.PUBLIC_ACCESS_DISABLED: (403, "Forbidden"),
     FaultKind.CUSTOMER_KEY_UNAVAILABLE: (403, "Forbidden"),
+    FaultKind.LOCKBOX_DENIED: (403, "Forbidden"),
     FaultKind.NOT_FOUND: (404, "NotFound"),
     FaultKind.DEPLOYMENT_NOT_FOUND: (404, "NotFound"),
     FaultKind.METHOD_NOT_ALLOWED: (405, "MethodNotAllowed"),

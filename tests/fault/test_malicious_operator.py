@@ -219,6 +219,11 @@ def test_the_customer_reads_and_the_same_hands_open_what_the_customer_shows(case
         assert case.insider.opens(item, CallerToken(Secret(case.customers_token()))) == wanted
     refused = case.downloads(case.after, {"api-key": "x" * 84})
     assert refused.status_code == 401
+    token = case.insider.token("https://cognitiveservices.azure.com")
+    case.insider.assign("Cognitive Services OpenAI Contributor", case.insider.principal.object_id)
+    refused = case.downloads(case.after, {"Authorization": f"Bearer {token}"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "LockboxCallerNotNamed")
+    assert "An approver can" in refused.json()["error"]["message"]
 
 
 def test_nothing_on_the_disk_in_the_database_or_in_backups_says_it(case: Case) -> None:
@@ -239,7 +244,7 @@ def test_the_clients_own_listkeys_has_nothing_to_show(case: Case) -> None:
     )
     shut(lambda: case.insider.opens(case.after, CallerKey(Secret(case.old_key))), FaultKind.KEY_REJECTED)
     case.insider.write(lambda _, private: private["keys"].update(Key2=case.private_before["keys"]["Key1"]))
-    fault = shut(lambda: case.insider.opens(case.after, CallerKey(Secret(case.old_key))), FaultKind.PERMISSION_DENIED)
+    fault = shut(lambda: case.insider.opens(case.after, CallerKey(Secret(case.old_key))), FaultKind.LOCKBOX_DENIED)
     assert fault.code == "LockboxCallerNotNamed"
 
 
@@ -312,7 +317,7 @@ def test_jobs_and_their_grants_open_nothing(case: Case) -> None:
     for evidence in (insider.caller(), insider.arm(), CallerKey(Secret(case.old_key)), JobGrant(Secret(b"x" * 80))):
         shut(lambda evidence=evidence: insider.broker.job_grant(case.account, "j", scope, READ, evidence))  # type: ignore[misc]
     key = CallerKey(Secret(case.key))
-    fault = shut(lambda: insider.broker.job_grant(case.account, "j", scope, READ, key), FaultKind.PERMISSION_DENIED)
+    fault = shut(lambda: insider.broker.job_grant(case.account, "j", scope, READ, key), FaultKind.LOCKBOX_DENIED)
     assert "jobs are not among its callers" in fault.message
 
 
@@ -511,7 +516,7 @@ def test_the_honest_exception_is_what_was_kept_before_under_keys_from_before(cas
     fault = shut(lambda: insider.opens(case.before, CallerKey(Secret(case.old_key))))
     assert fault.code in {"LockboxCallerNotNamed", None}
     insider.put_private(case.private_before)
-    shut(lambda: insider.opens(case.before, CallerKey(Secret(case.old_key))), FaultKind.PERMISSION_DENIED)
+    shut(lambda: insider.opens(case.before, CallerKey(Secret(case.old_key))), FaultKind.LOCKBOX_DENIED)
     insider.put_private(good)
 
 

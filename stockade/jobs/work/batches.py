@@ -80,7 +80,7 @@ class Batches:
                     raise
                 case FaultKind.CUSTOMER_KEY_UNAVAILABLE:
                     raise Fault(FaultKind.UNAVAILABLE, fault.message) from fault
-                case FaultKind.UNAUTHENTICATED | FaultKind.PERMISSION_DENIED:
+                case FaultKind.UNAUTHENTICATED | FaultKind.PERMISSION_DENIED | FaultKind.LOCKBOX_DENIED:
                     log.warning("a batch's grant no longer holds", extra={"batch": run.piece, "fault": fault.message})
                 case FaultKind.NOT_FOUND:
                     if place.clock.now() - held.created_at < NEW_S:
