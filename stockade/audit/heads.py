@@ -31,7 +31,7 @@ class Heads:
         self._path = folder / FILE_NAME
         self._lock = Lock()
         self._end: int | None = None
-        """Of what is whole in the file; None: not looked at yet."""
+        """Of what is whole in the file, as it was left here; None: not looked at yet."""
         self._count = 0
 
     def all(self) -> list[SignedHead]:
@@ -60,18 +60,20 @@ class Heads:
         """Add a head; OSError leaves the file as it was. Durable when it returns."""
         read_note(note)
         with self._lock:
-            end = self._look() if self._end is None else self._end
-            data = note + b"\n"
-            created = not self._path.exists()
+            data, created = note + b"\n", not self._path.exists()
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
+                if self._end != os.fstat(descriptor).st_size:
+                    self._end = self._look()
+                end = self._end
                 os.ftruncate(descriptor, end)
-                write_at(descriptor, data, end)
-                to_disk(descriptor)
-            except OSError:
-                with suppress(OSError):
-                    os.ftruncate(descriptor, end)
-                raise
+                try:
+                    write_at(descriptor, data, end)
+                    to_disk(descriptor)
+                except OSError:
+                    with suppress(OSError):
+                        os.ftruncate(descriptor, end)
+                    raise
             finally:
                 os.close(descriptor)
             if created:

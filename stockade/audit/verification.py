@@ -139,6 +139,18 @@ def verify_log(
     log: Reader, keys: Sequence[HeadKey], witness: Sequence[SignedHead] = (), progress: Progress | None = None
 ) -> Verified:
     """Verify the folder of a log: each record that is kept, each hash, each head. Fault(UNAVAILABLE) for files that are damaged."""
+    while True:
+        first = log.first
+        try:
+            return _verify_log(log, keys, witness, progress)
+        except Fault:
+            if log.first == first:  # and no retention came in between
+                raise
+
+
+def _verify_log(
+    log: Reader, keys: Sequence[HeadKey], witness: Sequence[SignedHead], progress: Progress | None
+) -> Verified:
     kept = Heads(log.folder)
     signed, rest = kept.whole()
     if rest:

@@ -286,6 +286,15 @@ class Writer(Reader):
     def _copy_rest(self, first: int, begin: int, stop: int) -> None:
         """Make a segment of the records of another one from `begin` on."""
         paths = [path.with_name(f"{path.name}.new") for path in self._paths(begin)]
+        with ExitStack() as undo:
+            for path in paths:
+                undo.callback(path.unlink, missing_ok=True)
+            self._copy(first, begin, stop, paths)
+            for path in paths:  # the ends first: a segment is there when its lines are
+                path.rename(path.with_suffix(""))
+                sync_folder(self.folder)
+
+    def _copy(self, first: int, begin: int, stop: int, paths: Sequence[Path]) -> None:
         with ExitStack() as closing:
             old_ends, old_lines = (closing.enter_context(path.open("rb")) for path in self._paths(first))
             ends, lines = (closing.enter_context(open(path, "wb", opener=_private)) for path in paths)
@@ -300,9 +309,6 @@ class Writer(Reader):
             for file in (ends, lines):
                 file.flush()
                 to_disk(file.fileno())
-        for path in paths:  # the ends first: a segment is there when its lines are
-            path.rename(path.with_suffix(""))
-            sync_folder(self.folder)
 
     def _remove(self, first: int) -> None:
         """Remove a segment; not its lines without its ends, and not a later one without this, whatever the disk remembers of it."""

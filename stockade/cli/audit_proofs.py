@@ -26,7 +26,7 @@ MAX_KEY: Final = 64 * 1024
 MAX_WITNESS: Final = 512 * 1024 * 1024
 
 LogName = Annotated[
-    str, typer.Option("--log", "-l", help="A subscription's id, or platform.", metavar="LOG", show_default=False)
+    str, typer.Option("--log", "--subscription", "-l", help="A subscription's id, or platform.", show_default=False)
 ]
 
 
@@ -80,7 +80,9 @@ def verify(
         typer.Option("--witness", help="A file of heads pinned elsewhere, to hold it to.", show_default=False),
     ] = None,
     part: Annotated[bool, typer.Option("--part", help="Take a part of a log (--from, --to) as such.")] = False,
-    log: Annotated[str, typer.Option("--log", "-l", help="Only this one of the logs here.", show_default=False)] = "",
+    log: Annotated[
+        str, typer.Option("--log", "--subscription", "-l", help="Only this one of the logs here.", show_default=False)
+    ] = "",
     data_dir: DataDir = None,
 ) -> None:
     """Verify an export or a proof with nothing but the public key; or, without a file, the logs of this data directory.
@@ -109,6 +111,9 @@ def verify(
 
 
 def keys(
+    log: Annotated[
+        str, typer.Option("--log", "--subscription", "-l", help="Only for this log.", show_default=False)
+    ] = "",
     pem: Annotated[bool, typer.Option("--pem", help="In PEM, once for all logs.")] = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -120,7 +125,7 @@ def keys(
         sys.stdout.write(key.pem())
         return
     logs = _logs()
-    newest = [Heads(logs.reader(name).folder).newest() for name in logs.names()]
+    newest = [Heads(logs.reader(name).folder).newest() for name in logs.names() if log in ("", name)]
     origins = [signed.head.origin for signed in newest if signed is not None]
     if not origins:
         raise Fault(

@@ -156,3 +156,10 @@ def test_a_log_that_lost_what_was_signed_is_not_signed(tmp_path: Path) -> None:
     with pytest.raises(Fault, match="its newest head is of 30"):
         sign_newest(writer, Heads(writer.folder), broker.sign, 5.0)
     assert broker.asked == 3
+
+
+def test_two_that_append_by_turns_take_nothing_from_each_other(tmp_path: Path) -> None:
+    one, other = Heads(tmp_path), Heads(tmp_path)
+    for size in range(1, 9):
+        (one, other)[size % 2].append(note(size))
+    assert sizes(one) == list(range(1, 9))

@@ -235,6 +235,22 @@ def test_pruning_removes_exactly_what_is_below(tmp_path: Path, before: int) -> N
     assert again.first == before
 
 
+def test_a_full_disk_leaves_nothing_of_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = filled(tmp_path, [60], segment_bytes=100_000).writer(LOG)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("stockade.audit.writing.to_disk", full)
+        with pytest.raises(OSError, match="no space"):
+            writer.prune(20)
+    assert not list(writer.folder.glob("*.new"))
+    assert kept(writer) == list(enumerate(lines(60)))
+    writer.prune(20)
+    assert writer.first == 20
+
+
 def test_pruning_all_leaves_a_log_that_goes_on(tmp_path: Path) -> None:
     writer = filled(tmp_path, [30]).writer(LOG)
     writer.prune(30)
