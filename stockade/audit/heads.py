@@ -17,7 +17,7 @@ from stockade.kernel.faults import Fault, FaultKind
 
 FILE_NAME: Final = "heads"
 MOST: Final = 20_000
-"""Heads kept of one log, 6 MB. Above it they are thinned: the newest half stays, and of the older ones one an hour, the newest quarter of them."""
+"""Heads kept of one log, about; 7 MB. Above it the newest half stays, and of the older ones one an hour, the newest quarter of them."""
 _NOTE: Final = re.compile(rb"(?:[^\n]+\n){4}\n(?:%s[^\n]+\n){1,%d}\n" % (DASH.encode(), MAX_SIGNATURES))
 
 Sign: TypeAlias = Callable[[str, int, bytes, float, Sequence[bytes]], bytes]
@@ -30,9 +30,6 @@ class Heads:
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE_NAME
         self._lock = Lock()
-        self._end: int | None = None
-        """Of what is whole in the file, as it was left here; None: not looked at yet."""
-        self._count = 0
 
     def all(self) -> list[SignedHead]:
         """Return them, oldest first. Fault(UNAVAILABLE) for a damaged file."""
@@ -49,23 +46,19 @@ class Heads:
         """Return the newest that is whole; None when there is none yet. Fault(UNAVAILABLE) when it is damaged."""
         try:
             with self._path.open("rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - 2 * MAX_NOTE))
-                data = file.read()
+                return self._last(file.fileno())[0]
         except FileNotFoundError:
             return None
-        found = _NOTE.findall(data)
-        return self._parsed(found[-1])[0][0] if found else None
 
     def append(self, note: bytes) -> None:
-        """Add a head; OSError leaves the file as it was. Durable when it returns."""
+        """Add a head; OSError leaves the file as it was. Durable when it returns. Half a head that a crash has left is cut off."""
         read_note(note)
+        data = note + b"\n"
         with self._lock:
-            data, created = note + b"\n", not self._path.exists()
+            created = not self._path.exists()
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                if self._end != os.fstat(descriptor).st_size:
-                    self._end = self._look()
-                end = self._end
+                end = self._last(descriptor)[1]
                 os.ftruncate(descriptor, end)
                 try:
                     write_at(descriptor, data, end)
@@ -78,26 +71,30 @@ class Heads:
                 os.close(descriptor)
             if created:
                 sync_folder(self._path.parent)
-            self._end, self._count = end + len(data), self._count + 1
-            if self._count > MOST:
+            if end > MOST * len(data):
                 self._thin()
 
-    def _look(self) -> int:
-        """Find where what is whole ends: a crash may have left half a head behind it."""
-        try:
-            data = self._path.read_bytes()
-        except FileNotFoundError:
-            return 0
-        found, rest = self._parsed(data)
-        self._count = len(found)
-        return len(data) - len(rest)
+    def _last(self, descriptor: int) -> tuple[SignedHead | None, int]:
+        """Return the last head that is whole, and where it ends."""
+        size = os.fstat(descriptor).st_size
+        start = max(0, size - 2 * MAX_NOTE)
+        found = None
+        for match in _NOTE.finditer(os.pread(descriptor, 2 * MAX_NOTE, start)):
+            found = match
+        end = start + found.end() if found is not None else 0
+        if size - end > MAX_NOTE:
+            raise self._damaged("what stands last is more than half a head")
+        return self._parsed(found[0])[0][0] if found is not None else None, end
 
     def _parsed(self, data: bytes) -> tuple[list[SignedHead], bytes]:
         try:
             return read_file(data)
         except Fault as fault:
-            message = f"The tree heads of the audit log {self._path.parent.name} are damaged: {fault.message}"
-            raise Fault(FaultKind.UNAVAILABLE, message) from fault
+            raise self._damaged(fault.message) from fault
+
+    def _damaged(self, what: str) -> Fault:
+        message = f"The tree heads of the audit log {self._path.parent.name} are damaged: {what}"
+        return Fault(FaultKind.UNAVAILABLE, message)
 
     def _thin(self) -> None:
         found = self.all()
@@ -113,7 +110,6 @@ class Heads:
             to_disk(file.fileno())
         draft.rename(self._path)
         sync_folder(self._path.parent)
-        self._end, self._count = len(data), len(kept)
 
 
 def sign_newest(log: LogReader, heads: Heads, sign: Sign, time: float) -> SignedHead | None:

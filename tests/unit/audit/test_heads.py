@@ -66,6 +66,16 @@ def test_damage_is_said(tmp_path: Path) -> None:
         assert raised.value.kind is FaultKind.UNAVAILABLE
 
 
+def test_more_than_half_a_head_is_damage_and_stays(tmp_path: Path) -> None:
+    heads = Heads(tmp_path)
+    heads.append(note(1))
+    data = (tmp_path / FILE_NAME).read_bytes() + b"x" * 20_000
+    (tmp_path / FILE_NAME).write_bytes(data)
+    with pytest.raises(Fault, match="are damaged"):
+        heads.append(note(2))
+    assert (tmp_path / FILE_NAME).read_bytes() == data
+
+
 def test_a_full_disk_leaves_the_heads_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heads = Heads(tmp_path)
     heads.append(note(1))
