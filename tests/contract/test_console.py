@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import requests
@@ -143,7 +144,12 @@ def test_an_operator_reads_once_an_approver_has_signed_with_a_passkey_and_no_lon
     assert (reply.status_code, reply.content) == (200, CONTENT), reply.text
     owner.goto(page)
     owner.says("First used")
-    owner.says("What has been read")
+
+    def listed() -> bool:
+        owner.goto(page)
+        return f"files/{stage.file}" in owner.page.locator("section:has(#reads)").inner_text()
+
+    wait_for(listed, "the read stands in the log")
     owner.fill("Reason", "enough")
     owner.press("Revoke")
     owner.says("Revoked. Nothing more can be read")
@@ -226,3 +232,31 @@ def test_a_page_in_somebody_elses_frame_is_not_shown(browser: object, live: Live
     with visitor(browser, live.arm) as person:  # type: ignore[arg-type]
         person.page.set_content(f'<iframe src="{live.arm}/console/sign-in"></iframe>')
         wait_for(lambda: any("frame" in one.lower() for one in person.wrong), "the browser refuses the frame")
+
+
+def test_what_was_done_stands_in_the_activity_log_with_its_proof(owner: Visitor, stage: Stage, tmp_path: Path) -> None:
+    here = f"/console/subscriptions/{stage.live.subscription}/activity"
+
+    def shown() -> bool:
+        owner.goto(here)
+        return "Create Lockbox Request" in owner.text()
+
+    wait_for(shown, "the request stands in the activity log")
+    # The oldest: a signed tree head follows within seconds, and without one there is no proof.
+    owner.page.get_by_role("link", name="Create Lockbox Request").last.click()
+    owner.says("Place in the log")
+    card = owner.page.locator("section.card", has_text="CreateLockboxRequest").first
+    link = card.get_by_role("link", name="Download its proof").get_attribute("href")
+
+    def proof() -> bytes:
+        reply = owner.context.request.get(f"{owner.origin}{link}")
+        named = reply.headers.get("content-disposition", "").startswith('attachment; filename="stockade-proof-')
+        return reply.body() if reply.status == 200 and named else b""
+
+    file = tmp_path / "proof.json"
+    file.write_bytes(wait_for(proof, "a tree head covers the record"))
+    key = tmp_path / "key.pem"
+    key.write_text(stage.live.stockade("audit", "keys", "--pem"))
+    stage.live.stockade("audit", "verify", str(file), "--key", str(key))
+    file.write_bytes(file.read_bytes().replace(b"CreateLockboxRequest", b"ApproveLockboxRequest"))
+    stage.live.stockade("audit", "verify", str(file), "--key", str(key), fails=7)
