@@ -21,8 +21,9 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One thing that can be seen, and where."""
+    """One thing that can be seen, and where. name: what the test calls it that looks whether it is really shown."""
 
+    name: str
     what: str
     where: str
 
@@ -43,25 +44,22 @@ OBJECT: Final = (
 
 SEEN: Final = (
     Seen(
+        "accounts",
         "accounts: name, kind, SKU, location, network rules, whether keys are taken",
         "`GET` of the account in ARM, `stockade account list`",
     ),
     Seen(
-        "what each account keeps, object by object: " + ", ".join(one.member for one in OBJECT),
+        "objects",
+        "what an account keeps, object by object: kind, id, state, status, bytes, times, data key",
         "`stockade lockbox objects`, `GET {account}/providers/Stockade.Lockbox/objects`",
     ),
     Seen(
-        "how many requests were allowed and refused, by which rule, from which address, with which credential",
-        "`stockade explain`, `stockade report`, the audit log",
+        "decisions",
+        "how a request was decided on: operation, address, credential's kind, rule, status, time",
+        "`stockade explain`, `stockade report`",
     ),
-    Seen(
-        "in those: the method and the operation, status, time and duration; hosts of URIs that were refused",
-        "the audit log, decisions",
-    ),
-    Seen(
-        "whether processes, engines, the database and the key broker are well",
-        "`stockade status`, `/healthz`, `/readyz`",
-    ),
-    Seen("requests of operators, and what became of them", "`stockade lockbox filed`, the activity log"),
+    Seen("records", "the same, and every change in ARM, as records", "`stockade audit search`, the activity log"),
+    Seen("health", "whether the server, its engines and the key broker are well", "`stockade status`, `/healthz`"),
+    Seen("requests", "requests of operators, and what became of them", "`stockade lockbox filed`"),
 )
 """Everything, by the place where it is shown."""
