@@ -24,6 +24,12 @@ AccountArgument = Annotated[str, typer.Argument(help="An AI account: its name or
 Within = Annotated[
     float, typer.Option("--within", min=0, max=44_640, help="A key used within so many minutes counts as in use.")
 ]
+Forget = Annotated[
+    bool,
+    typer.Option(
+        "--forget", help="Keep no copy of the new key: it is printed this once. A Lockbox statement names no others."
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Regenerate a key even though it is in use.")]
 
 POLL_S = 2.0
@@ -94,12 +100,13 @@ def regenerate_one(
     slot: Annotated[Slot, typer.Argument(help="Which key.", show_default=False)],
     within: Within = GUARD_MINUTES,
     force: Force = False,
+    forget: Forget = False,
     data_dir: DataDir = None,
 ) -> None:
     """Replace one key, at once, and print the new one. Refused while the key is in use, unless forced."""
     arm = connect(running_settings())
     found = arm.account(account)
-    out.print(regenerate(arm, found, slot, within, force=force))
+    out.print(regenerate(arm, found, slot, within, force=force, forget=forget))
 
 
 @app.command("rotate")
@@ -224,9 +231,12 @@ def wait_until_quiet(
         pause(POLL_S)
 
 
-def regenerate(arm: Arm, account: Account, slot: Slot, within_minutes: float, *, force: bool) -> str:
+def regenerate(
+    arm: Arm, account: Account, slot: Slot, within_minutes: float, *, force: bool, forget: bool = False
+) -> str:
     """Regenerate one slot through ARM, guarded there against a key in use, and return the new key."""
-    body = {"keyName": slot, "force": True} if force else {"keyName": slot, "ifUnusedForMinutes": within_minutes}
+    guard = {"force": True} if force else {"ifUnusedForMinutes": within_minutes}
+    body = {"keyName": slot, **guard, **({"forget": True} if forget else {})}
     return str(arm.call("POST", f"{account.id}/regenerateKey", body)[slot.lower()])
 
 

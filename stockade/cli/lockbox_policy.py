@@ -19,14 +19,13 @@ from rich.text import Text
 
 from stockade.cli.account import OutputFormat
 from stockade.cli.arm import Account, Arm
-from stockade.cli.context import DataDir, err, out, print_columns
+from stockade.cli.context import DataDir, out, print_columns
 from stockade.cli.lockbox_customer import own_id, sign, signed_body
 from stockade.cli.lockbox_request import Yes, confirm, policy_path, print_json
 from stockade.cli.lockbox_signing import Key, key_of, thumbprint
 from stockade.cli.speaking import speaking
 from stockade.kernel.clock import iso
 from stockade.kernel.faults import Fault, FaultKind
-from stockade.kernel.secret import Secret
 from stockade.lockbox import attackers, strict
 from stockade.lockbox import statement as statements
 from stockade.lockbox.signature import Signature
@@ -78,7 +77,7 @@ def protect(
         list[str] | None,
         typer.Option(
             "--callers",
-            help="Whose calls are the customer's, several times: platform, issuer:URL=JWKS_FILE, or keys.",
+            help="Whose calls are the customer's, several times: platform, issuer:URL=JWKS_FILE, or keys=FILE.",
             show_default=False,
         ),
     ] = None,
@@ -89,6 +88,15 @@ def protect(
         list[str] | None,
         typer.Option("--principal", help="Of issuers, only these object ids, several times.", show_default=False),
     ] = None,
+    audiences: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--audience",
+            help="Of issuers, what their tokens have to be for (`aud`), several times. [default: Azure's AI services]",
+            show_default=False,
+        ),
+    ] = None,
+    claim: Annotated[str, typer.Option("--claim", help="Of issuers, the claim that says who somebody is.")] = "oid",
     jobs: Annotated[
         bool, typer.Option("--jobs", help="Let batches of such callers go on, on keys of their own.")
     ] = False,
@@ -123,9 +131,10 @@ def protect(
     if threshold is not None:
         wanted["threshold"] = threshold
     if callers:
-        wanted["callers"] = _builtins(_callers(arm, found, callers, principals or [], jobs=jobs))
-    elif principals or jobs:
-        raise typer.BadParameter("--principal and --jobs belong to --callers.")
+        pinned = PinnedIssuer("", (), tuple(principals or ()), tuple(one.rstrip("/") for one in audiences or ()), claim)
+        wanted["callers"] = _builtins(_callers(callers, pinned, jobs=jobs))
+    elif principals or audiences or jobs:
+        raise typer.BadParameter("--principal, --audience and --jobs belong to --callers.")
     if break_glass:
         operators = _numbered([_approver(arm, one)[0] for one in break_glass])
         wanted["breakGlass"] = _builtins(BreakGlass(operators, hours=break_glass_hours))
@@ -234,28 +243,22 @@ def _numbered(given: list[Approver]) -> tuple[Approver, ...]:
     return tuple(made)
 
 
-def _callers(arm: Arm, account: Account, given: list[str], principals: list[str], *, jobs: bool) -> Callers:
+def _callers(given: list[str], pinned: PinnedIssuer, *, jobs: bool) -> Callers:
+    """Return what `--callers` says. pinned: what it says of every issuer."""
     platform, issuers, keys = False, [], []
     for one in given:
-        way, _, rest = one.partition(":")
-        match way.lower():
-            case "platform" if not rest:
-                platform = True
-            case "issuer" if rest:
-                issuers.append(_issuer(rest, principals))
-            case "keys" if not rest:
-                keys += [_digest(key) for key in arm.keys(account)]
-            case _:
-                raise typer.BadParameter(f"'{one}' is none of: platform, issuer:URL=JWKS_FILE, keys.")
-    if keys:
-        err.print(
-            "The account's two keys are pinned as they are: the platform keeps no copy that it can show, so `stockade keys show --reveal` "
-            "has nothing from then on. Keep them now."
-        )
+        if one.lower() == "platform":
+            platform = True
+        elif one.lower().startswith("issuer:"):
+            issuers.append(_issuer(one[len("issuer:") :], pinned))
+        elif one.lower().startswith("keys="):
+            keys += _digests(one[len("keys=") :])
+        else:
+            raise typer.BadParameter(f"'{one}' is none of: platform, issuer:URL=JWKS_FILE, keys=FILE.")
     return Callers(platform=platform, issuers=tuple(issuers), keys=tuple(keys), jobs=jobs)
 
 
-def _issuer(text: str, principals: list[str]) -> PinnedIssuer:
+def _issuer(text: str, pinned: PinnedIssuer) -> PinnedIssuer:
     issuer, separator, file = text.rpartition("=")
     if not separator or not issuer or not file:
         raise typer.BadParameter(
@@ -264,7 +267,7 @@ def _issuer(text: str, principals: list[str]) -> PinnedIssuer:
     try:
         held = json.loads(Path(file).expanduser().read_bytes()[:MAX_FILE])
         found = held["keys"] if isinstance(held, dict) and "keys" in held else [held]
-        return PinnedIssuer(issuer, tuple(thumbprint(_public(one)) for one in found), tuple(principals))
+        return msgspec.structs.replace(pinned, issuer=issuer, keys=tuple(thumbprint(_public(one)) for one in found))
     except (OSError, ValueError, KeyError, TypeError) as failure:
         raise typer.BadParameter(f"{file} holds no keys (JWKS) of an issuer.") from failure
 
@@ -275,8 +278,17 @@ def _public(jwk: dict[str, Any]) -> dict[str, Any]:
     return public_jwk(jwk)
 
 
-def _digest(key: Secret) -> str:
-    return sha256(key.reveal()).hexdigest()
+def _digests(file: str) -> list[str]:
+    """Return the SHA-256 of the keys in a file, one a line, as their holder has them: the platform's word is not taken for it."""
+    try:
+        lines = Path(file).expanduser().read_bytes()[:MAX_FILE].split()
+    except OSError as failure:
+        raise typer.BadParameter(f"{file} cannot be read.") from failure
+    if not lines:
+        raise typer.BadParameter(
+            f"{file} holds no subscription keys: `stockade keys regenerate --forget` prints them, one a line."
+        )
+    return [sha256(line).hexdigest() for line in lines]
 
 
 # What is signed

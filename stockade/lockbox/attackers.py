@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 
 from stockade.lockbox.statement import Callers
 
-Way: TypeAlias = Literal["platform", "issuers", "keys"]
+Way: TypeAlias = Literal["platform", "issuers", "keys", "jobs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ ATTACKERS: Final = (
     Attacker("an operator who assigns themselves a role, or lists the account's keys", _in_by("platform")),
     Attacker("who writes the database: a key, a role or an identity put there", _in_by("platform")),
     Attacker("who signs tokens with the platform's own token service", _in_by("platform")),
+    Attacker("who reads the database and asks the broker while a batch runs", _in_by("platform", "jobs")),
     Attacker("who has a signing key of an issuer that is pinned", _in_by("issuers")),
     Attacker("who has found one of the account's subscription keys", _in_by("platform", "keys")),
     Attacker(
@@ -44,6 +45,7 @@ def ways(callers: Callers) -> tuple[Way, ...]:
         ("platform", callers.platform),
         ("issuers", callers.issuers),
         ("keys", callers.keys),
+        ("jobs", callers.jobs),
     )
     return tuple(way for way, taken in chosen if taken)
 
