@@ -36,3 +36,14 @@ class AuditSink(Protocol):
     def place(self, record: AuditRecord) -> Placed:
         """Take a record and return where it stands in its log's tree; Fault(UNAVAILABLE) otherwise. For operators' reads, before the first byte."""
         ...
+
+
+def commit_refusal(sink: AuditSink, record: AuditRecord) -> None:
+    """Return when the record of a refusal is on disk; Fault(UNAVAILABLE) otherwise, which is then the answer.
+
+    While records cannot be taken that is the answer already, and its own record comes when it can.
+    """
+    if sink.healthy:
+        sink.commit(record)
+    else:
+        sink.record(record)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
-from stockade.audit.log import AuditSink
+from stockade.audit.log import AuditSink, commit_refusal
 from stockade.broker.evidence import Named, Proven, named
 from stockade.kernel.clock import Clock
 from stockade.kernel.evidence import Evidence
@@ -30,17 +30,24 @@ class Recording:
         self.because: dict[str, str] = {}
         self.proven: Proven | None = None
         if not audit.healthy:
-            raise Fault(FaultKind.UNAVAILABLE, "The audit log cannot be written, so no key is given.", retry_after_s=5)
+            message = f"The audit log cannot be written ({audit.why}), so no key is given."
+            raise Fault(FaultKind.UNAVAILABLE, message, retry_after_s=5)
 
-    def allowed(self) -> None:
-        self._audit.record(self._made("allow", "", ""))
+    def allowed(self, *, privileged: bool = True) -> None:
+        """Write that it was done. privileged: on disk before this returns, which the use of keys and content is not."""
+        record = self._made("allow", "", "")
+        if privileged:
+            self._audit.commit(record)
+        else:
+            self._audit.record(record)
 
     def placed(self) -> None:
         """Do the same, with its place in the log's tree before this returns; Fault(UNAVAILABLE), after which nothing may be given."""
         self._audit.place(self._made("allow", "", ""))
 
     def refused(self, fault: Fault) -> None:
-        self._audit.record(self._made("deny", fault.kind.value, fault.message))
+        """Write that it was refused, on disk before this returns; Fault(UNAVAILABLE) otherwise, which is then the answer."""
+        commit_refusal(self._audit, self._made("deny", fault.kind.value, fault.message))
 
     def _made(self, decision: str, reason: str, message: str) -> AuditRecord:
         who: Named = named(self._evidence, self.proven)
@@ -75,7 +82,7 @@ class Notes:
     def doing(self, what: str, resource: str, because: dict[str, str]) -> Iterator[None]:
         """Record how something ended; without an audit log it is not begun."""
         if not self._audit.healthy:
-            message = "The audit log cannot be written, so no key is opened or destroyed."
+            message = f"The audit log cannot be written ({self._audit.why}), so no key is opened or destroyed."
             raise Fault(FaultKind.UNAVAILABLE, message, retry_after_s=5)
         try:
             yield
@@ -100,7 +107,8 @@ class Notes:
             outcome="success" if fault is None else f"failed:{fault.kind.value}",
             because=because,
         )
-        self._audit.record(record)
+        with suppress(Fault):  # it is done, and its record is written when that can be
+            self._audit.commit(record)
 
 
 def binding_shown(before: Binding | None, after: Binding | None) -> dict[str, str]:

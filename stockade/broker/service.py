@@ -186,9 +186,11 @@ class KeyBroker:
             check_customer_key(snapshot, account, now)
             keys, newest = opened.accounts.object_keys(snapshot, account, held, tuple(objects), at_once=at_once)
         except Fault as fault:
+            if at_once:
+                raise NotAtOnce from fault  # a refusal waits for its record to be on disk, which is for a thread
             record.refused(fault)
             raise
-        record.allowed()
+        record.allowed(privileged=False)
         return ObjectKeys(tuple(Secret(key) for key in keys), newest, self._settings.keys.lease_s)
 
     def job_grant(self, account_id: str, job: str, scope: JobScope, data_action: str, evidence: Evidence) -> Secret:
@@ -342,9 +344,11 @@ class KeyBroker:
             caller = record.proven = opened.verifier.prove_to_vault(snapshot, evidence, now)
             answer = opened.vault.use(snapshot, place, request, caller, now, at_once=at_once)
         except Fault as fault:
+            if at_once:
+                raise NotAtOnce from fault  # a refusal waits for its record to be on disk, which is for a thread
             record.refused(fault)
             raise
-        record.allowed()
+        record.allowed(privileged=False)
         return answer
 
     def destroy_key(self, provider: str, handle: bytes, version_id: str) -> None:

@@ -210,7 +210,10 @@ class _Endpoints:
             log.exception("a request to the token service failed", extra={"request": request.state.request_id})
             failed = Fault(FaultKind.INTERNAL, "The request could not be handled.")
         if not request.state.recorded:
-            self._tokens.refuse(self._caller(request), failed)
+            try:
+                await self._threads.run(self._tokens.refuse, self._caller(request), failed)
+            except Fault as unwritable:
+                failed = unwritable
         sent = request.headers.get("client-request-id", "")
         correlation = sent if is_guid(sent) else request.state.request_id
         now = self._services.clock.now()

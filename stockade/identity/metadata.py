@@ -165,7 +165,10 @@ class _Endpoints:
                 self._pace.take("", self._services.clock.monotonic())
             except Fault as limit:
                 return refuse(limit, caller.request_id)
-            self._tokens.refuse(caller, failed)
+            try:
+                await self._threads.run(self._tokens.refuse, caller, failed)
+            except Fault as unwritable:
+                failed = unwritable
         return refuse(failed, caller.request_id)
 
     def _granted(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
+from stockade.audit.log import commit_refusal
 from stockade.identity import client_assertion, tokens
 from stockade.identity.audiences import audience_for
 from stockade.identity.client_secrets import MAX_LENGTH, SecretDigester
@@ -109,7 +110,7 @@ class TokenService:
         return issued
 
     def refuse(self, caller: Caller, fault: Fault) -> None:
-        """Record a request that was refused before it was understood."""
+        """Record a request that was refused before it was understood, in a thread; Fault(UNAVAILABLE) when it cannot be."""
         self._audit(caller, "", "", None, "", fault)
 
     def _held_token(self, object_id: str, resource: str) -> IssuedToken | None:
@@ -118,9 +119,8 @@ class TokenService:
 
     def _snapshot(self) -> Snapshot:
         if not self._services.audit.healthy:
-            raise Fault(
-                FaultKind.UNAVAILABLE, "The audit log cannot be written, so no tokens are issued.", retry_after_s=5
-            )
+            message = f"The audit log cannot be written ({self._services.audit.why}), so no tokens are issued."
+            raise Fault(FaultKind.UNAVAILABLE, message, retry_after_s=5)
         return self._services.snapshot()
 
     def _check_tenant(self, snapshot: Snapshot, named: str) -> None:
@@ -224,7 +224,10 @@ class TokenService:
             reason="" if fault is None else (fault.code or fault.kind.value),
             outcome="success" if fault is None else f"failed:{fault.kind.value}",
         )
-        self._services.audit.record(record)
+        if fault is None:
+            self._services.audit.record(record)
+        else:
+            commit_refusal(self._services.audit, record)
 
 
 _ASSERTION_MALFORMED: Final = ("50027", "The client assertion is not a JWT of the accepted form.")

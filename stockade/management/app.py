@@ -56,7 +56,7 @@ class ArmApp:
         except ClientDisconnect:
             return
         except Exception as failure:  # noqa: BLE001 - refuse() logs what it does not know and shows none of it
-            reply = self._pipeline.refuse(head, failure, admitted)
+            reply = await run_in_threadpool(self._pipeline.refuse, head, failure, admitted)
         refused = reply.status >= 400
         standard = arm_wire.standard_headers(decision_id, headers, refused=refused)
         content = b"" if reply.body is None else _encode(reply.body)

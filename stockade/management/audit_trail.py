@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from stockade.audit.log import AuditSink
+from stockade.audit.log import AuditSink, commit_refusal
 from stockade.kernel.clock import Clock
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.record import AuditRecord
@@ -38,15 +39,26 @@ class AuditTrail:
     def require_healthy(self) -> None:
         """Raise Fault(UNAVAILABLE) when records cannot be taken: nothing is done unrecorded, reading included."""
         if not self._sink.healthy:
-            raise Fault(FaultKind.UNAVAILABLE, "The audit log cannot be written, so nothing is done.", retry_after_s=5)
+            message = f"The audit log cannot be written ({self._sink.why}), so nothing is done."
+            raise Fault(FaultKind.UNAVAILABLE, message, retry_after_s=5)
 
     def intent(self, subject: Subject, noted: Mapping[str, str] | None = None) -> None:
         """Write what is about to be done, and return when it is on disk; Fault(UNAVAILABLE) otherwise. noted: what more is said of it."""
         self._sink.commit(self._record(subject, "intent", noted=noted))
 
     def outcome(self, subject: Subject, status: int, fault: Fault | None = None) -> None:
-        """Write what came of it."""
-        self._sink.record(self._record(subject, "outcome" if subject.call is not None else "decision", status, fault))
+        """Write what came of it: on disk before this returns, unless somebody has only read.
+
+        Fault(UNAVAILABLE) when a refusal cannot be written, which is then the answer. Of what was done the intent is on disk.
+        """
+        record = self._record(subject, "outcome" if subject.call is not None else "decision", status, fault)
+        if subject.call is None:
+            commit_refusal(self._sink, record)
+        elif subject.method in ("GET", "HEAD"):
+            self._sink.record(record)
+        else:
+            with suppress(Fault):  # it is done, or was not; its outcome is written when that can be
+                commit_refusal(self._sink, record)
 
     def _record(
         self,

@@ -95,14 +95,20 @@ class Pipeline:
         self._audiences = arm_audiences(platform.settings)
 
     def refuse(self, head: Head, failure: Exception, admitted: Admitted | None = None) -> Reply:
-        """Turn a failure into its reply and audit it; whatever is not a Fault becomes an internal error without details."""
+        """Turn a failure into its reply, and return when that is on record; whatever is not a Fault becomes an internal error without details.
+
+        For a thread: a refusal at the door is on disk before it is answered.
+        """
         if isinstance(failure, Fault):
             fault = failure
         else:
             log.error("request failed", exc_info=failure, extra={"decision": head.decision_id})
             fault = Fault(FaultKind.INTERNAL, f"An internal error occurred. Decision: {head.decision_id}.")
         reply = arm_wire.error_reply(fault)
-        self._trail.outcome(_subject(head, admitted), reply.status, fault)
+        try:
+            self._trail.outcome(_subject(head, admitted), reply.status, fault)
+        except Fault as unwritable:
+            return arm_wire.error_reply(unwritable)
         return reply
 
     def admit(self, head: Head) -> Admitted:

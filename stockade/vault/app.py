@@ -30,6 +30,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from stockade.audit.log import AuditSink
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
+from stockade.kernel.record import AuditRecord
 from stockade.kernel.threads import BoundedThreads
 from stockade.policy import stranded
 from stockade.policy.snapshot import Snapshot, VaultPolicy
@@ -57,8 +58,8 @@ log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
-_Reply: TypeAlias = tuple[int, bytes, Mapping[str, str]]
-"""Status, body, headers of its own."""
+_Reply: TypeAlias = tuple[int, bytes, Mapping[str, str], AuditRecord | None]
+"""Status, body, headers of its own, and the record that is on disk before it is sent."""
 _BODY_LIMITS: Final[Mapping[tuple[str, bytes], int]] = {
     (operation.method, operation.path[0].encode()): max(
         other.body_limit
@@ -185,11 +186,14 @@ class VaultApp:
             reply = await self._used(head, content)
             if reply is None:
                 reply = await self._threads.run(self._answer, head, content)
-            status, body, more = reply
         except Gone:
             return
         except Fault as fault:
-            status, body, more = self._refuse(head, _Progress(), fault)
+            reply = self._refuse(head, _Progress(), fault)
+        status, body, more, record = reply
+        unwritable = await self._records.first(record) if record is not None else None
+        if unwritable is not None:
+            status, body, more = self._refusal(head, unwritable)
         shown = self._shown(head, status, body, more)
         await send({"type": "http.response.start", "status": status, "headers": shown})
         await send({"type": "http.response.body", "body": body})
@@ -261,8 +265,8 @@ class VaultApp:
 
     def _done(self, head: Head, progress: _Progress, found: Mapping[str, Any] | None) -> _Reply:
         status = 204 if found is None else 200
-        self._records.outcome(_subject(head, progress), status, None)
-        return status, b"" if found is None else _encode(found), self._warning(progress)
+        record = self._records.outcome(_subject(head, progress), status, None)
+        return status, b"" if found is None else _encode(found), self._warning(progress), record
 
     def _failed(self, head: Head, progress: _Progress, failure: Exception) -> _Reply:
         if isinstance(failure, Fault):
@@ -313,8 +317,11 @@ class VaultApp:
         return {stranded.HEADER: told} if told else {}
 
     def _refuse(self, head: Head, progress: _Progress, fault: Fault) -> _Reply:
+        record = self._records.outcome(_subject(head, progress), STATUS[fault.kind][0], fault)
+        return *self._refusal(head, fault), record
+
+    def _refusal(self, head: Head, fault: Fault) -> tuple[int, bytes, Mapping[str, str]]:
         status = STATUS[fault.kind][0]
-        self._records.outcome(_subject(head, progress), status, fault)
         headers = {"x-stockade-decision": head.decision_id}
         challenge = fault.details.get("wwwAuthenticate")
         if challenge is not None:

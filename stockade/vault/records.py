@@ -44,16 +44,30 @@ class Records:
     def require_healthy(self) -> None:
         """Raise Fault(UNAVAILABLE) when records cannot be taken: nothing is done unrecorded."""
         if not self._sink.healthy:
-            raise Fault(FaultKind.UNAVAILABLE, "The audit log cannot be written, so nothing is done.", retry_after_s=5)
+            message = f"The audit log cannot be written ({self._sink.why}), so nothing is done."
+            raise Fault(FaultKind.UNAVAILABLE, message, retry_after_s=5)
 
     def intent(self, subject: Subject) -> None:
         """Write what is about to be changed, and return when it is on disk; Fault(UNAVAILABLE) otherwise."""
         self._sink.commit(self._record(subject, "intent", 0, None))
 
-    def outcome(self, subject: Subject, status: int, fault: Fault | None) -> None:
-        """Write what came of a request."""
+    def outcome(self, subject: Subject, status: int, fault: Fault | None) -> AuditRecord | None:
+        """Write what came of a request, or return the record where the reply waits for it (`first`): of refusals and of changes."""
         phase: Literal["outcome", "decision"] = "outcome" if subject.changes and subject.permitted_by else "decision"
-        self._sink.record(self._record(subject, phase, status, fault))
+        record = self._record(subject, phase, status, fault)
+        if self._sink.healthy and (subject.changes or not subject.permitted_by):
+            return record
+        self._sink.record(record)
+        return None
+
+    async def first(self, record: AuditRecord) -> Fault | None:
+        """Return when a record is on disk, or what to answer instead, where it cannot be and nothing was done."""
+        try:
+            await self._sink.durable(record)
+        except Fault as unwritable:
+            # Of what was done the intent is on disk, and the outcome is written when it can be.
+            return unwritable if record.decision == "deny" else None
+        return None
 
     def _record(
         self, subject: Subject, phase: Literal["intent", "outcome", "decision"], status: int, fault: Fault | None
