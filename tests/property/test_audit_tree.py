@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -11,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stockade.audit import tree
-from stockade.audit.checkpoint import read_note
+from stockade.audit.checkpoint import read_keys, read_note, verify
 from stockade.audit.export import Header, HeadLine, export, key_name
 from stockade.audit.heads import Heads
-from stockade.audit.verification import verify_export, verify_log
+from stockade.audit.proof import read, verify_proof
+from stockade.audit.verification import read_witness, verify_export, verify_log
 from stockade.kernel.faults import Fault, FaultKind
 from tests.factories import merkle
 from tests.factories.cut_disk import in_memory
@@ -153,3 +156,38 @@ def test_a_million_records_are_verified() -> None:
     told = [msgspec.json.encode(line) for line in (header, HeadLine(note.decode(), ()))]
     found = verify_export(io.BytesIO(b"\n".join([*told, *lines, b""])), [SIGNER.key])
     assert (found.end, found.heads, found.missing_before, found.missing_after) == (count, 1, False, False)
+
+
+NOTE = SIGNER.sign(LOG, 30, b"r" * 32, 1000.0, []).decode()
+STRANGE = st.text() | st.sampled_from(
+    [NOTE, NOTE.replace("30", "31"), SIGNER.key.text("n"), SIGNER.key.pem(), "\ud800"]
+)
+
+
+@given(STRANGE | st.lists(STRANGE, max_size=4).map("\n".join), st.integers(0, 2**70), st.lists(STRANGE, max_size=3))
+def test_nothing_that_is_given_does_more_than_be_refused(text: str, number: int, texts: list[str]) -> None:
+    """Whatever stands in a file of a proof, an export, keys or heads: it is taken, or it is Fault(INVALID)."""
+    data = text.encode(errors="surrogatepass")
+    bundle = {"stockadeAuditProof": 1, "index": number, "record": text, "path": texts, "checkpoint": NOTE}
+    written = json.dumps(bundle).encode()
+    head = json.dumps({"checkpoint": text, "consistency": texts}, separators=(",", ":")).encode()
+    origin = read_note(NOTE.encode()).head.origin
+    header = Header(1, origin, key_name(SIGNER.key, origin), 1, 3, 5, tuple(texts[:2]), ())
+    for attempt in (
+        lambda: read_keys(text),
+        lambda: verify(read_note(data), [SIGNER.key]),
+        lambda: read_witness(data),
+        lambda: verify_proof(read(data), [SIGNER.key]),
+        lambda: verify_proof(read(written), [SIGNER.key]),
+        lambda: verify_export(io.BytesIO(data), [SIGNER.key]),
+        lambda: verify_export(io.BytesIO(msgspec.json.encode(header) + b"\n" + head + b"\n"), [SIGNER.key]),
+    ):
+        assert outcome_of(attempt) in {None, FaultKind.INVALID}
+
+
+def outcome_of(attempt: Callable[[], object]) -> FaultKind | None:
+    try:
+        attempt()
+    except Fault as fault:
+        return fault.kind
+    return None
