@@ -28,6 +28,10 @@ BLOCK_BITS: Final = 10
 """Of 1024 records together it is kept between what times they are: records stand in the order in which they were written, nearly by time."""
 WINDOW: Final = 1 << 18
 """Places that are looked through before the clock is looked at."""
+CACHE_KIB: Final = 8 * 1024
+MUCH: Final = 50_000
+"""So many records to index are worth more memory, which one at a time has."""
+CACHE_FOR_MUCH_KIB: Final = 64 * 1024
 BUSY_S: Final = 2.0
 """How long another process may be waited for."""
 MAX_TEXT: Final = 2048
@@ -89,6 +93,8 @@ class LogIndex:
         ends = None if within_s is None else time.monotonic() + within_s
         with self._mending():
             self._check()
+            if self._log.size - self._done() > MUCH:
+                self._connection.execute(f"PRAGMA cache_size = -{CACHE_FOR_MUCH_KIB}")
             while True:
                 size, first = self._log.size, self._log.first
                 if self._done() >= size and self._first() >= first:
@@ -268,18 +274,12 @@ class LogIndex:
         try:
             self._path.chmod(0o600)
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = OFF")
-            connection.execute("PRAGMA cache_size = -65536")
-            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("PRAGMA synchronous = NORMAL")  # it may lose its newest after a crash, and is whole
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+            if _is_new(connection):
+                _make(connection)
             made = connection.execute("PRAGMA application_id").fetchone()[0]
-            if made == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-                for statement in _TABLES.split(";"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {APPLICATION}")
-                connection.execute(f"PRAGMA user_version = {SCHEMA}")
-                made = APPLICATION
             version = connection.execute("PRAGMA user_version").fetchone()[0]
-            connection.execute("COMMIT")
             if (made, version) == (APPLICATION, SCHEMA):
                 return connection
         except sqlite3.DatabaseError as failure:
@@ -351,6 +351,21 @@ class LogIndex:
     def _one(self, query: str, value: float | str) -> Any:
         row = self._connection.execute(query, (value,)).fetchone()
         return row[0] if row is not None else None
+
+
+def _is_new(connection: sqlite3.Connection) -> bool:
+    return not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+
+
+def _make(connection: sqlite3.Connection) -> None:
+    """Make the tables, unless another process has just done so."""
+    connection.execute("BEGIN IMMEDIATE")
+    if _is_new(connection):
+        for statement in _TABLES.split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
+    connection.execute("COMMIT")
 
 
 class _Condition:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import BoundedSemaphore
 from typing import Final
 
 from stockade.audit.criteria import Indexed, Wanted
@@ -13,7 +15,12 @@ from stockade.management.resource_type import Call
 
 WITHIN_S: Final = 2.0
 """For one call to index what is new, and to look; then it gives what it has, and whoever wants more asks on."""
+AT_ONCE: Final = 4
+"""Calls that read logs at a time; the others of the control plane's threads are for everything else."""
+TURN_WITHIN_S: Final = 1.0
 NOTHING: Final = Page((), "")
+
+_turns = BoundedSemaphore(AT_ONCE)
 
 
 def log_name(call: Call) -> str:
@@ -29,6 +36,17 @@ def existing_log(call: Call) -> LogReader:
     return found
 
 
+@contextmanager
+def turn() -> Iterator[None]:
+    """Wait for a turn to read logs, and have it while the block runs; Fault(LIMIT) when too many read."""
+    if not _turns.acquire(timeout=TURN_WITHIN_S):
+        raise Fault(FaultKind.LIMIT, "Too many read the audit logs at this moment.", retry_after_s=1)
+    try:
+        yield
+    finally:
+        _turns.release()
+
+
 def page_of(call: Call, wanted: Wanted, limit: int, also: Callable[[Indexed], bool] | None = None) -> Page:
     """Return the page that a call asks for; `$skipToken` says where it begins."""
     reader = call.platform.logs.reader(log_name(call))
@@ -36,4 +54,5 @@ def page_of(call: Call, wanted: Wanted, limit: int, also: Callable[[Indexed], bo
         return NOTHING
     token = call.query.get("$skiptoken", "")
     directory = call.platform.settings.audit_dir
-    return search(reader, directory, wanted, limit=limit, token=token, within_s=WITHIN_S, also=also)
+    with turn():
+        return search(reader, directory, wanted, limit=limit, token=token, within_s=WITHIN_S, also=also)

@@ -23,7 +23,7 @@ from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.record import AuditRecord
 from stockade.kernel.resource_id import ResourceId
 from stockade.keys import request_receipts
-from stockade.management.audit.reading import WITHIN_S, existing_log, log_name, page_of
+from stockade.management.audit.reading import WITHIN_S, existing_log, log_name, page_of, turn
 from stockade.management.odata import Comparison, invalid_filter, parse_comparisons, parse_time
 from stockade.management.resource_type import Call, Reply
 from stockade.storage.database import Reader
@@ -89,15 +89,17 @@ def newest_head(call: Call, reader: Reader) -> Json:
     newest = _heads(call).newest()
     if newest is None:
         raise Fault(FaultKind.NOT_FOUND, "No tree head has been signed here yet.", code="TreeHeadNotFound")
-    return _head(call, newest)
+    return _head(call, newest, call.platform.broker.tree_head_key())
 
 
 def heads(call: Call, reader: Reader) -> Json:
     """Answer with a page of signed heads, newest first."""
     before = number(call, "$skiptoken", 2**62)
     size = _top(call)
-    found = [signed for signed in _heads(call).all() if signed.head.size < before][::-1]
-    answer: Json = {"value": [_head(call, signed) for signed in found[:size]]}
+    with turn():
+        found = [signed for signed in _heads(call).all() if signed.head.size < before][::-1]
+    public = call.platform.broker.tree_head_key()
+    answer: Json = {"value": [_head(call, signed, public) for signed in found[:size]]}
     if len(found) > size:
         answer["nextLink"] = _link(call, "treeHeads", str(found[size - 1].head.size))
     return answer
@@ -182,7 +184,8 @@ def _top(call: Call) -> int:
 def _records(call: Call, log: LogReader) -> tuple[Found, ...]:
     """Return a request's records; Fault(NOT_FOUND) where this log has none."""
     wanted = call.parameters["decision"]
-    found = records_of(log, call.platform.settings.audit_dir, wanted, WITHIN_S)
+    with turn():
+        found = records_of(log, call.platform.settings.audit_dir, wanted, WITHIN_S)
     if not found:
         message = (
             f"There is no record of '{wanted[:64]}' here, or it is no longer kept. New ones are here within seconds."
@@ -214,7 +217,7 @@ def _body(call: Call, found: Found) -> Json:
     }
 
 
-def _head(call: Call, signed: SignedHead) -> Json:
+def _head(call: Call, signed: SignedHead, public: bytes) -> Json:
     head = signed.head
     return {
         "id": f"{_where(call)}/treeHeads/{head.size}",
@@ -226,7 +229,7 @@ def _head(call: Call, signed: SignedHead) -> Json:
             "root": _base64(head.root),
             "time": iso(head.time),
             "checkpoint": signed.note.decode(),
-            "verifierKey": HeadKey(call.platform.broker.tree_head_key()).text(head.origin),
+            "verifierKey": HeadKey(public).text(head.origin),
         },
     }
 

@@ -6,6 +6,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any
 from urllib.parse import quote
 
@@ -266,3 +267,14 @@ def test_what_can_be_granted_is_listed(plane: ControlPlane) -> None:
     }
     assert {"Stockade.Audit/records/read", "Stockade.Audit/platformRecords/read"} <= listed["Stockade.Audit"]
     assert "Microsoft.Insights/eventtypes/values/read" in listed["microsoft.insights"]
+
+
+def test_readers_of_logs_leave_threads_to_others(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+    call(plane, 1)
+    monkeypatch.setattr(reading, "TURN_WITHIN_S", 0.0)
+    monkeypatch.setattr(reading, "_turns", BoundedSemaphore(1))
+    with reading.turn():
+        for below in ("records", "records/x", "treeHeads"):
+            reply = plane.send("GET", f"{S}{HERE}/{below}")
+            assert (reply.status_code, reply.headers["retry-after"]) == (429, "1")
+    plane.ok("GET", f"{S}{HERE}/records")
