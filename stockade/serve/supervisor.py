@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stockade import __version__
+from stockade.audit.standing import Standing
 from stockade.kernel.faults import Fault
 from stockade.keys.broker_client import SOCKET_VARIABLE, BrokerClient
 from stockade.keys.root_sources import CREDENTIALS_VARIABLE
@@ -172,12 +173,17 @@ class Supervisor:
         ports = {"data": listen.data_port, "control": listen.control_port}
         deadline = time.monotonic() + START_TIMEOUT_S
         for plane in self._planes:
-            while not self._stop.is_set() and not await probe.answers(listen.host, ports[plane.name], leaf):
+            while not self._stop.is_set() and not await self._answers(ports[plane.name], leaf):
                 if plane.ended:
                     raise CannotServe(f"The {plane.name} plane ended while it was starting; the log above says why.")
                 if time.monotonic() > deadline:
                     raise CannotServe(f"The {plane.name} plane did not answer within {START_TIMEOUT_S:.0f} seconds.")
                 await asyncio.sleep(PROBE_INTERVAL_S)
+
+    async def _answers(self, port: int, leaf: bytes) -> bool:
+        """Say whether a plane answers. One that serves nothing because a witness contradicts a log is up, too: it waits for an operator's word."""
+        contradicted = bool(self._audit.problem)
+        return await probe.answers(self._settings.listen.host, port, leaf, healthy=not contradicted)
 
     async def _wait_until_unsealed(self) -> None:
         """Wait, if the platform is sealed, until people have unsealed it. Nobody answers callers meanwhile."""
@@ -375,7 +381,13 @@ class AuditProcess:
     def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
         self._plane = Plane("audit", ("stockade.serve.audit",), environment, AUDIT_STOP_S)
         self._socket = settings.audit_socket
+        self._standing = Standing(settings.run_dir)
         self._keeping: asyncio.Task[None] | None = None
+
+    @property
+    def problem(self) -> str:
+        """Why nothing is served although records can be written; "" where that is not so."""
+        return self._standing.read().problem
 
     async def start(self) -> None:
         """Start it, and see to it that it runs until `stop`. Nobody waits for it: what is recorded meanwhile lies in the spools."""

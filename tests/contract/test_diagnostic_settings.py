@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.live import Live, StartServer, wait_for
 VERSION = "2021-05-01-preview"
 ARM_SCOPE = "https://management.azure.com/.default"
 TYPE = "providers/Microsoft.Insights/diagnosticSettings"
+ACCEPT = "Stockade.Audit/logs/acceptRollback/action"
 SINKS = "/providers/Stockade.Audit/sinks"
 
 
@@ -194,7 +196,21 @@ def test_settings_made_with_azures_clients_send_records_where_they_say(
     live.request("POST", f"{account}/regenerateKey", {"keyName": "Key1"})
     wait_for(lambda: len(_outcomes(receivers.records("otel"), "regenerateKey")) == 3, "otel has the last change")
     assert len(_outcomes(receivers.records("siem"), "regenerateKey")) == before
-    assert receivers.witness.exists()
+
+    # A log that is not what its witness knows: nothing is served until an operator has said that it is known why.
+    wait_for(receivers.witness.exists, "heads are pinned")
+    live.stop()
+    shutil.rmtree(live.data_dir / "audit" / "logs" / "platform")
+    live.start_again()
+    assert live.request("GET", account).status_code == 503
+    assert "NOT HEALTHY: the log platform has 0 records" in live.stockade("audit", "sinks")
+    assert "was rolled back or rewritten: the log platform" in live.log()
+    live.stockade("audit", "accept-rollback", "--reason", "a disk was replaced")
+    wait_for(lambda: live.request("GET", account).status_code == 200, "it serves again")
+    wait_for(
+        lambda: [one for one in receivers.records("log") if one["operationName"] == ACCEPT and one["identity"]],
+        "it is on record",
+    )
 
 
 def _outcomes(records: list[dict[str, Any]], action: str) -> list[dict[str, Any]]:
