@@ -13,6 +13,7 @@ import os
 import random
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -66,6 +67,8 @@ class LogPlace(msgspec.Struct, rename="camel"):
     """Records that were removed before it could get them."""
     waiting_since: float = 0.0
     """The time of the oldest record that could not be delivered; 0 while none waits."""
+    leaf: str = ""
+    """SHA-256 of the record before `next`, in hex, by which a log is known again; "" where it was not looked at."""
 
 
 class SinkState(msgspec.Struct, rename="camel"):
@@ -116,6 +119,8 @@ class Delivery:
         self._not_before: dict[str, float] = {}
         """Monotonic, by log: refused ones are not tried before. Under "": the whole sink is not."""
         self._saved_at = float("-inf")
+        self._known: set[str] = set()
+        """Logs that were found to go on from where this sink had got to."""
 
     async def run(self) -> None:
         """Deliver what is there and what comes."""
@@ -164,7 +169,7 @@ class Delivery:
             place.size = size
             routes = None if self._configured.everything else self._around.routes()
             if place.next < size and routes is not None and name not in routes.logs(self.state.name):
-                place.next, place.waiting_since = size, 0.0
+                place.next, place.waiting_since, place.leaf = size, 0.0, ""
             if place.next < size:
                 more |= await self._batch(name, reader, place, routes)
         if monotonic() - self._saved_at >= SAVE_PASSED_S:
@@ -179,17 +184,28 @@ class Delivery:
             place.missed, place.next = place.missed + lost, reader.first
             if self._configured.everything or place.waiting_since:
                 log.error("retention removed records before a sink got them", extra={**about, "records": lost})
-        if place.next > reader.size:
-            log.error("a log is shorter than what a sink has got of it", extra={**about, "size": reader.size})
-            place.next = reader.size
+        if name not in self._known and not self._is_known(reader, place):
+            # Which of its records are others than before nobody can say, so all are sent.
+            log.error("a log is not the one that a sink has got records of; it gets all of it again", extra=about)
+            place.next, place.leaf = reader.first, ""
+        self._known.add(name)
         return place
+
+    def _is_known(self, reader: LogReader, place: LogPlace) -> bool:
+        """Say whether a log goes on from where this sink had got to. It may have been rolled back while nobody looked."""
+        last = place.next - 1
+        if place.next > reader.size:
+            return False
+        if not place.leaf or last < reader.first:
+            return True
+        return any(_leaf(line) == place.leaf for _, line in reader.records(last, place.next))
 
     async def _batch(self, name: str, reader: LogReader, place: LogPlace, routes: Routes | None) -> bool:
         """Deliver the next batch; say whether it is worth going on at once. routes: None when everything is wanted."""
-        batch, after = await asyncio.to_thread(self._collect, name, reader, place, routes)
+        batch, after, leaf = await asyncio.to_thread(self._collect, name, reader, place, routes)
         if not batch:
-            place.next = after
-            return after < place.size
+            passed, place.next, place.leaf = after > place.next, after, leaf
+            return passed and after < place.size
         try:
             if self._sink is None:
                 self._sink = open_sink(self._configured)
@@ -199,7 +215,7 @@ class Delivery:
             await self._failed(name, failure)
             return False
         state = self.state
-        place.next, place.waiting_since = after, 0.0
+        place.next, place.leaf, place.waiting_since = after, leaf, 0.0
         state.delivered += len(batch)
         state.last_success = self._around.clock.now()
         if state.failing_since:
@@ -212,27 +228,27 @@ class Delivery:
 
     def _collect(
         self, name: str, reader: LogReader, place: LogPlace, routes: Routes | None
-    ) -> tuple[list[ResourceLog], int]:
-        """Return the next records that are wanted, and the index after the last one that was looked at."""
-        batch, size, after = list[ResourceLog](), 0, place.next
+    ) -> tuple[list[ResourceLog], int, str]:
+        """Return the next records that are wanted, the index after the last one that was looked at, and that one's leaf."""
+        batch, size, after, last = list[ResourceLog](), 0, place.next, b""
         location = self._around.location
         for index, line in reader.records(place.next, min(place.size, place.next + SCAN)):
             try:
                 record = decoded(line)
             except NotARecord:
                 log.exception("a line of an audit log is no record", extra={"log": name, "index": index})
-                after = index + 1
+                after, last = index + 1, line
                 continue
             if routes is None or routes.wants(self.state.name, record):
                 made = resource_log(name, index, line, record, location)
                 if batch and size + len(made.body) > MOST_BYTES:
-                    return batch, after
+                    break
                 batch.append(made)
                 size += len(made.body)
-            after = index + 1
+            after, last = index + 1, line
             if len(batch) >= self._most:
                 break
-        return batch, after
+        return batch, after, _leaf(last) if last else place.leaf
 
     async def _failed(self, name: str, failure: Undelivered) -> None:
         now, state, jitter = self._around.clock.monotonic(), self.state, random.uniform(0.8, 1.2)  # noqa: S311
@@ -258,6 +274,10 @@ class Delivery:
 def states(folder: Path, sinks: Collection[Sink]) -> list[SinkState]:
     """Return what is remembered of the settings' sinks, by whatever process."""
     return [_read(folder, one) for one in sinks]
+
+
+def _leaf(line: bytes) -> str:
+    return sha256(line).hexdigest()
 
 
 def save(path: Path, data: bytes) -> None:

@@ -112,11 +112,11 @@ class Keeper:
     def start(self) -> None:
         """Do it in threads, from `open` to `close`."""
         self._mirror.start(self._sequencer.ends)
+        for one in self.beside:  # first: what they know of the logs is said with the first word
+            one.start()
         for run, name in ((self._take_in, "audit-sequencer"), (self._keep_up, "audit-upkeep")):
             self._threads.append(threading.Thread(target=run, name=name, daemon=True))
             self._threads[-1].start()
-        for one in self.beside:
-            one.start()
 
     def close(self) -> None:
         """Take in and write what is there, and end."""

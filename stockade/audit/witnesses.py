@@ -240,7 +240,7 @@ class _Pin:
         except OSError as failure:
             self._failed(f"it cannot be read: {failure.strerror or 'it failed'}")
         except Fault as fault:
-            self._failed(f"the logs cannot be held to it: {fault.message}")
+            self._failed(f"the logs cannot be held to it: {fault.message}", LOOK_S)  # sealed, say: not for long
         else:
             self.checked = True
         return found

@@ -39,6 +39,7 @@ STEADY_AFTER_S = 60.0
 STOP_MARGIN_S = 5.0
 BROKER_ANSWER_S = 5.0
 AUDIT_STOP_S = 15.0
+AUDIT_WORD_S = 15.0
 SEAL_CHECK_S = 1.0
 LOCK_ATTEMPTS = 10
 EXPIRY_WARNING = timedelta(days=14)
@@ -118,6 +119,8 @@ class Supervisor:
                 await self._audit.start()
                 while not self._stop.is_set():
                     await self._wait_until_unsealed()
+                    if self._settings.audit.witnesses:
+                        await self._audit.wait_for_word()
                     await self._start(pair.leaf)
                     if not self._stop.is_set():
                         await self._jobs.start()
@@ -265,6 +268,10 @@ class Plane:
         return self._begun
 
     @property
+    def pid(self) -> int:
+        return self._process.pid if self._process is not None else 0
+
+    @property
     def ended(self) -> bool:
         return self._process is None or self._process.returncode is not None
 
@@ -383,6 +390,14 @@ class AuditProcess:
         self._socket = settings.audit_socket
         self._standing = Standing(settings.run_dir)
         self._keeping: asyncio.Task[None] | None = None
+
+    async def wait_for_word(self) -> None:
+        """Wait, not for long, until it has held the logs to what witnesses know: before that nothing is served."""
+        deadline = time.monotonic() + AUDIT_WORD_S
+        while self._standing.read().pid != self._plane.pid:
+            if self._plane.ended or time.monotonic() > deadline:
+                return
+            await asyncio.sleep(PROBE_INTERVAL_S)
 
     @property
     def problem(self) -> str:

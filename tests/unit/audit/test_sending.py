@@ -181,6 +181,25 @@ def test_what_was_removed_before_is_said(platform: Platform, caplog: pytest.LogC
     assert "retention removed records before a sink got them" in caplog.text
 
 
+@pytest.mark.parametrize("count", [1, 3, 5], ids=["shorter", "as long", "longer"])
+def test_a_log_that_was_rolled_back_is_sent_again_whole(
+    platform: Platform, count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    platform.add("a", "/1", "/2", "/3")
+    made = platform.sending(whole=True)
+    made.start()
+    platform.sinks["whole"].until(3)
+    _until(lambda: delivery.states(platform.around.folder, [made._deliveries[0]._configured])[0].delivered == 3)
+    made.close()
+    platform.logs["a"].lines.clear()
+    platform.add("a", *(f"/other{number}" for number in range(count)))
+    made = platform.sending(whole=True)
+    made.start()
+    assert platform.sinks["whole"].until(3 + count)[3:] == list(range(count))
+    made.close()
+    assert "is not the one that a sink has got records of" in caplog.text
+
+
 def test_lines_that_are_no_records_stop_nobody(platform: Platform, caplog: pytest.LogCaptureFixture) -> None:
     platform.logs["a"].add(b"{", record("/1"))
     made = platform.sending(whole=True)
