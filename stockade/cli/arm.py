@@ -11,14 +11,17 @@ import http.client
 import json
 import socket
 import ssl
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from stockade import __version__
-from stockade.cli.context import err
+from stockade.cli.context import err, moment
+from stockade.kernel.clock import SIMULATED_HEADER
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
 from stockade.serve import supervisor, tls
@@ -90,6 +93,7 @@ class Arm:
         self.settings, self.administrator = settings, administrator
         self.place = place or _here(settings)
         self._tokens: dict[str, Secret] = {}
+        self._simulated: datetime | None = None
 
     def speaking_for(self, client_id: str, client_secret: Secret) -> Arm:
         """Return ARM as another application of this platform."""
@@ -108,6 +112,20 @@ class Arm:
         headers = {"Authorization": f"Bearer {self._bearer()}", "Content-Type": "application/json"}
         payload = json.dumps(body).encode() if body is not None else b"{}" if method == "POST" else None
         return self._send(self.place.arm, method, f"{path}{separator}api-version={api_version}", headers, payload)
+
+    def now(self) -> float:
+        """Return what time it is, in epoch seconds: by this machine's clock, which no server sets, and in a rehearsal by the platform's.
+
+        Elsewhere than on the server's machine a rehearsal's time is the server's word, so it is said that it was taken. Asked after a call.
+        """
+        if self.place.address is not None:
+            return moment(self.settings).timestamp()
+        if self._simulated is None:
+            return time.time()
+        err.print(
+            f"The platform says that this is a rehearsal, and that it is {self._simulated:%Y-%m-%d %H:%M} UTC there."
+        )
+        return self._simulated.timestamp()
 
     def has_vault(self, uri: str) -> bool:
         """Say whether an address is one of a vault of this platform."""
@@ -194,7 +212,8 @@ class Arm:
                 content = reply.read(MAX_REPLY)
             except (OSError, http.client.HTTPException) as failure:
                 raise NotRunning from failure
-            warning = reply.getheader(WARNING)
+            warning, simulated = reply.getheader(WARNING), reply.getheader(SIMULATED_HEADER)
+        self._simulated = datetime.fromisoformat(simulated) if simulated else None
         if warning:
             err.print(f"Warning: {warning}", markup=False)
         answer = _json(content)

@@ -13,7 +13,7 @@ import typer
 from stockade.cli.account import OutputFormat
 from stockade.cli.arm import Arm
 from stockade.cli.clock import seconds_of
-from stockade.cli.context import DataDir, moment, out, print_columns
+from stockade.cli.context import DataDir, out, print_columns
 from stockade.cli.lockbox_request import (
     CUSTOMER_VERSION,
     OPEN,
@@ -112,7 +112,7 @@ def approve(
     """Let an operator read: shows what that is, has it signed by your key, and sends it. You may allow less than was asked for."""
     arm = speaking("APPROVER")
     request = _get(arm, name)
-    asked, told = to_be_signed(request, APPROVAL, moment(arm.settings).timestamp())
+    asked, told = to_be_signed(request, APPROVAL, arm.now())
     if told["signed"] and (scope or duration):
         raise typer.BadParameter("Others have signed already, and all sign the same. Deny it, or sign what they did.")
     what = narrowed(asked, scope or [], seconds_of(duration) if duration else None)

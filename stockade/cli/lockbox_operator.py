@@ -189,7 +189,7 @@ def break_glass(name: RequestName, key: KeyOption, key_id: As = "", yes: Yes = F
     """
     arm = speaking("OPERATOR")
     found = arm.call("GET", operator_path(arm, name))
-    what, told = to_be_signed(found, BREAK_GLASS, moment(arm.settings).timestamp())
+    what, told = to_be_signed(found, BREAK_GLASS, arm.now())
     signer = key_of(key, arm)
     used = signing_id(arm, what, told, signer, key_id)
     print_to_sign(what, found["properties"]["stockade"]["operator"]["name"])

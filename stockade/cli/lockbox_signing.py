@@ -33,7 +33,14 @@ from stockade.cli.arm import Arm
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
 from stockade.lockbox import signature, strict
-from stockade.lockbox.public_keys import Algorithm, PublicKey, algorithms_of, import_jwk, public_jwk
+from stockade.lockbox.public_keys import (
+    MIN_RSA_BITS,
+    Algorithm,
+    PublicKey,
+    algorithms_of,
+    import_jwk,
+    public_jwk,
+)
 from stockade.lockbox.signature import Signature
 from stockade.serve.files import write_private
 
@@ -144,6 +151,8 @@ def _imported(loaded: object, pem: bytes) -> PublicKey:
     if isinstance(loaded, ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey):
         return ECKey.import_key(pem)
     if isinstance(loaded, rsa.RSAPrivateKey | rsa.RSAPublicKey):
+        if loaded.key_size < MIN_RSA_BITS:
+            raise ValueError(f"an RSA key has at least {MIN_RSA_BITS} bits")
         return RSAKey.import_key(pem)
     return OKPKey.import_key(pem)
 

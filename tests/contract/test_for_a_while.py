@@ -38,7 +38,13 @@ class Person:
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    server = start(tmp_path_factory.mktemp("while") / "data", "--workers", "1", "--simulation")
+    server = start(
+        tmp_path_factory.mktemp("while") / "data",
+        "--workers",
+        "1",
+        "--simulation",
+        settings="[lockbox]\nbreak_glass = true\n",
+    )
     yield server
     finish(server)
 
@@ -312,6 +318,77 @@ def test_refusals_say_what_is_wrong(case: Case, key: Path, tmp_path: Path) -> No
     assert "cancelled any more" in case.operator("cancel", request, code=outcome.CONFLICT).stderr
 
 
+def test_two_approvers_sign_one_from_a_machine_of_their_own(case: Case, key: Path, tmp_path: Path) -> None:
+    """A statement that takes two goes from one to the other as a file; an approval waits for both, and each sends an own signature."""
+    bob = person(case.live, "bob", "Owner")
+    theirs, draft = tmp_path / "bob.pem", tmp_path / "draft.json"
+    # Another machine: no data directory of the server's, only what `stockade env` prints.
+    away = {
+        name: value
+        for name, value in case.live.environment.items()
+        if name.startswith("STOCKADE_") and "CLIENT" not in name
+    }
+    elsewhere = {**bob.variables("APPROVER"), **away, "STOCKADE_DATA_DIR": str(tmp_path / "nothing here")}
+
+    def from_away(*arguments: str) -> str:
+        return case.run(arguments, 0, elsewhere, {}).stdout
+
+    from_away("new-key", "-o", str(theirs), "--no-passphrase")
+    both = ("--approver-key", f"file:{key}", "--approver-key", f"bob=file:{theirs}", "--threshold", "2")
+    done = case.customer("protect", "--account", case.account, *both, "--draft", str(draft), **PHRASE)
+    assert "2 of them" in done.stdout and "signed by nobody yet" in done.stdout
+    case.customer("policy", "sign", str(draft), "--key", f"file:{key}", "--yes", **PHRASE)
+    assert "protected by statement" in case.customer("policy", "send", str(draft)).stdout
+    assert "bob" in from_away("policy", "show", "--account", case.account)
+
+    request = case.ask()
+    first = case.customer("approve", request, "-m", "one", "--key", f"file:{key}", "--yes", **PHRASE)
+    assert "Approving: 1 of 2 have signed" in first.stdout
+    assert case.status(request) == "Approving"
+    second = from_away("approve", request, "-m", "two", "--key", f"file:{theirs}", "--yes")
+    assert "Approved: until" in second
+
+    # From now on both sign what changes the statement; one alone is refused, and changes nothing.
+    back = ("protect", "--account", case.account, "--threshold", "1", "--approver-key", f"file:{key}")
+    alone = case.customer(*back, "--key", f"file:{key}", "--yes", code=outcome.REFUSED, **PHRASE)
+    assert "2 of its approvers have to sign" in alone.stderr
+    case.customer(*back, "--draft", str(draft), **PHRASE)
+    case.customer("policy", "sign", str(draft), "--key", f"file:{key}", "--yes", **PHRASE)
+    assert "signed by alice, bob" in from_away("policy", "sign", str(draft), "--key", f"file:{theirs}", "--yes")
+    from_away("policy", "send", str(draft))
+
+
+def test_breaking_the_glass_takes_two_operators_and_a_clause_that_was_signed(
+    case: Case, key: Path, tmp_path: Path
+) -> None:
+    oscar = person(case.live, "oscar", "Stockade Support Engineer")
+    keys = {who.name: tmp_path / f"{who.name}.pem" for who in (case.ollie, oscar)}
+    for file in keys.values():
+        case.operator("new-key", "-o", str(file), "--no-passphrase")
+    wanted = ("request", "--account", case.account, "--scope", case.path, "--reason", "it burns", "--break-glass")
+    assert "off in the account's statement" in case.operator(*wanted, code=outcome.REFUSED).stderr
+    clause = [part for name, file in keys.items() for part in ("--break-glass-key", f"{name}=file:{file}")]
+    signs = ("--key", f"file:{key}", "--yes")
+    done = case.customer("protect", "--account", case.account, *clause, *signs, **PHRASE)
+    assert "2 of them, for 1 hours; you are told at once" in done.stdout
+
+    request = str(json.loads(case.operator(*wanted, "--format", "json").stdout)["properties"]["requestId"])
+    case.operator("read", request, case.path, "-o", str(tmp_path / "early"), code=outcome.CONFLICT)
+    own = ("break-glass", request, "--key")
+    unnamed = case.operator(*own, f"file:{keys['ollie']}", "--yes", code=outcome.USAGE)
+    assert "with --as: ollie, oscar" in " ".join(unnamed.stderr.replace("│", " ").split())
+    first = case.operator(*own, f"file:{keys['ollie']}", "--as", "ollie", "--yes")
+    assert "BREAK THE GLASS" in first.stdout and f"{request}  Approving" in first.stdout
+    second = case.run((*own, f"file:{keys['oscar']}", "--as", "oscar", "--yes"), 0, oscar.variables("OPERATOR"), {})
+    assert f"{request}  Approved" in second.stdout and "AutoApproved" in second.stdout
+    case.operator("read", request, case.path, "-o", str(tmp_path / "body"))
+    assert (tmp_path / "body").read_bytes() == BODY
+    assert "Break-glass   yes" in case.customer("requests", "show", request).stdout
+    assert "Revoked" in case.customer("revoke", request, "--reason", "that will do").stdout
+    case.operator("read", request, case.path, "-o", str(tmp_path / "later"), code=outcome.CONFLICT)
+    case.customer("protect", "--account", case.account, "--no-break-glass", *signs, **PHRASE)
+
+
 def test_what_nobody_answers_lapses_after_four_days(case: Case, key: Path) -> None:
     request = case.ask()
     advance(case.live, "95h")
@@ -322,3 +399,14 @@ def test_what_nobody_answers_lapses_after_four_days(case: Case, key: Path) -> No
         "approve", request, "-m", "x", "--key", f"file:{key}", "--yes", code=outcome.CONFLICT, **PHRASE
     )
     assert "Expired" in late.stderr
+
+
+def test_the_protection_is_ended_as_it_was_begun(case: Case, key: Path) -> None:
+    assert "kept-safe" in command(case.live, "lockbox", "status").stdout
+    done = case.customer("unprotect", "--account", case.account, "--key", f"file:{key}", "--yes", **PHRASE)
+    assert "NO: this ends the protection" in done.stdout and "protected no more" in done.stdout
+    gone = case.operator(
+        "request", "--account", case.account, "--scope", case.path, "--reason", "r", code=outcome.REFUSED
+    )
+    assert "has no Lockbox statement" in gone.stderr
+    assert "Lockbox is off" in command(case.live, "lockbox", "disable").stdout
