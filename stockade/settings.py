@@ -114,6 +114,19 @@ class Egress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_concurrent_per_account: Size = 8
 
 
+class ConsoleClient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The console's own registration at an issuer, so that people sign in there. Its redirect URI is `<console>/console/sign-in/<name>`."""
+
+    name: str
+    """On the sign-in page and in the redirect URI: lower-case letters, digits and `-`."""
+    client_id: str
+    scope: str = "openid"
+    """What is asked for, `openid` and what makes the access token one for this platform (`openid api://stockade/.default`)."""
+    credential_env: str = ""
+    credential_file: str = ""
+    """Of its secret, where it is a client that has one."""
+
+
 class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A further OIDC issuer to trust: a real Entra tenant, Keycloak, any other."""
 
@@ -132,6 +145,8 @@ class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How often its keys are fetched. A token with an unknown key brings the next fetch forward, to half a minute after the last."""
     keys_max_age_s: Annotated[float, msgspec.Meta(ge=4)] = 24 * 3600.0
     """How long its keys are trusted while it does not answer; after that its tokens are refused."""
+    console: ConsoleClient | None = None
+    """None: nobody signs in to the console with it."""
 
 
 class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -580,6 +595,21 @@ def _access_problems(access: Access) -> Iterator[tuple[str, str]]:
             date.fromisoformat(day)
         except ValueError:
             yield "access.holidays", f"'{day}' is no day like 2026-12-25"
+
+
+def _issuer_problems(issuers: tuple[Issuer, ...]) -> Iterator[tuple[str, str]]:
+    clients = [issuer.console for issuer in issuers if issuer.console is not None]
+    names = [client.name for client in clients]
+    if len(set(names)) != len(names):
+        yield "issuers.console.name", "each issuer's is another one"
+    for client in clients:
+        if re.fullmatch("[a-z0-9][a-z0-9-]{0,31}", client.name) is None:
+            yield (
+                "issuers.console.name",
+                f"'{client.name}' is not made of lower-case letters, digits and '-', at most 32",
+            )
+        if not client.client_id or "openid" not in client.scope.split():
+            yield "issuers.console", "a client_id, and a scope with `openid` in it"
 
 
 def _notice_problems(notices: Notices) -> Iterator[tuple[str, str]]:

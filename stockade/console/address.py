@@ -40,6 +40,11 @@ class Address:
         return f"__Host-stockade-form-{self._port}"
 
     @property
+    def begun_cookie(self) -> str:
+        """Of a sign-in at another issuer: sent when the browser comes back from there."""
+        return f"__Host-stockade-begun-{self._port}"
+
+    @property
     def _port(self) -> int:
         return urlsplit(self.origin).port or 443
 

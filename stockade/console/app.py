@@ -28,11 +28,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from stockade.console import forms
 from stockade.console.address import Address, Addresses
 from stockade.console.arm import Arm, Ask, Refused
+from stockade.console.federation import Federation
 from stockade.console.pages import MEDIA_TYPES, STATIC, VERSION, Download, Goto, Page, headers, render
 from stockade.console.sessions import Session, Sessions
 from stockade.console.sign_in import SignIn
 from stockade.console.views import access, activity, home, lockbox, passkeys, statements
 from stockade.console.visit import ROOT, Outcome, View, Visit
+from stockade.identity.authorization_code import BEGUN_FOR_S
 from stockade.identity.services import IdentityServices
 from stockade.identity.token_service import Caller
 from stockade.kernel.faults import Fault, FaultKind
@@ -60,6 +62,7 @@ class Console:
         self._sessions = Sessions(services.clock)
         self._sign_in = SignIn(services, self._sessions)
         self._threads = BoundedThreads(THREADS, MAX_WAITING)
+        self._federation = Federation(services, self._threads)
         self._views = [(Route(ROOT + view.path, _unused, methods=[view.method]), view) for view in VIEWS]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,6 +97,8 @@ class Console:
             form = await forms.read(request)
         if path == f"{ROOT}/sign-in":
             return await self._signing_in(request, address, form)
+        if path.startswith(f"{ROOT}/sign-in/"):
+            return await self._signing_in_elsewhere(request, address, path.removeprefix(f"{ROOT}/sign-in/"))
         return await self._signed_in_page(request, address, form, path)
 
     async def _signed_in_page(self, request: Request, address: Address, form: dict[str, str], path: str) -> Response:
@@ -156,10 +161,49 @@ class Console:
                 if fault.retry_after_s is not None:
                     headers_["retry-after"] = str(max(1, round(fault.retry_after_s)))
             else:
-                old = request.cookies.get(address.session_cookie, "")
-                if old:
-                    self._sessions.end(old)
-                return self._signed_in(session, address, following)
+                return self._signed_in(request, session, address, _redirect(following or f"{ROOT}/"))
+        return self._sign_in_page(request, address, form, following, problem, status, headers_)
+
+    async def _signing_in_elsewhere(self, request: Request, address: Address, path: str) -> Response:
+        """Send the browser to an issuer (`<name>/begin`), and take it back (`<name>`)."""
+        if request.method != "GET":
+            raise Fault(FaultKind.METHOD_NOT_ALLOWED, "This page is not used that way.")
+        name, _, begins = path.partition("/")
+        caller = self._caller(request)
+        try:
+            if begins == "begin":
+                following = _own_path(request.query_params.get("next", ""))
+                place, kept = await self._federation.begin(name, following, address, caller)
+                response: Response = RedirectResponse(place, 303, headers(script=False))
+                # Lax: the issuer sends the browser back, and then it has to be sent.
+                response.set_cookie(
+                    address.begun_cookie, kept, int(BEGUN_FOR_S), path="/", secure=True, httponly=True, samesite="lax"
+                )
+                return response
+            kept = request.cookies.get(address.begun_cookie, "")
+            session, following = await self._federation.finish(name, dict(request.query_params), kept, address, caller)
+        except Fault as fault:
+            if fault.kind is FaultKind.NOT_FOUND:
+                raise
+            response = self._sign_in_page(request, address, {}, "", fault.message, _status(fault), {})
+        else:
+            # A page of our own, and no redirect: a browser that comes from elsewhere would keep the new cookie back.
+            page = self._render(Page("arriving.html", {"path": following or f"{ROOT}/"}), None)
+            response = self._signed_in(request, session, address, page)
+        response.delete_cookie(address.begun_cookie, path="/", secure=True, httponly=True, samesite="lax")
+        return response
+
+    def _sign_in_page(
+        self,
+        request: Request,
+        address: Address,
+        form: Mapping[str, str],
+        following: str,
+        problem: str,
+        status: int,
+        more: Mapping[str, str],
+    ) -> Response:
+        kept = request.cookies.get(address.form_cookie, "")
         cookie = kept if len(kept) == FORM_COOKIE_LENGTH else secrets.token_urlsafe(32)
         values = {
             "next": following,
@@ -167,15 +211,18 @@ class Console:
             "left": request.query_params.get("left") == "1" and not problem,
             "form": forms.before_sign_in(cookie).reveal_text(),
             "client_id": form.get("client_id", "")[:100],
+            "issuers": self._federation.names,
         }
         response = self._render(Page("sign_in.html", values, status), None)
-        response.headers.update(headers_)
+        response.headers.update(more)
         response.set_cookie(address.form_cookie, cookie, path="/", secure=True, httponly=True, samesite="strict")
         return response
 
-    def _signed_in(self, session: Session, address: Address, following: str) -> Response:
+    def _signed_in(self, request: Request, session: Session, address: Address, response: Response) -> Response:
+        old = request.cookies.get(address.session_cookie, "")
+        if old:
+            self._sessions.end(old)
         cookie = self._sessions.begin(session)
-        response = _redirect(following or f"{ROOT}/")
         left = max(1, int(session.expires_at - self._services.clock.now()))
         response.set_cookie(
             address.session_cookie,

@@ -52,6 +52,7 @@ TABLE: dict[str, tuple[set[str], str]] = {
     "gateway/pace.py": ({"socket"}, "asks how much of an accepted connection its peer has taken"),
     # The control plane, a process of its own, by the operator's settings and never by a request.
     "identity/issuers.py": ({"httpx2"}, "fetches the keys of issuers that the settings name"),
+    "identity/authorization_code.py": ({"httpx2"}, "asks issuers that the settings name to sign people in"),
     "boot/metadata.py": ({"socket"}, "binds the loopback metadata endpoint"),
     # The key broker: a socket of this machine, and what asks it. Vaults and key services that the settings name are the providers' business.
     "broker/server.py": ({"socket"}, "binds the key broker's UNIX socket"),

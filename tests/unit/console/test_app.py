@@ -215,7 +215,7 @@ def test_from_a_link_in_web_mail_the_browser_is_asked_for_its_cookie_again(world
     browser = world.browser()
     reply = browser.get(LIST, sec_fetch_site="cross-site")
     assert reply.status_code == 200
-    assert '<meta http-equiv="refresh" content="0">' in reply.text
+    assert '<meta http-equiv="refresh" content="0;url=/console/subscriptions' in reply.text
     assert browser.get(LIST, sec_fetch_site="none").status_code == 303
 
 
