@@ -225,7 +225,13 @@ def test_settings_in_examples_are_settings(block: Block, tmp_path: Path) -> None
     assert set(read.models) <= set(catalogue(read))
 
 
+_TEMPLATES = sorted((ROOT / "stockade" / "console" / "templates").glob("*.html"))
 COMMANDS = [
+    (f"{path.relative_to(ROOT)}:{number}", words)
+    for path in _TEMPLATES
+    for number, line in enumerate(path.read_text().splitlines(), 1)
+    for words in re.findall(r"(?:<code[^>]*>|`)(stockade [a-z][^`<]*)", line)
+] + [
     (f"{path.relative_to(ROOT)}:{number}", words)
     for path in pages()
     for number, line in enumerate(path.read_text().splitlines(), 1)

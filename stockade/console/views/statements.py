@@ -17,7 +17,7 @@ from stockade.console.pages import Goto, Page, decoded
 from stockade.console.views.signing import Key, signature_of
 from stockade.console.visit import ROOT, View, Visit
 from stockade.kernel.faults import Fault, FaultKind
-from stockade.lockbox import signature, strict
+from stockade.lockbox import attackers, signature, strict
 from stockade.lockbox import statement as statements
 from stockade.lockbox.signature import Signature, Signed
 from stockade.lockbox.statement import MAX_APPROVERS, Approver, Passkey, Statement
@@ -30,11 +30,16 @@ _KEY_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A statement on its way from one approver to the next: what `PUT` takes."""
+    """A statement on its way from one signer to the next, as `stockade lockbox policy sign` reads it too.
 
+    payload: base64url. contacts: None leaves them as they are. ends: it ends the protection.
+    """
+
+    account: str
     payload: str
-    signatures: tuple[Signature, ...] = ()
-    contacts: tuple[str, ...] = ()
+    signatures: tuple[Signature, ...]
+    contacts: tuple[str, ...] | None = None
+    ends: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,7 @@ def _statement(visit: Visit, problem: str = "", status: int = 200) -> Page:
         "page": page_of(account.id),
         "statement": statement,
         "policy": account.policy,
+        "stopped": attackers.stopped(statement.callers) if statement is not None else (),
         "passkey": _fresh(visit.session.passkey, statement),
         "named": _free_name(visit.session.name, statement),
         "problem": problem,
@@ -129,7 +135,7 @@ def _draft(visit: Visit) -> Page:
     except Refused as refused:
         return _statement(visit, refused.message, refused.status)
     contacts = tuple(visit.form.get("contacts", "").replace(",", " ").split())[:MAX_APPROVERS]
-    return _signing(visit, account, Draft(str(drafted["payload"]), (), contacts))
+    return _signing(visit, account, Draft(account.id, str(drafted["payload"]), (), contacts or None))
 
 
 def _go_on(visit: Visit) -> Page:
@@ -156,14 +162,16 @@ def _sign(visit: Visit) -> Page | Goto:
     if len(people) < threshold:
         return _signing(visit, account, further)
     properties: Json = {"payload": further.payload, "signatures": msgspec.to_builtins(further.signatures)}
-    if further.contacts:
+    if further.contacts is not None and wanted.protected:
         properties["contacts"] = list(further.contacts)
     try:
-        visit.arm.call("PUT", below(account.id, POLICY), {"properties": properties})
+        visit.arm.call("PUT" if wanted.protected else "DELETE", below(account.id, POLICY), {"properties": properties})
     except Refused as refused:
         return _signing(visit, account, draft, refused.message, refused.status)
     visit.session.tell(
         "The statement is in force. Operators read nothing of this account unless its approvers sign for it."
+        if wanted.protected
+        else "The protection has ended."
     )
     return Goto(page_of(account.id))
 
@@ -196,6 +204,7 @@ def _signing(visit: Visit, account: Account, draft: Draft, problem: str = "", st
         "signed": signed,
         "threshold": threshold,
         "relying_party": visit.address.relying_party,
+        "stopped": attackers.stopped(wanted.callers) if wanted.protected else (),
         "problem": problem,
     }
     return Page("statement.html", values, status, script=bool(here))

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from stockade.console.arm import Answer
 from stockade.lockbox import statement
-from stockade.lockbox.strict import from_base64url
+from stockade.lockbox.strict import base64url, from_base64url
 from tests.factories.console import ACCOUNT, SUB, Browser, ConsoleWorld, answer_of, refusal
 from tests.factories.lockbox import PERSON, Authenticator, Signer, a_statement
 
@@ -125,6 +126,25 @@ def test_where_two_have_to_sign_the_draft_goes_from_one_to_the_other(named: Cons
     assert "threshold" not in named.arm.statement or named.arm.statement["threshold"] == 1
 
 
+def test_a_draft_that_ends_the_protection_is_told_so_and_deletes(named: ConsoleWorld) -> None:
+    carol = Authenticator()
+    named.put_in_force(carol.approver)
+    assert named.arm.policy is not None
+    digest = named.arm.policy["digest"]
+    ending = a_statement(carol.approver, account=ACCOUNT.lower(), sequence=2, previous=digest, protected=False)
+    payload = base64url(statement.encode(ending))
+    draft = json.dumps({"account": ACCOUNT, "payload": payload, "signatures": [], "ends": True})
+    path = f"{ACCOUNT}/providers/Stockade.Lockbox/policies/default"
+    named.arm.replies["DELETE", path] = Answer(200)
+    browser = named.signed_in()
+    reply = browser.send(PAGE, f"{PAGE}/continue", draft=draft)
+    assert "<strong>ends</strong> with this statement" in reply.text
+    assert signed(browser, drafted(reply), carol).headers["location"] == PAGE
+    assert named.arm.asked[-1].method == "DELETE"
+    assert json.loads(named.arm.asked[-1].body)["properties"]["payload"] == payload
+    assert "The protection has ended." in browser.get(PAGE).text
+
+
 def test_a_signature_of_something_else_is_not_kept(named: ConsoleWorld) -> None:
     carol = Authenticator()
     named.put_in_force(carol.approver, Signer().approver)
@@ -167,14 +187,14 @@ def test_a_passkey_of_no_session_is_not_added(named: ConsoleWorld) -> None:
 
 
 @pytest.mark.parametrize(
-    "draft", ["", "{", "[" * 5000, '{"payload": "e30"}', '{"payload": "!"}', "other account"], ids=range(6)
+    "draft",
+    ["", "{", "[" * 5000, '{"account": "x", "payload": "e30", "signatures": []}', '{"payload": "!"}', "other account"],
+    ids=range(6),
 )
 def test_a_draft_that_is_none_says_so(named: ConsoleWorld, draft: str) -> None:
     if draft == "other account":
         other = a_statement(Authenticator().approver)
-        from stockade.lockbox.strict import base64url
-
-        draft = json.dumps({"payload": base64url(statement.encode(other))})
+        draft = json.dumps({"account": ACCOUNT, "payload": base64url(statement.encode(other)), "signatures": []})
     reply = named.signed_in().send(PAGE, f"{PAGE}/continue", draft=draft)
     assert reply.status_code == 400
     assert 'role="alert"' in reply.text
