@@ -45,6 +45,7 @@ def banner(settings: Settings) -> str:
         f"  AI accounts   {endpoint}   (the demo account)",
         f"  Management    {settings.arm_endpoint}",
         f"  Identity      {settings.authority}",
+        f"  Console       {settings.console_endpoint}/   (sign in with an application's id and secret)",
         f"  Key vault     {settings.vault_uri(DEMO_VAULT)}   (also {settings.arm_endpoint}/keys/...)",
         f"  Metadata      {settings.metadata_endpoint}   (managed identities, this machine only)",
         f"  Data          {settings.data_dir}",

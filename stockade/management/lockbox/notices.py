@@ -47,7 +47,7 @@ def step(desk: Desk, writer: Writer, request: Request, taken: Step) -> None:
         kind=f"lockbox.{taken.event.value[0].lower()}{taken.event.value[1:]}",
         subject=request.id,
         title=f"Lockbox request {request.name} for the account '{name}' {title}",
-        text=f"{text.strip()}\n\n{_what(request)}\n\n{request.id}".strip(),
+        text=f"{text.strip()}\n\n{_what(request)}\n\n{request.id}\n{_page(desk, request)}".strip(),
         data={
             "request": request.name,
             "account": asked.account,
@@ -72,6 +72,12 @@ def _what(request: Request) -> str:
         f"For: {request.course.duration_s / 3600:g} h",
     ]
     return "\n".join(lines + ([f"Case: {asked.case}"] if asked.case else []))
+
+
+def _page(desk: Desk, request: Request) -> str:
+    """Return where the console shows a request."""
+    base = f"{desk.platform.settings.console_endpoint}/console/subscriptions"
+    return f"{base}/{request.subscription}/lockbox/{request.name.removeprefix('LockboxRequest_')}"
 
 
 def _how(request: Request) -> str:

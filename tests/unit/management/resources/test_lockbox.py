@@ -144,6 +144,8 @@ def test_a_request_in_azures_shape(box: Lockbox) -> None:
     }
     assert box.plane.ok("GET", f"{AZURES}/LockboxRequest_{name.upper()}", by=box.alice)["id"] == found["id"]
     assert ("created", CONTACT) in box.told()
+    page = f"https://localhost:8444/console{S}/lockbox/{name}"
+    assert all(page in str(one.body["text"]) for one in box.outbox()), "the console shows it there"
     assert box.recorded(name) == ["CreateLockboxRequest"]
 
 
