@@ -10,6 +10,7 @@ import httpx
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from stockade.audit.log import AuditLog
 from stockade.broker.opening import Opening
 from stockade.broker.providers import Providers
 from stockade.broker.service import KeyBroker
@@ -47,10 +48,11 @@ class _Current:
 
 
 class RealPlane(ControlPlane):
-    """A control plane whose broker and tokens are real. `send` signs in for each request."""
+    """A control plane whose broker and tokens are real. `send` signs in for each request. log: where records go, instead of into memory."""
 
-    def __init__(self, folder: Path, settings: Settings | None = None) -> None:
+    def __init__(self, folder: Path, settings: Settings | None = None, log: AuditLog | None = None) -> None:
         super().__init__(folder, settings=settings)
+        self.sink: Any = log or self.audit
         self.current = _Current(self.new_broker())
         lent = LentKeys(self.current.purpose_key)
         self.directory, self.keys = Directory(lent, self.clock), KeyRing(lent)
@@ -64,13 +66,13 @@ class RealPlane(ControlPlane):
             self.registry,
             self.directory,
             cast("Broker", self.current),
-            self.audit,
+            self.sink,
             self.platform.logs,
         )
         self.pipeline = Pipeline(
             database=self.database,
             source=self.source,
-            audit=self.audit,
+            audit=self.sink,
             registry=self.registry,
             platform=self.platform,
             verify=verify,
@@ -86,7 +88,7 @@ class RealPlane(ControlPlane):
             self.clock,
             self.database,
             self.source.current,
-            self.audit,
+            self.sink,
             Opening(self.settings),
             Providers(self.settings.keys),
             self.source.current,
