@@ -87,11 +87,12 @@ class Receiver:
 
 
 class HttpCollector(Receiver):
-    """Takes JSON arrays. answers: first lines and headers to give instead of 200, one a request."""
+    """Takes JSON arrays. answers: first lines and headers to give instead of 200, one a request. drips: it answers, and never gets to an end."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.answers: list[str] = []
+        self.drips = False
         self.heads: list[tuple[str, dict[str, str]]] = []
         self.batches: list[int] = []
 
@@ -110,6 +111,12 @@ class HttpCollector(Receiver):
             if self.hangs:
                 await reader.read()
                 return
+            if self.drips:
+                writer.write(b"HTTP/1.1 200 OK\r\nx: ")
+            while self.drips:
+                writer.write(b"y")
+                await writer.drain()
+                await asyncio.sleep(0.02)
             if self.answers:
                 answer, reply = self.answers.pop(0), b""
             else:

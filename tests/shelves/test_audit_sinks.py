@@ -263,6 +263,12 @@ class OverHttp(OverTls):
         await sink.close()
         assert [head["authorization"] for _, head in receiver.heads] == ["Bearer first", "Bearer second"]
 
+    async def test_an_answer_that_never_ends_is_given_up_in_time(self, receiver: HttpCollector) -> None:
+        receiver.drips = True
+        with pytest.raises(Undelivered, match="in time"):
+            await open_sink(receiver.settings(timeout_s=0.3)).deliver(batch(1))
+        receiver.drips = False
+
     async def test_redirects_are_not_followed(self, receiver: HttpCollector) -> None:
         receiver.answers = [f"307 Temporary Redirect\r\nlocation: https://localhost:{receiver.port}/other"]
         with pytest.raises(Undelivered, match="redirects are not followed"):

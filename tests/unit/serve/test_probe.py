@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from stockade.serve import probe
 from stockade.settings import Listen, Settings
+from tests.factories.certificates import certificates
 from tests.live import free_ports
 
 
@@ -53,6 +56,22 @@ def test_listeners_on_every_address_are_reached_on_loopback() -> None:
         "127.0.0.1",
         "10.0.0.1",
     ]
+
+
+@pytest.mark.parametrize(("status", "healthy", "answers"), [(200, True, True), (503, True, False), (503, False, True)])
+async def test_who_says_that_it_is_not_healthy_answers_where_that_is_expected(
+    tmp_path: Path, status: int, healthy: bool, answers: bool
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 %d Said\r\ncontent-length: 0\r\n\r\n" % status)
+        writer.close()
+
+    context = certificates(tmp_path).server_context()
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    assert await probe.answers("127.0.0.1", port, healthy=healthy) is answers
+    server.close()
 
 
 async def test_what_does_not_speak_tls_is_no_answer(listener: socket.socket) -> None:
