@@ -431,6 +431,46 @@ def test_what_was_approved_is_not_widened_lent_or_taken_over(case: Case) -> None
     )
 
 
+def test_the_request_that_management_keeps_is_edited_in_vain(case: Case) -> None:
+    """By way of ARM, as engineer and approver do it; what was signed is what counts, whatever the database says was asked."""
+    live, name = case.live, str(uuid.uuid4())
+    below = f"/subscriptions/{live.subscription}/providers"
+    asked = {"account": case.account, "scope": [f"files/{case.after}"], "reason": "case 7", "durationHours": 1}
+    engineer = case.arm().token.reveal_text()
+    place = f"{below}/Stockade.Lockbox/requests/{name}"
+    filed = live.request("PUT", place, {"properties": asked}, token=engineer, version="2026-11-01")
+    assert filed.status_code == 201, filed.text
+    decide = f"{below}/Microsoft.CustomerLockbox/requests/{name}/updateApproval"
+    unsigned = live.request("POST", decide, {"status": "Approve"}, version="2018-02-28-preview")
+    error = unsigned.json()["error"]
+    assert error["code"] == "SignatureRequired", error
+    payload = error["additionalInfo"][0]["info"]["payload"]
+    made = case.alice.sign(base64.urlsafe_b64decode(payload + "=="))
+    signed_for = {"status": "Approve", "payload": payload, "signatures": [msgspec.to_builtins(made)]}
+    assert live.request("POST", decide, signed_for, version="2018-02-28-preview").status_code == 200
+
+    def read(item: str, token: str) -> requests.Response:
+        url = f"{live.arm}/lockbox/v1/requests/{live.subscription}/{name}/content/files/{item}"
+        headers = {"Authorization": f"Bearer {token}"}
+        return requests.get(url, headers=headers, verify=str(live.bundle), timeout=10)
+
+    assert read(case.after, engineer).content == AFTER
+    insider = case.insider
+    mine = {"object_id": insider.principal.object_id, "tenant": live.tenant}
+    own = insider.token("https://management.azure.com")
+    for changes in (
+        {"scope": ["files/*"]},
+        {"scope": [f"files/{case.before}"]},
+        {"scope": ["files/*"], "operator": mine},
+    ):
+        insider.write(lambda body, _, changes=changes: body["asked"].update(changes), place.lower())  # type: ignore[misc]
+        for token in (engineer, own):
+            found = read(case.before, token)
+            assert found.status_code in {403, 404, 409}, found.text
+            assert BEFORE not in found.content
+    assert read(case.after, own).status_code in {403, 404, 409}
+
+
 def test_the_glass_is_not_broken_where_nobody_agreed_to_it(case: Case) -> None:
     said = case.request(type=BREAK_GLASS)
     two = (Signer("one", case.engineer.object_id), Signer("two", case.insider.principal.object_id))
