@@ -6,15 +6,15 @@ Every call for content, a vault key or a secret is decided here anew, on evidenc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import Lock
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from stockade.audit.log import AuditSink
-from stockade.broker import data_key_rights, key_rights
+from stockade.broker import data_key_rights
 from stockade.broker.account_keys import AccountKeys
 from stockade.broker.at_once import NotAtOnce
 from stockade.broker.content_limits import (
@@ -36,6 +36,8 @@ from stockade.broker.log_heads import TreeHeads
 from stockade.broker.opening import Opening
 from stockade.broker.providers import Installed
 from stockade.broker.recording import Notes, Recording, binding_shown, shown
+from stockade.broker.unsealed import Unsealed
+from stockade.broker.vault_calls import VaultCalls
 from stockade.broker.vault_keys import VaultKeys
 from stockade.identity.tenant import tenant_of
 from stockade.kernel.clock import Clock
@@ -55,8 +57,7 @@ from stockade.keys.broker import (
 )
 from stockade.keys.keyring import BROKER_PURPOSES, Keyring
 from stockade.keys.lockbox import Challenge, Lent
-from stockade.keys.material import KeyAnswer, KeyRequest, KeySpec
-from stockade.keys.providers.provider import ProviderKey, RemoteVault
+from stockade.keys.providers.provider import RemoteVault
 from stockade.keys.request_receipts import Receipt
 from stockade.lockbox.signature import Signed
 from stockade.policy.customer_key import unavailable
@@ -77,25 +78,7 @@ Providers = Callable[[Keyring], Installed]
 """Makes the providers, once the keyring is open."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Unsealed:
-    """What there is only while the platform is open."""
-
-    keyring: Keyring
-    accounts: AccountKeys
-    grants: Grants
-    verifier: Verifier
-    vault: VaultKeys
-    customers: CustomerKeys
-    providers: Installed
-    signing: Ed25519PrivateKey
-    request_signing: Ed25519PrivateKey
-    floors: Floors
-    heads: TreeHeads
-    lockbox: Lockbox
-
-
-class KeyBroker:
+class KeyBroker(VaultCalls):
     """Implements `Broker`. Safe to call from several threads.
 
     snapshot: the policy in force; Fault(UNAVAILABLE) when it cannot be read. opening: gives the keyring, now or once it is unsealed.
@@ -121,7 +104,7 @@ class KeyBroker:
         self._turn = Lock()
         """Of whoever seals, unseals or rotates."""
         self._provider_states: dict[str, str] = {}
-        self._unsealed: _Unsealed | None = None
+        self._unsealed: Unsealed | None = None
         keyring = opening.begin()
         if keyring is not None:
             self._unsealed = self._with(keyring)
@@ -289,122 +272,6 @@ class KeyBroker:
     def revoke_access(self, request_id: str) -> None:
         self._state().lockbox.revoke_access(request_id)
 
-    # Vault keys and secrets.
-
-    def make_key(
-        self, provider: str, spec: KeySpec, version_id: str, evidence: Evidence | None, asked_by: str
-    ) -> ProviderKey:
-        place = version_id.lower()
-        record = Recording(self._audit, self._clock, "Stockade.Keys/vaultKeys/make", place, asked_by, evidence)
-        record.because["provider"], record.because["type"] = provider[:40], spec.type
-        try:
-            opened, snapshot, now = self._state(), self._snapshot(), self._clock.now()
-            if evidence is None:
-                opened.vault.check_rotation(snapshot, place, spec, now)
-            elif isinstance(evidence, ArmToken):
-                caller = record.proven = opened.verifier.prove_to_arm(snapshot, evidence, now)
-                key_rights.check_arm_make(snapshot, place, caller, now)
-            else:
-                caller = record.proven = opened.verifier.prove_to_vault(snapshot, evidence, now)
-                key_rights.check_make(snapshot, place, spec, caller, now)
-            made = opened.vault.make(provider, spec, place)
-        except Fault as fault:
-            record.refused(fault)
-            raise
-        record.allowed()
-        return made
-
-    def take_key(
-        self,
-        provider: str,
-        spec: KeySpec,
-        private: dict[str, Secret],
-        version_id: str,
-        evidence: Evidence,
-        asked_by: str,
-    ) -> ProviderKey:
-        what = "vaultKeys/import"
-        return self._for_caller(what, version_id, evidence, asked_by, VaultKeys.take, provider, spec, private)
-
-    def use_key(self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str) -> KeyAnswer:
-        return self._use_key(version_id, request, evidence, asked_by)
-
-    def use_key_at_once(self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str) -> KeyAnswer:
-        return self._use_key(version_id, request, evidence, asked_by, at_once=True)
-
-    def _use_key(
-        self, version_id: str, request: KeyRequest, evidence: Evidence, asked_by: str, *, at_once: bool = False
-    ) -> KeyAnswer:
-        place = version_id.lower()
-        operation = f"Stockade.Keys/vaultKeys/{request.use}"
-        record = Recording(self._audit, self._clock, operation, place, asked_by, evidence)
-        record.because["algorithm"] = request.algorithm[:40]
-        try:
-            opened, snapshot, now = self._state(), self._policy(at_once=at_once), self._clock.now()
-            caller = record.proven = opened.verifier.prove_to_vault(snapshot, evidence, now)
-            answer = opened.vault.use(snapshot, place, request, caller, now, at_once=at_once)
-        except Fault as fault:
-            if at_once:
-                raise NotAtOnce from fault  # a refusal waits for its record to be on disk, which is for a thread
-            record.refused(fault)
-            raise
-        record.allowed(privileged=False)
-        return answer
-
-    def destroy_key(self, provider: str, handle: bytes, version_id: str) -> None:
-        place = version_id.lower()
-        with self._notes.doing("vaultKeys/destroy", place, {"provider": provider[:40]}):
-            self._state().vault.destroy(provider, handle, place)
-
-    def back_up_key(self, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
-        return self._for_caller("vaultKeys/backup", version_id, evidence, asked_by, VaultKeys.back_up)
-
-    def restore_key(
-        self, provider: str, backup: bytes, version_id: str, evidence: Evidence, asked_by: str
-    ) -> ProviderKey:
-        what = "vaultKeys/restore"
-        return self._for_caller(what, version_id, evidence, asked_by, VaultKeys.restore, provider, backup)
-
-    def seal_secret(self, value: Secret, version_id: str) -> bytes:
-        return self._state().vault.seal_secret(value, version_id.lower())
-
-    def open_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> Secret:
-        return self._for_caller("vaultSecrets/get", version_id, evidence, asked_by, VaultKeys.open_secret, sealed)
-
-    def back_up_secret(self, sealed: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
-        what = "vaultSecrets/backup"
-        return self._for_caller(what, version_id, evidence, asked_by, VaultKeys.back_up_secret, sealed)
-
-    def restore_secret(self, backup: bytes, version_id: str, evidence: Evidence, asked_by: str) -> bytes:
-        what = "vaultSecrets/restore"
-        return self._for_caller(what, version_id, evidence, asked_by, VaultKeys.restore_secret, backup)
-
-    def _for_caller(
-        self,
-        what: str,
-        version_id: str,
-        evidence: Evidence,
-        asked_by: str,
-        do: Callable[Concatenate[VaultKeys, Snapshot, str, TokenCredential, float, P], T],
-        *given: P.args,
-        **named: P.kwargs,
-    ) -> T:
-        """Do something for a vault's caller who is proven first, and record it before it is answered."""
-        place = version_id.lower()
-        record = Recording(self._audit, self._clock, f"Stockade.Keys/{what}", place, asked_by, evidence)
-        try:
-            opened, snapshot, now = self._state(), self._snapshot(), self._clock.now()
-            caller = record.proven = opened.verifier.prove_to_vault(snapshot, evidence, now)
-            found = do(opened.vault, snapshot, place, caller, now, *given, **named)
-        except Fault as fault:
-            record.refused(fault)
-            raise
-        record.allowed()
-        return found
-
-    def random(self, provider: str, count: int) -> bytes:
-        return self._state().vault.random(provider, count)
-
     # The platform's own.
 
     def purpose_key(self, purpose: str) -> Secret:
@@ -525,7 +392,7 @@ class KeyBroker:
         if opened is not None:
             opened.providers.close()
 
-    def _with(self, keyring: Keyring) -> _Unsealed:
+    def _with(self, keyring: Keyring) -> Unsealed:
         providers, grants = self._make_providers(keyring), Grants(keyring.keys)
         vault = VaultKeys(self._database, providers, keyring.keys)
         customers = CustomerKeys(vault, self._settings.keys.providers, providers)
@@ -545,7 +412,7 @@ class KeyBroker:
         verifier = Verifier(self._settings, keyring.keys, grants)
         heads = TreeHeads(keyring.keys, floors, self._tenant)
         lockbox = Lockbox(self._settings, self._clock, self._snapshot, self._audit, floors, verifier, accounts)
-        return _Unsealed(
+        return Unsealed(
             keyring,
             accounts,
             grants,
@@ -574,7 +441,7 @@ class KeyBroker:
             raise NotAtOnce
         return known
 
-    def _state(self) -> _Unsealed:
+    def _state(self) -> Unsealed:
         opened = self._unsealed
         if opened is None:
             raise Fault(FaultKind.UNAVAILABLE, "The platform is sealed: nothing can be opened until it is unsealed.")
