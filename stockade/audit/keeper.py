@@ -89,7 +89,7 @@ class Keeper:
             settings.mirror_dir,
             settings.audit_dir,
             self.logs.reader,
-            self.logs.names,
+            self._names,
             rotate_bytes=bounds.rotate_bytes,
             keep_files=bounds.keep_files,
         )
@@ -107,7 +107,7 @@ class Keeper:
     def open(self, wait_s: float = 0.0) -> None:
         """Begin; NotAlone when another one does not end in time, OSError. Heads that were not signed before are signed now."""
         self._sequencer.open(wait_s)
-        self._unsigned.update(self.logs.names())
+        self._unsigned.update(self._names())
 
     def start(self) -> None:
         """Do it in threads, from `open` to `close`."""
@@ -165,6 +165,13 @@ class Keeper:
             self._came.wait_for(lambda: self._turns >= begun + 2, timeout_s)
         self._have_signed()
 
+    def _names(self) -> list[str]:
+        """Return the logs there are; none while their folder is out of reach, which the sequencer says."""
+        try:
+            return self.logs.names()
+        except OSError:
+            return []
+
     def _take_in(self) -> None:
         while True:
             last = self._stop.is_set()
@@ -215,10 +222,13 @@ class Keeper:
         looked = float("-inf")
         while not self._stop.is_set():
             self._upkeep_due.wait(self._settings.audit.head_every_s)
-            self._have_signed()
-            if time.monotonic() - looked > UPKEEP_S:
-                looked = time.monotonic()
-                self._prune()
+            try:
+                self._have_signed()
+                if time.monotonic() - looked > UPKEEP_S:
+                    looked = time.monotonic()
+                    self._prune()
+            except Exception:
+                log.exception("upkeep of the audit logs failed and will be tried again")
 
     def _have_signed(self) -> None:
         self._unsigned |= self._sequencer.grown()
@@ -230,6 +240,8 @@ class Keeper:
                 self._sign(name)
             except Fault as fault:
                 failed = f"{name}: {fault.message}"
+            except OSError as failure:
+                failed = f"{name}: {failure.strerror or type(failure).__name__}"
             except Exception as failure:
                 log.exception("a tree head could not be signed", extra={"log": name})
                 failed = f"{name}: {type(failure).__name__}"
@@ -240,15 +252,16 @@ class Keeper:
         self._heads = failed
 
     def _prune(self) -> None:
-        for name in self.logs.names():
+        for name in self._names():
             try:
                 before = self._old(name)
                 for one in self.beside:
                     before = one.prunable(name, before)
                 if before > self.logs.reader(name).first:
                     self._prune_log(name, before)
-            except (Fault, OSError, ValueError):
-                log.exception("a log could not be pruned", extra={"log": name})
+            except (Fault, OSError) as failure:
+                why = failure.message if isinstance(failure, Fault) else failure.strerror
+                log.warning("a log could not be pruned: %s", why, extra={"log": name})
 
     def _old(self, name: str) -> int:
         """Return the index below which all records are older than they are kept; 0 while they are not by a day, so that it is done daily."""

@@ -21,6 +21,7 @@ from typing import Final
 
 from stockade.audit.journal import Journal
 from stockade.audit.ledger import LogReader
+from stockade.kernel.faults import Fault
 
 FILE_NAME: Final = "audit.jsonl"
 STATE_NAME: Final = "mirror.state"
@@ -118,7 +119,8 @@ class Mirror:
             self._at.update(entry["at"])
             size, self._inode = entry["size"], entry["file"]
         for name, index in self._at.items():
-            self._at[name] = min(index, max(ends.get(name, 0), self._reader(name).size))
+            with contextlib.suppress(OSError, Fault):  # out of reach; what it holds is known well enough
+                self._at[name] = min(index, max(ends.get(name, 0), self._reader(name).size))
         with contextlib.suppress(FileNotFoundError):
             found = self._path.stat()
             if found.st_ino == self._inode and found.st_size > size:
@@ -196,16 +198,19 @@ class Mirror:
 
     def _from_log(self, name: str, end: int | None) -> bool:
         """Write a piece of what is missing of a log; False when nothing was."""
-        reader = self._reader(name)
-        start = max(self._at.get(name, 0), reader.first)
-        stop = reader.size if end is None else min(end, reader.size)
         pieces: list[bytes] = []
-        size, index = 0, start
-        for index, line in reader.records(start, stop) if start < stop else ():  # noqa: B007 - how far it went
-            pieces.append(line)
-            size += len(line)
-            if size >= WRITE_BYTES:
-                break
+        size = index = 0
+        try:
+            reader = self._reader(name)
+            start = max(self._at.get(name, 0), reader.first)
+            stop = reader.size if end is None else min(end, reader.size)
+            for index, line in reader.records(start, stop) if start < stop else ():  # noqa: B007 - how far it went
+                pieces.append(line)
+                size += len(line)
+                if size >= WRITE_BYTES:
+                    break
+        except (OSError, Fault):
+            self._behind = True  # a log that cannot be read is not this sink's failure; later, then
         if pieces:
             self._append(pieces, {name: index + 1})
         return bool(pieces)

@@ -79,7 +79,7 @@ class Sequencer:
         self._journal = Journal(audit_dir / STATE_NAME)
         self._lock = -1
         self._next: dict[str, int] = {}
-        """Per log the index that comes next, what is still to be appended counted."""
+        """Per log the index that comes next, what is still to be appended counted. Written down, so that it is known of a log out of reach too."""
         self._cursor: dict[str, int] = {}
         self._pending: list[_Batch] = []
         self._number = self._done = self._done_noted = 0
@@ -169,21 +169,22 @@ class Sequencer:
             return self._places.get((file, offset))
 
     def _resume(self, entries: Iterable[dict[str, Any]]) -> None:
-        batches: list[_Batch] = []
+        found: dict[int, _Batch] = {}
         for entry in entries:
             self._done = max(self._done, entry["done"])
             self._cursor.update(entry.get("cursor", {}))
+            self._next.update(entry.get("after", {}))
             if "batch" in entry:
                 ranges = tuple((str(name), int(start), int(end)) for name, start, end in entry["take"])
-                batches.append(_Batch(entry["batch"], ranges, entry["before"], None))
+                found[entry["batch"]] = _Batch(entry["batch"], ranges, entry["before"], None)
                 self._cursor.update({name: end for name, _, end in ranges})
+        batches = list(found.values())
         self._done_noted = self._done
         self._number = max([self._done, *(batch.number for batch in batches)])
         self._pending = [batch for batch in batches if batch.number > self._done]
         for batch in self._pending:
             lines = self._lines_of(batch)
             for name, taken in lines.items() if not batch.torn else ():
-                self._next[name] = batch.before[name] + len(taken)
                 self._hand(name, batch.before[name], taken)
 
     # Taking in
@@ -208,15 +209,16 @@ class Sequencer:
             return False
         lines, places = self._sort(data, None)
         before = {name: self._end(name) for name in lines}
+        after = {name: before[name] + len(taken) for name, taken in lines.items()}
         batch = _Batch(self._number + 1, tuple(ranges), before, lines, places=places)
-        self._journal.append(self._entry(batch))
+        self._journal.append({**self._entry(batch), "after": after})
         self._number, self._done_noted = batch.number, self._done
         self._pending.append(batch)
         for name, start, end in ranges:
             assert self._cursor.get(name, 0) == start
             self._cursor[name] = end
+        self._next.update(after)
         for name, taken in lines.items():
-            self._next[name] = before[name] + len(taken)
             self._hand(name, before[name], taken)
         return True
 
@@ -298,15 +300,18 @@ class Sequencer:
             ledger = self._open_log(name)
             have = ledger.size - batch.before[name]
             if have < 0:
-                log.error(
-                    "a log is shorter than it was", extra={"log": name, "size": ledger.size, "was": batch.before[name]}
-                )
-            missing = lines[max(0, have) :] if have <= 0 or not batch.torn else []
+                log.error("a log is shorter than it was", extra={"log": name, "missing": -have})
+                batch.before[name] = ledger.size
+                self._journal.append(self._entry(batch))  # or a kill would have it appended twice
+                have = 0
+            missing = lines[have:] if not have or not batch.torn else []
             if missing:
                 ledger.append(missing)
                 self._grown.add(name)
                 count += len(missing)
             ledger.sync()
+            if not any(name in other.before for other in self._pending[1:]):
+                self._next[name] = ledger.size
         if batch.places:
             self._tell_places(batch)
         return count
@@ -366,7 +371,7 @@ class Sequencer:
                 if name.startswith(".") and time.time() - (self._folder / name).stat().st_mtime > DRAFT_LIFE_S:
                     (self._folder / name).unlink(missing_ok=True)
         if self._journal.large:
-            whole: list[dict[str, Any]] = [{"cursor": self._cursor, "done": self._done}]
+            whole: list[dict[str, Any]] = [{"cursor": self._cursor, "after": self._next, "done": self._done}]
             self._journal.replace([*whole, *(self._entry(batch) for batch in self._pending)])
 
     def _entry(self, batch: _Batch) -> dict[str, Any]:

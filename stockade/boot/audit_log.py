@@ -21,8 +21,12 @@ class AuditOffice:
     keeper: Keeper
 
 
-def audit_office(base: Foundation) -> AuditOffice:
-    """Build what the audit process does. `keeper.open` makes it the one that does it."""
+def audit_office(base: Foundation, *, alone: bool = False) -> AuditOffice:
+    """Build what the audit process does. `keeper.open` makes it the one that does it.
+
+    alone: in a key broker with a data directory of its own, whose logs are its own too: the platform's have the same names, and heads of one
+    log of a name are signed.
+    """
 
     def sign(name: str) -> None:
         sign_newest(
@@ -33,7 +37,8 @@ def audit_office(base: Foundation) -> AuditOffice:
         return keep_days(base.source.current(), name, base.settings.audit.keep_days, base.clock.now())
 
     known = _Subscriptions(base)
-    keeper = Keeper(base.settings, base.clock, base.audit, known=known, sign=sign, keep_days=days)
+    signed = None if alone else sign
+    keeper = Keeper(base.settings, base.clock, base.audit, known=known, sign=signed, keep_days=days)
     keeper.beside.append(sending(base, keeper.logs))
     return AuditOffice(base, keeper)
 

@@ -17,7 +17,7 @@ import typer
 
 from stockade.audit.mirror import FILE_NAME
 from stockade.cli.account import OutputFormat
-from stockade.cli.context import DataDir, out, print_columns, read_settings
+from stockade.cli.context import DataDir, out, print_columns, read_settings, running_settings
 from stockade.kernel.faults import Fault, FaultKind
 
 app = typer.Typer(help="The audit log.", no_args_is_help=True)
@@ -76,6 +76,26 @@ def show(
         print_columns(("", ""), explain(record))
     if any(record.get("category") == "RequestResponse" for record in found):
         out.print(f"\nEvery check, and what would have helped: stockade explain {found[0]['id']}", markup=False)
+
+
+@app.command("hash")
+def hashed(
+    value: Annotated[str, typer.Argument(help="What is looked for, such as a host.", show_default=False)],
+    data_dir: DataDir = None,
+) -> None:
+    """Print what stands for a value in records: they hold no host out of a request's body, only its keyed hash.
+
+    For whoever may ask the key broker on this machine.
+    """
+    from stockade.audit.hiding import PURPOSE, keyed_hash
+    from stockade.keys.broker_client import BrokerClient
+
+    settings = running_settings()
+    broker = BrokerClient(settings.broker_socket)
+    try:
+        sys.stdout.write(keyed_hash(broker.purpose_key(PURPOSE), value) + "\n")
+    finally:
+        broker.close()
 
 
 def find(directory: Path, decision: str) -> list[dict[str, Any]]:

@@ -163,6 +163,7 @@ def status(form: OutputFormat = "table", data_dir: DataDir = None) -> None:
             "database": "SQLite" if not settings.database_url else "PostgreSQL",
             "generation": _generation(settings),
         }
+        facts["audit"] = _audit_line(settings)
     clock = clock_of(settings.data_dir)
     if isinstance(clock, SimulatedClock):
         facts |= {"simulatedTime": iso(clock.now()), "aheadSeconds": round(clock.ahead_s)}
@@ -175,6 +176,15 @@ def status(form: OutputFormat = "table", data_dir: DataDir = None) -> None:
         print_columns(("", ""), rows)
     if state is None:
         raise typer.Exit(outcome.NOT_RUNNING)
+
+
+def _audit_line(settings: Settings) -> str:
+    """Return how the audit log stands: `ok`, or what is in the way of which sink."""
+    from stockade.audit.standing import Standing
+
+    sinks = Standing(settings.run_dir).read()
+    said = {"": sinks.problem, "log": sinks.log, "copy": sinks.mirror, "tree heads": sinks.heads}
+    return "; ".join(f"{name}: {why}" if name else why for name, why in said.items() if why) or "ok"
 
 
 def ca(

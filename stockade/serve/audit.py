@@ -37,6 +37,15 @@ async def serve(office: boot.AuditOffice) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)  # certificates are renewed; there are none here
+    questions = await listen(office)
+    try:
+        await stop.wait()
+    finally:
+        questions.close()
+
+
+async def listen(office: boot.AuditOffice) -> Questions:
+    """Answer those who ask for places, until what is returned is closed."""
     keeper = office.keeper
 
     async def place(asked: str) -> str:
@@ -53,10 +62,7 @@ async def serve(office: boot.AuditOffice) -> None:
     answers = {"place": ("placed", place), "settle": ("settled", settle)}
     questions = Questions(office.base.settings.audit_socket, answers, MAX_WAIT_S + SETTLE_S)
     await questions.open()
-    try:
-        await stop.wait()
-    finally:
-        questions.close()
+    return questions
 
 
 def run(configured: settings.Settings) -> None:

@@ -25,7 +25,8 @@ from stockade.broker.server import BrokerServer
 from stockade.broker.service import KeyBroker
 from stockade.broker.watch import Watch
 from stockade.kernel.faults import Fault
-from stockade.serve import child, first_start, logs
+from stockade.serve import audit, child, first_start, logs
+from stockade.serve.audit import PREDECESSOR_S
 from stockade.serve.files import locked, private_folder
 from stockade.storage.generation import GenerationCell
 
@@ -73,8 +74,8 @@ def peers(configured: settings.Settings) -> frozenset[int]:
     return frozenset(found)
 
 
-async def serve(base: boot.Foundation, broker: KeyBroker, watch: Watch) -> None:
-    """Answer until SIGTERM."""
+async def serve(base: boot.Foundation, broker: KeyBroker, watch: Watch, office: boot.AuditOffice | None = None) -> None:
+    """Answer until SIGTERM. office: where the audit logs of this data directory are kept in this process."""
     configured = base.settings
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -87,6 +88,7 @@ async def serve(base: boot.Foundation, broker: KeyBroker, watch: Watch) -> None:
         folder.chmod(0o711)  # the kernel says who asks; here they only have to get to the socket
     server = BrokerServer(configured.broker_socket, broker, uids, broker)
     await server.open()
+    questions = await audit.listen(office) if office is not None else None
     beside = [asyncio.create_task(_sweep(broker, configured)), asyncio.create_task(_look(broker))]
     beside.append(asyncio.create_task(_watch(base, broker, watch)))
     try:
@@ -96,6 +98,8 @@ async def serve(base: boot.Foundation, broker: KeyBroker, watch: Watch) -> None:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
         await server.close()
+        if questions is not None:
+            questions.close()
 
 
 async def _sweep(broker: KeyBroker, configured: settings.Settings) -> None:
@@ -145,12 +149,18 @@ def run(configured: settings.Settings, *, alone: bool = False) -> None:
     base, broker = boot.key_broker(configured, alone=alone)
     watch = boot.key_watch(base, broker)
     base.audit.start()
+    office = boot.audit_office(base, alone=True) if alone else None
+    if office is not None:  # nobody else keeps the logs of this data directory
+        office.keeper.open(PREDECESSOR_S)
+        office.keeper.start()
     try:
-        uvloop.run(serve(base, broker, watch))
+        uvloop.run(serve(base, broker, watch, office))
     finally:
         watch.close()
         broker.close()
         base.audit.close()
+        if office is not None:
+            office.keeper.close()
         base.database.close()
 
 
