@@ -35,7 +35,11 @@ class SnapshotRoutes:
         self._snapshot = snapshot
 
     def logs(self, sink: str) -> frozenset[str]:
-        return frozenset(name for names in self._snapshot.all(LOGS, sink.lower()) for name in names)
+        def compute() -> frozenset[str]:
+            return frozenset(name for names in self._snapshot.all(LOGS, sink.lower()) for name in names)
+
+        found: frozenset[str] = self._snapshot.remembered((LOGS, sink), compute)
+        return found
 
     def wants(self, sink: str, record: Mapping[str, Any]) -> bool:
         resource, category = str(record.get("resource", "")).lower(), str(record.get("category", ""))

@@ -89,6 +89,21 @@ EXAMPLE_SETTINGS = """\
 # max_body_bytes = 33554432
 # key_rotation_guard_minutes = 0    # refuse to regenerate a key that was used within so many minutes, unless forced
 
+# --- The audit log, where its records are sent on to, and who keeps its signed heads: docs/audit.md, docs/audit-sinks.md ---------------------
+# [audit]
+# keep_days = 400                   # where a subscription says nothing
+# mirror = "/mnt/other-disk/audit"  # the copy: on another disk it outlives a full one
+#
+# [[audit.sinks]]
+# name = "siem"                     # diagnostic settings name it /providers/Stockade.Audit/sinks/siem
+# type = "http"                     # or "file", "syslog" (over TLS), "otlp"
+# url = "https://siem.example.com/in"
+# credential_file = "/run/secrets/siem"
+# everything = false                # true: every record, without any diagnostic setting
+#
+# [[audit.witnesses]]
+# url = "file:///mnt/elsewhere/stockade-heads"
+
 # --- Past decisions, for `stockade explain`, `what-if` and `report` --------------------------------------------------------------------------
 # [decisions]
 # keep_per_account = 500
