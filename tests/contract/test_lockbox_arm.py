@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -235,3 +236,13 @@ def test_every_step_is_in_the_customers_log(customer: Customer) -> None:
         return wanted <= {str(msgspec.json.decode(line)["operation"]) for line in lines}
 
     wait_for(recorded, "both steps are recorded")
+    values = f"{customer.approver.subscription}/providers/Microsoft.Insights/eventtypes/management/values"
+    since = (datetime.now(UTC) - timedelta(minutes=10)).isoformat().replace("+00:00", "Z")
+
+    def shown() -> bool:
+        query = {"$filter": f"eventTimestamp ge '{since}'"}
+        events = customer.approver.send("GET", values, version="2015-04-01", **query)["value"]
+        mine = [one for one in events if one["resourceId"].lower().endswith(name)]
+        return wanted <= {one["operationName"]["value"] for one in mine}
+
+    wait_for(shown, "the activity log has them")

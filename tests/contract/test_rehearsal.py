@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import pytest
 import requests
 from azure.core.exceptions import HttpResponseError
@@ -24,7 +25,10 @@ from azure.mgmt.resource.resources import ResourceManagementClient
 from azure.mgmt.resource.resources.models import GenericResource
 
 from stockade.cli import outcome
+from stockade.kernel.ids import new_guid
+from stockade.lockbox.strict import from_base64url
 from tests.factories.letterbox import Letterboxes, is_signed
+from tests.factories.lockbox import Signer
 from tests.live import Live, finish, start, wait_for
 
 TYPE = "Microsoft.CognitiveServices/accounts"
@@ -266,6 +270,48 @@ def test_a_notice_outlives_the_process_that_was_delivering_it(rehearsal: Live, b
 
     assert wait_for(noted, "its delivery is noted")["attempts"] == 1
     assert "Delivered" in rehearsal.stockade("approvals", "notices")
+
+
+def test_customers_hear_of_what_operators_ask_and_of_what_they_did_not_answer_in_four_days(
+    rehearsal: Live, boxes: Letterboxes
+) -> None:
+    """The last one that moves time: the key broker takes no token from before the latest time that it has seen."""
+    who, engineer = rehearsal.identity("keeper"), rehearsal.identity("engineer")
+    rehearsal.stockade("identity", "assign", "keeper", "Owner")
+    rehearsal.stockade("identity", "assign", "engineer", "Stockade Support Engineer")
+    account = rehearsal.account_id("demo-openai")
+    policy, key_of_keeper = f"{account}/providers/Stockade.Lockbox/policies/default", Signer("keeper", who["objectId"])
+
+    def send(sender: Mapping[str, str], method: str, path: str, body: Any = None) -> Any:
+        with rehearsal.credential(sender["clientId"], sender["clientSecret"]) as credential:
+            token = credential.get_token("https://management.azure.com/.default").token
+        reply = rehearsal.request(method, path, body, token=token)
+        assert reply.status_code < 300, reply.text
+        return reply.json()
+
+    lockbox = "/providers/Microsoft.CustomerLockbox"
+    assert rehearsal.request("POST", f"{lockbox}/enableLockbox").status_code == 200
+    approvers = [msgspec.to_builtins(key_of_keeper.approver)]
+    payload = send(who, "POST", f"{policy}/draft", {"approvers": approvers})["payload"]
+    signature = msgspec.to_builtins(key_of_keeper.sign(from_base64url(payload)))
+    bound = {"payload": payload, "signatures": [signature], "contacts": ["secops@example.com"]}
+    send(who, "PUT", policy, {"properties": bound})
+    name = new_guid()
+    asked = {"account": account, "scope": ["files/*"], "reason": "case 7"}
+    path = f"/subscriptions/{rehearsal.subscription}/providers/Stockade.Lockbox/requests/{name}"
+    send(engineer, "PUT", path, {"properties": asked})
+
+    def told(what: str) -> None:
+        wait_for(
+            lambda: any(name in one and what in one for one in boxes.subjects("secops@example.com")),
+            f"the customer hears that it {what}",
+        )
+
+    told("waits for your decision")
+    advance(rehearsal, "4d")
+    found = rehearsal.request("GET", f"/subscriptions/{rehearsal.subscription}{lockbox}/requests/{name}").json()
+    assert found["properties"]["status"] == "Expired"
+    told("has lapsed")
 
 
 def jobs_process(live: Live) -> int | None:

@@ -19,6 +19,7 @@ from stockade.lockbox.approval import Operator
 from stockade.lockbox.services import treatment
 from stockade.lockbox.sign_in import check_sign_in
 from stockade.lockbox.workflow import OPEN
+from stockade.management import outbox
 from stockade.management.cognitive_services.kinds import ACCOUNTS
 from stockade.management.lockbox import approvers, bodies, documents
 from stockade.management.lockbox.bodies import AskedProperties, Asking
@@ -34,6 +35,8 @@ from stockade.storage.documents import Document
 MAX_OPEN: Final = 100
 """Requests of one subscription that are not over."""
 MAX_KEPT: Final = 1000
+MAX_TOLD_A_DAY: Final = 300
+"""Notices of a subscription before operators can ask nothing more: customers who are asked all day approve without looking. Not for break-glass."""
 _CASE = re.compile(r"https://[!-~]{1,1900}")
 
 
@@ -73,6 +76,9 @@ def file(call: Call, writer: Writer) -> Request:
         statement = protection.statement
         approvers.require_somebody(call.snapshot, subscription, statement.approvers, statement.threshold, who, call.now)
     _make_room(writer, subscription)
+    if not glass and outbox.told_today(writer, subscription, call.now) >= MAX_TOLD_A_DAY:
+        message = "The subscription's people have been told of too much today. Ask tomorrow."
+        raise Fault(FaultKind.LIMIT, message, code="TooManyNotices", retry_after_s=3600)
     call.platform.broker.open_request(account.id, name, call.evidence)
     course = workflow.filed(
         call.now,

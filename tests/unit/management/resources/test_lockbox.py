@@ -235,6 +235,15 @@ def test_nobody_is_asked_where_nobody_could_approve(box: Lockbox) -> None:
     assert "there are 0" in refused(box.send(new_guid()), 403, "NoApprover")["message"]
 
 
+def test_customers_are_not_asked_all_day(box: Lockbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stockade.management.lockbox.filing.MAX_TOLD_A_DAY", 2)
+    box.file()
+    box.file()
+    refused(box.send(new_guid()), 429, "TooManyNotices")
+    box.plane.clock.advance(DAY + 1)
+    box.file()
+
+
 # Deciding
 
 
