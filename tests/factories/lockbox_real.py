@@ -10,7 +10,7 @@ import httpx
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from stockade.audit.log import AuditLog
+from stockade.audit.log import AuditSink
 from stockade.broker.opening import Opening
 from stockade.broker.providers import Providers
 from stockade.broker.service import KeyBroker
@@ -50,7 +50,7 @@ class _Current:
 class RealPlane(ControlPlane):
     """A control plane whose broker and tokens are real. `send` signs in for each request. log: where records go, instead of into memory."""
 
-    def __init__(self, folder: Path, settings: Settings | None = None, log: AuditLog | None = None) -> None:
+    def __init__(self, folder: Path, settings: Settings | None = None, log: AuditSink | None = None) -> None:
         super().__init__(folder, settings=settings)
         self.sink: Any = log or self.audit
         self.current = _Current(self.new_broker())

@@ -20,6 +20,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from stockade.audit.log import commit_refusal
 from stockade.content.account_content import Contents, StoredContent
 from stockade.content.item import Item, Kind
 from stockade.identity.audiences import arm_audiences
@@ -143,7 +144,7 @@ class Reading:
         visit = _Visit(http, new_guid(), self._platform.clock.now())
         if self._free.locked():
             message = f"{AT_ONCE} reads are under way. Try again when one has ended."
-            return self._refused(visit, Fault(FaultKind.LIMIT, message, code="TooManyReads", retry_after_s=5))
+            return await self._refused(visit, Fault(FaultKind.LIMIT, message, code="TooManyReads", retry_after_s=5))
         await self._free.acquire()
         goes_on = False
         try:
@@ -154,9 +155,9 @@ class Reading:
             if isinstance(response, _Streamed):
                 response.ended, goes_on = lambda outcome: self._ended(visit, outcome), True
             else:
-                self._outcome(visit, 200, "success")
+                self._outcome(visit, "success")
         except Exception as failure:  # noqa: BLE001 - the one place where what went wrong becomes a reply
-            return self._refused(visit, failure)
+            return await self._refused(visit, failure)
         finally:
             if not goes_on:
                 self._free.release()
@@ -164,13 +165,14 @@ class Reading:
 
     def _ended(self, visit: _Visit, outcome: str) -> None:
         self._free.release()
-        self._outcome(visit, 200, outcome)
+        self._outcome(visit, outcome)
 
     def _admitted(self, visit: _Visit) -> _Reader:
         """Return who reads, for a request that lets them; raises Fault. What the broker asks again, and for itself, is asked here for its words."""
         platform, http, headers, decision_id = self._platform, visit.http, visit.headers, visit.decision_id
         if not platform.audit.healthy:
-            raise Fault(FaultKind.UNAVAILABLE, "The audit log cannot be written, so nothing is read.", retry_after_s=5)
+            message = f"The audit log cannot be written ({platform.audit.why}), so nothing is read."
+            raise Fault(FaultKind.UNAVAILABLE, message, retry_after_s=5)
         snapshot, now = self._source.current(), platform.clock.now()
         header = headers.get("authorization", "")
         uri = f"{platform.settings.authority}/{platform.tenant_id}"
@@ -268,19 +270,28 @@ class Reading:
             raise
         return _Streamed(first, pieces, item.size)
 
-    def _refused(self, visit: _Visit, failure: Exception) -> Response:
+    async def _refused(self, visit: _Visit, failure: Exception) -> Response:
+        """Answer with a refusal, once it is on record; whatever is not a Fault becomes an internal error without details."""
         if isinstance(failure, Fault):
             fault = failure
         else:
             log.error("reading failed", exc_info=failure, extra={"decision": visit.decision_id})
             fault = Fault(FaultKind.INTERNAL, f"An internal error occurred. Decision: {visit.decision_id}.")
         reply = arm_wire.error_reply(fault)
-        self._outcome(visit, reply.status, f"failed:{fault.kind.value}", fault.code or "")
+        record = self._record(visit, reply.status, f"failed:{fault.kind.value}", fault.code or "")
+        try:
+            await run_in_threadpool(commit_refusal, self._platform.audit, record)
+        except Fault as unwritable:
+            reply = arm_wire.error_reply(unwritable)
         standard = arm_wire.standard_headers(visit.decision_id, visit.headers, refused=True)
         content = msgspec.json.encode(reply.body)
         return Response(content, reply.status, {**standard, **reply.headers}, "application/json; charset=utf-8")
 
-    def _outcome(self, visit: _Visit, status: int, outcome: str, reason: str = "") -> None:
+    def _outcome(self, visit: _Visit, outcome: str) -> None:
+        """Note how a read ended. That it begins has its place in the log already: the broker has seen to that."""
+        self._platform.audit.record(self._record(visit, 200, outcome))
+
+    def _record(self, visit: _Visit, status: int, outcome: str, reason: str = "") -> AuditRecord:
         now, path, reader = self._platform.clock.now(), visit.http.url.path, visit.reader
         record = AuditRecord(
             time=now,
@@ -302,7 +313,7 @@ class Reading:
         if reader is not None:
             who = {"principal": reader.who.object_id, "application": reader.who.app_id or ""}
             record = msgspec.structs.replace(record, caller_address=reader.desk.address, **who)
-        self._platform.audit.record(record)
+        return record
 
 
 class _Streamed(StreamingResponse):
