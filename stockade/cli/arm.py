@@ -187,10 +187,20 @@ class Arm:
             raise Fault(FaultKind.CONFLICT, f"Several accounts are called '{reference}'; use one of the ids {ids}.")
         return found[0]
 
-    def keys(self, account: Account) -> tuple[Secret, Secret]:
-        """Return an account's two keys."""
-        answer = self.call("POST", f"{account.id}/listKeys")
-        return Secret(answer["key1"]), Secret(answer["key2"])
+    def keys(self, account: Account) -> tuple[Secret | None, Secret | None]:
+        """Return an account's two keys; None for one that only its holder has."""
+        try:
+            answer = self.call("POST", f"{account.id}/listKeys")
+        except Fault as fault:
+            if fault.code != "KeysNotKept":
+                raise
+            return None, None
+        first, second = (Secret(answer[name]) if name in answer else None for name in ("key1", "key2"))
+        return first, second
+
+    def shown_key(self, account: Account) -> Secret | None:
+        """Return a key that callers can be given; None where the account takes none, or only their holders have them."""
+        return next(filter(None, self.keys(account)), None) if account.local_auth else None
 
     def _bearer(self, audience: str = AUDIENCE) -> str:
         if audience not in self._tokens:

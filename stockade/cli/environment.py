@@ -42,7 +42,7 @@ def env(
     if account:
         arm = connect(settings)
         found = arm.account(account)
-        variables |= account_variables(found, arm.keys(found)[0] if found.local_auth else None)
+        variables |= account_variables(found, arm.shown_key(found))
         variables |= websocket_variables(settings, found)
         if not found.local_auth:
             err.print(f"{found.name} takes no keys (disableLocalAuth); only its address is printed.")
@@ -78,7 +78,7 @@ def run(
             variables = {name: value for name, value in variables.items() if name not in hidden}
             variables |= account_variables(found, None) | _identity_variables(arm, found)
         else:
-            variables |= account_variables(found, arm.keys(found)[0] if found.local_auth else None)
+            variables |= account_variables(found, arm.shown_key(found))
     program = command[1:] if command[0] == "--" else command
     if not program:
         raise typer.BadParameter("which command?")

@@ -16,6 +16,7 @@ from stockade.cli.account import OutputFormat
 from stockade.cli.arm import Account, Arm, connect
 from stockade.cli.context import DataDir, err, moment, out, print_columns, running_settings
 from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.secret import Secret
 
 app = typer.Typer(help="Subscription keys, and the platform's own.", no_args_is_help=True)
 
@@ -61,7 +62,7 @@ def show(
     arm = connect(running_settings())
     found = arm.account(account)
     usages = usage(arm, found)
-    values = [key.reveal_text() for key in arm.keys(found)] if reveal else ["", ""]
+    values = [_shown(key) for key in arm.keys(found)] if reveal else ["", ""]
     if form == "json":
         rows = [
             {
@@ -133,7 +134,7 @@ def rotate(
     now = moment(arm.settings)
     if resume:
         second, first = sorted(usage(arm, found), key=lambda entry: entry.created)
-        new = arm.keys(found)[("Key1", "Key2").index(first.slot)].reveal_text()
+        new = _shown(arm.keys(found)[("Key1", "Key2").index(first.slot)])
         err.print(f"1. {first.slot} was made {_ago(now, first.created)} and stays.")
     else:
         first, second = order(usage(arm, found), now, within)
@@ -238,6 +239,10 @@ def regenerate(
     guard = {"force": True} if force else {"ifUnusedForMinutes": within_minutes}
     body = {"keyName": slot, **guard, **({"forget": True} if forget else {})}
     return str(arm.call("POST", f"{account.id}/regenerateKey", body)[slot.lower()])
+
+
+def _shown(key: Secret | None) -> str:
+    return key.reveal_text() if key is not None else "(only its holder has it)"
 
 
 def _one(usages: tuple[Usage, Usage], slot: Slot) -> Usage:

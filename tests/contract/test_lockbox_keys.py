@@ -66,6 +66,9 @@ def test_a_protected_account_through_all_that_becomes_of_it(
         assert refusal(other, kept) == REFUSED
         assert other.models.list().data, "what keeps nothing is not the statement's business"
 
+        assert "only its holder has it" in live.stockade("keys", "show", account.name, "--reveal")
+        assert account.key2 not in live.stockade("env", "--account", account.name)
+
         customers = KeptKey(live, account.id)
         customers.bind()
         assert pinned.files.content(kept).content == CONTENT
