@@ -112,14 +112,17 @@ class Heads:
         sync_folder(self._path.parent)
 
 
-def sign_newest(log: LogReader, heads: Heads, sign: Sign, time: float) -> SignedHead | None:
+def sign_newest(log: LogReader, heads: Heads, sign: Sign, time: float, *, ask: bool = False) -> SignedHead | None:
     """Have the log signed as it stands, and keep the head; None when there is nothing new.
+
+    ask: also then, to hear whether the broker knows of more: a log that was rolled back with its heads has nothing new.
 
     Fault(CONFLICT) when the broker has signed what this log does not continue; Fault(UNAVAILABLE), OSError: try again.
     """
     size, newest = log.size, heads.newest()
     known = newest.head.size if newest is not None else 0
-    if size == 0 or (newest is not None and size == known):
+    is_new = newest is None or size != known
+    if size == 0 or not (is_new or ask):
         return None
     if known > size:
         message = f"The audit log {log.name} has {size} records, and its newest head is of {known}."
@@ -133,5 +136,7 @@ def sign_newest(log: LogReader, heads: Heads, sign: Sign, time: float) -> Signed
         if fault.kind is not FaultKind.CONFLICT or not isinstance(last, int) or not 0 < last <= size or last == known:
             raise
         note = sign(log.name, size, root, time, log.consistency(last, size))
+    if not is_new:
+        return None
     heads.append(note)
     return read_note(note)

@@ -27,11 +27,13 @@ def audit_office(base: Foundation, *, alone: bool = False) -> AuditOffice:
     alone: in a key broker with a data directory of its own, whose logs are its own too: the platform's have the same names, and heads of one
     log of a name are signed.
     """
+    asked: set[str] = set()
+    """Logs of which the broker has been asked since the start."""
 
     def sign(name: str) -> None:
-        sign_newest(
-            keeper.logs.reader(name), Heads(keeper.logs.folder / name), base.broker.sign_tree_head, base.clock.now()
-        )
+        log, heads = keeper.logs.reader(name), Heads(keeper.logs.folder / name)
+        sign_newest(log, heads, base.broker.sign_tree_head, base.clock.now(), ask=name not in asked)
+        asked.add(name)
 
     def days(name: str) -> int:
         return keep_days(base.source.current(), name, base.settings.audit.keep_days, base.clock.now())

@@ -124,6 +124,14 @@ class Floors:
             self._known.heads[log] = floor
             self._write()
 
+    def forget_head(self, log: str) -> HeadFloor | None:
+        """Forget a log's newest head and return it: for whoever has the root key, after an older state of the log was restored."""
+        with self._lock:
+            found = self._known.heads.pop(log, None)
+            if found is not None:
+                self._write()
+            return found
+
     def _read(self) -> _Known:
         try:
             sealed = self._path.read_bytes()

@@ -1,8 +1,8 @@
 """Tree heads of the audit log, signed with a key that signs nothing else, and only if each continues the one before.
 
 Whoever has the disk and may ask the broker can have a log signed that goes on, and never one that has been rewritten or shortened: the broker
-remembers the last head of each log (`floors.py`), and before a signature is given away it is on disk that there is one. There is no audit record
-of it: the record would be what the next head is signed for.
+remembers the last head of each log (`floors.py`), and before a signature is given away it is on disk that there is one. A log's first head is on
+record, so that a second first one shows; of the others there is none, because the record would be what the next head is signed for.
 """
 
 from __future__ import annotations
@@ -28,12 +28,17 @@ AHEAD_S: Final = 60.0
 
 
 class TreeHeads:
-    """Signs heads. Safe to call from several threads. tenant: the directory's id; Fault(UNAVAILABLE) before there is one."""
+    """Signs heads. Safe to call from several threads.
 
-    def __init__(self, keys: RootKey, floors: Floors, tenant: Callable[[], str]) -> None:
+    tenant: the directory's id; Fault(UNAVAILABLE) before there is one. begun: told of a log that is signed for the first time, and its size.
+    """
+
+    def __init__(
+        self, keys: RootKey, floors: Floors, tenant: Callable[[], str], begun: Callable[[str, int], None]
+    ) -> None:
         self._key = Ed25519PrivateKey.from_private_bytes(keys.derive(PURPOSE).reveal())
         self.public = HeadKey(self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
-        self._floors, self._tenant = floors, tenant
+        self._floors, self._tenant, self._begun = floors, tenant, begun
         self._lock = Lock()
         """Between looking at the last head and having noted the next one, nobody else signs."""
 
@@ -51,6 +56,8 @@ class TreeHeads:
             last = self._floors.head(log)
             if last is not None:
                 _check_continues(log, last, size, root, consistency)
+            if last is None:
+                self._begun(log, size)
             if last is None or size != last.size:
                 try:
                     self._floors.set_head(log, HeadFloor(size, root))

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from stockade.audit.log import AuditSink
+from stockade.audit.pruning import resource_of
 from stockade.broker import data_key_rights
 from stockade.broker.account_keys import AccountKeys
 from stockade.broker.at_once import NotAtOnce
@@ -410,7 +411,7 @@ class KeyBroker(VaultCalls):
         signing = _signing_key(keyring, RECEIPTS_PURPOSE)
         request_signing = _signing_key(keyring, REQUEST_RECEIPTS_PURPOSE)
         verifier = Verifier(self._settings, keyring.keys, grants)
-        heads = TreeHeads(keyring.keys, floors, self._tenant)
+        heads = TreeHeads(keyring.keys, floors, self._tenant, self._log_begun)
         lockbox = Lockbox(self._settings, self._clock, self._snapshot, self._audit, floors, verifier, accounts)
         return Unsealed(
             keyring,
@@ -426,6 +427,9 @@ class KeyBroker(VaultCalls):
             heads,
             lockbox,
         )
+
+    def _log_begun(self, log: str, size: int) -> None:
+        self._notes.note("treeHeads/begin", resource_of(log), because={"records": str(size)})
 
     def _tenant(self) -> str:
         found = tenant_of(self._snapshot())

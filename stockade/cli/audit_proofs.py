@@ -135,6 +135,30 @@ def keys(
         sys.stdout.write(key.text(origin) + "\n")
 
 
+def forget_head(log: LogName, data_dir: DataDir = None) -> None:
+    """Let a log be signed again that was restored from before its newest head. The platform must be stopped; it takes the root key.
+
+    Whoever holds a newer head still sees that records are gone; that it was signed anew is a record of the log.
+    """
+    from stockade.audit.store import check_name
+    from stockade.boot.key_broker import forget_head as forget
+    from stockade.cli.root_key import root_of
+    from stockade.keys.keyring import FILE_NAME, Keyring, sealing_key
+    from stockade.serve import supervisor
+
+    check_name(log)
+    settings = read_settings()
+    if supervisor.status(settings) is not None or settings.broker_socket.exists():
+        raise Fault(FaultKind.CONFLICT, "Stop the platform and its key broker first.")
+    keyring = Keyring.open(settings.data_dir / FILE_NAME, sealing_key(root_of(settings)))
+    size = forget(settings, keyring, log)
+    if not size:
+        raise Fault(FaultKind.NOT_FOUND, f"The key broker has signed no head of {log}.")
+    err.print(
+        f"The head of {size} records of {log} is forgotten; the next one is signed whatever it continues.", markup=False
+    )
+
+
 def _verify_export(file: Path, keys: Sequence[HeadKey], witness: Sequence[SignedHead], part: bool) -> None:
     from stockade.audit.verification import verify_export
 
@@ -160,8 +184,10 @@ def _verify_proof(file: Path, keys: Sequence[HeadKey]) -> None:
 def _verify_here(key: str, witness: Sequence[SignedHead], only: str) -> None:
     """Verify all logs, also those after one that does not fit; ends with the code of the first that did not."""
     from stockade.audit.heads import Heads
+    from stockade.audit.standing import Standing
     from stockade.audit.store import check_name
     from stockade.audit.verification import verify_log
+    from stockade.serve import supervisor
 
     logs = _logs()
     newest = [Heads(logs.reader(name).folder).newest() for name in logs.names()]
@@ -185,6 +211,10 @@ def _verify_here(key: str, witness: Sequence[SignedHead], only: str) -> None:
             err.print(f"{name}: {fault.message}", style="bold red", markup=False)
             # What is damaged will not be less so later.
             code = code or (outcome.INVALID if fault.kind is FaultKind.UNAVAILABLE else outcome.exit_code(fault))
+    settings = read_settings()
+    unsigned = Standing(settings.run_dir).read().heads if supervisor.status(settings) is not None else ""
+    if unsigned:
+        err.print(f"New heads are not signed: {unsigned}", markup=False)
     if code:
         raise typer.Exit(code)
 

@@ -79,7 +79,7 @@ def create(
     from stockade.keys import recovery as kits
 
     settings = running_settings()
-    root = _root(settings)
+    root = root_of(settings)
     kit, words = kits.make(root, shares, threshold, _now(settings))
     _hand_out(kit, words, folder)
     kits.write_kit(settings.data_dir, kit)
@@ -219,8 +219,8 @@ def _source(settings: Settings) -> RootSource:
     return source_of(settings)
 
 
-def _root(settings: Settings) -> RootKey:
-    """Return the root key, which has to be the one that the keyring is sealed with."""
+def root_of(settings: Settings) -> RootKey:
+    """Return the root key, which has to be the one that the keyring is sealed with; people are asked for theirs."""
     from stockade.keys.keyring import FILE_NAME, Keyring, sealing_key
 
     root = _source(settings).read() or _from_shares()

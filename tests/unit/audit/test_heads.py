@@ -135,6 +135,20 @@ def test_the_newest_is_signed_once(tmp_path: Path) -> None:
     assert sizes(heads) == [3, 17, 40]
 
 
+def test_a_log_that_was_rolled_back_with_its_heads_is_told_when_it_asks(tmp_path: Path) -> None:
+    writer, broker = filled(tmp_path, []).writer(LOG), Broker()
+    heads = Heads(writer.folder)
+    writer.append(lines(10))
+    writer.sync()
+    sign_newest(writer, heads, broker.sign, 5.0)
+    assert sign_newest(writer, heads, broker.sign, 6.0, ask=True) is None
+    assert (broker.asked, sizes(heads)) == (2, [10])
+    broker.size = 12
+    assert sign_newest(writer, heads, broker.sign, 6.0) is None
+    with pytest.raises(Fault, match="does not continue"):
+        sign_newest(writer, heads, broker.sign, 6.0, ask=True)
+
+
 @pytest.mark.parametrize("grows", [0, 9])
 def test_a_head_that_was_signed_and_not_kept_is_made_up_for(tmp_path: Path, grows: int) -> None:
     writer, broker = filled(tmp_path, []).writer(LOG), Broker()

@@ -11,7 +11,8 @@ import pytest
 from stockade.audit import tree
 from stockade.audit.checkpoint import Head, HeadKey, read_note, sign_note, verify
 from stockade.audit.heads import Heads, sign_newest
-from stockade.broker.floors import FILE_NAME, Floors
+from stockade.audit.ledger import log_of
+from stockade.broker.floors import FILE_NAME, Floors, HeadFloor
 from stockade.identity.tenant import tenant_of
 from stockade.kernel.faults import Fault, FaultKind
 from tests.factories import merkle
@@ -67,6 +68,25 @@ def test_it_remembers_across_restarts(world: Brokered) -> None:
     refused(world, FaultKind.CONFLICT, 8)
     refused(world, FaultKind.CONFLICT, 12)
     sign(world, 12, 9)
+
+
+def test_only_the_first_head_is_on_record(world: Brokered) -> None:
+    def recorded() -> list[tuple[str, dict[str, str] | None]]:
+        found = [one for one in world.audit.records if one.operation == "Stockade.Keys/treeHeads/begin"]
+        return [(log_of(one.resource), one.because) for one in found]
+
+    sign(world, 5)
+    sign(world, 9, 5)
+    world.broker = world.another()
+    sign(world, 12, 9)
+    assert recorded() == [(LOG, {"records": "5"})]
+    world.broker.close()
+    floors = Floors(world.plane.settings.data_dir, world.another().keys.keys, world.clock)
+    assert floors.forget_head(LOG) == HeadFloor(12, merkle.mth(lines(12)))
+    assert floors.forget_head(LOG) is None
+    world.broker = world.another()
+    sign(world, 7)
+    assert recorded() == [(LOG, {"records": "5"}), (LOG, {"records": "7"})]
 
 
 def test_nothing_is_signed_that_cannot_be_written_down(world: Brokered, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,14 @@ import pytest
 from stockade.audit import proof
 from stockade.audit.heads import FILE_NAME, Heads
 from stockade.audit.store import Logs
+from stockade.broker.floors import Floors, HeadFloor
 from stockade.cli import outcome, root_key
 from stockade.cli.root import run
+from stockade.kernel.clock import SystemClock
+from stockade.keys.keyring import FILE_NAME as KEYRING
+from stockade.keys.keyring import open_or_make
+from stockade.keys.root import RootKey
+from stockade.serve import supervisor
 from stockade.settings import DATA_DIR_VARIABLE, Settings
 from tests.factories.logs import LOG, Signer, filled, lines
 
@@ -171,3 +177,22 @@ def test_the_key_of_the_platform_here(
         assert run(["audit", "keys", *arguments]) == outcome.OK
         (tmp_path / "key").write_text(capsys.readouterr().out)
         assert run(["audit", "verify", file, "--key", str(tmp_path / "key")]) == outcome.OK
+
+
+def test_a_head_is_forgotten_with_the_root_key_and_while_nothing_runs(
+    tmp_path: Path, logs: Logs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    assert run(["audit", "forget-head", "--log", LOG]) not in {outcome.OK, outcome.NOT_FOUND}, "there is no root key"
+    root = RootKey.create(data / "root.key")
+    keyring = open_or_make(data / KEYRING, root)
+    assert run(["audit", "forget-head", "--log", LOG]) == outcome.NOT_FOUND
+    Floors(data, keyring.keys, SystemClock()).set_head(LOG, HeadFloor(30, b"r" * 32))
+    assert run(["audit", "forget-head", "--log", "nothing"]) == outcome.INVALID
+    monkeypatch.setattr(supervisor, "status", lambda _: {"pid": 1})
+    assert run(["audit", "forget-head", "--log", LOG]) == outcome.CONFLICT
+    monkeypatch.undo()
+    monkeypatch.setenv(DATA_DIR_VARIABLE, str(data))
+    assert run(["audit", "forget-head", "--log", LOG]) == outcome.OK
+    assert "The head of 30 records" in capsys.readouterr().err
+    assert Floors(data, keyring.keys, SystemClock()).head(LOG) is None
