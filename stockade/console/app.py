@@ -2,8 +2,8 @@
 
 1. address: the console's own name; elsewhere passkeys would not work, and a strange name may be an attack on the browser
 2. files: style, script, icon
-3. form: bounded and within its time, of our own pages
-4. session: who this is; without one, to the sign-in
+3. session: who this is; without one, to the sign-in
+4. form: bounded and within its time, of our own pages
 5. page: the handler, in a thread, asking ARM with the person's own token
 6. refusal: ARM's words on a page; an ended token ends the session
 7. reply: rendered, with its headers
@@ -90,24 +90,22 @@ class Console:
             return _static(path.removeprefix(f"{ROOT}/static/"))
         if path == "/":
             return _redirect(f"{ROOT}/")
-        # 3. form
-        form: dict[str, str] = {}
-        if request.method == "POST":
-            forms.require_same_site(request.headers, address.origin)
-            form = await forms.read(request)
         if path == f"{ROOT}/sign-in":
-            return await self._signing_in(request, address, form)
+            return await self._signing_in(request, address)
         if path.startswith(f"{ROOT}/sign-in/"):
             return await self._signing_in_elsewhere(request, address, path.removeprefix(f"{ROOT}/sign-in/"))
-        return await self._signed_in_page(request, address, form, path)
+        return await self._signed_in_page(request, address, path)
 
-    async def _signed_in_page(self, request: Request, address: Address, form: dict[str, str], path: str) -> Response:
-        # 4. session
+    async def _signed_in_page(self, request: Request, address: Address, path: str) -> Response:
+        # 3. session
         cookie = request.cookies.get(address.session_cookie, "")
         session = self._sessions.find(cookie) if cookie else None
         if session is None:
             return self._to_sign_in(request, cookie)
+        # 4. form
+        form: dict[str, str] = {}
         if request.method == "POST":
+            form = await forms.read(request, address.origin, forms.MAX_BYTES)
             forms.require_form(form, session.form)
             if path == f"{ROOT}/sign-out":
                 self._sessions.end(cookie)
@@ -145,8 +143,11 @@ class Console:
 
     # Signing in
 
-    async def _signing_in(self, request: Request, address: Address, form: dict[str, str]) -> Response:
-        if request.method not in ("GET", "HEAD", "POST"):
+    async def _signing_in(self, request: Request, address: Address) -> Response:
+        form: dict[str, str] = {}
+        if request.method == "POST":
+            form = await forms.read(request, address.origin, forms.MAX_SIGN_IN_BYTES)
+        elif request.method not in ("GET", "HEAD"):
             raise Fault(FaultKind.METHOD_NOT_ALLOWED, "This page is not used that way.")
         following = _own_path((form if request.method == "POST" else request.query_params).get("next", ""))
         kept = request.cookies.get(address.form_cookie, "")

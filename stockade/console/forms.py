@@ -21,14 +21,17 @@ from stockade.kernel.secret import Secret
 
 MAX_BYTES: Final = 256 * 1024
 """A statement of 32 kB, its signatures, and what base64 adds."""
+MAX_SIGN_IN_BYTES: Final = 8 * 1024
+"""Of a form that anybody may send."""
 MAX_FIELDS: Final = 40
 TIMEOUT_S: Final = 10.0
 FIELD: Final = "form"
 """The name of the value that only our pages hold."""
 
 
-async def read(request: Request) -> dict[str, str]:
-    """Return the fields of a form; Fault for one that is too large, too slow, or none."""
+async def read(request: Request, origin: str, limit: int) -> dict[str, str]:
+    """Return the fields of a form; Fault for one from elsewhere, too large (limit: bytes), too slow, or none."""
+    require_same_site(request.headers, origin)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
         raise Fault(FaultKind.UNSUPPORTED_MEDIA_TYPE, "This page takes forms only.")
@@ -37,8 +40,8 @@ async def read(request: Request) -> dict[str, str]:
         with fail_after(TIMEOUT_S):
             async for chunk in request.stream():
                 data += chunk
-                if len(data) > MAX_BYTES:
-                    raise Fault(FaultKind.TOO_LARGE, f"The form is larger than {MAX_BYTES} bytes.")
+                if len(data) > limit:
+                    raise Fault(FaultKind.TOO_LARGE, f"The form is larger than {limit} bytes.")
     except TimeoutError as late:
         raise Fault(FaultKind.TIMEOUT, "The form did not arrive in time.") from late
     except ClientDisconnect as gone:

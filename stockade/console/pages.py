@@ -181,6 +181,8 @@ def hours(value: object) -> str:
         count = float(str(value))
     except ValueError:
         return str(value)
+    if count == 1:
+        return "1 hour"
     if count * 60 < 120:
         return f"{count * 60:g} minutes"
     return f"{round(count, 2):g} hours"

@@ -7,14 +7,21 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import requests
 
+from stockade.identity.issuers import IssuerKeys
+from stockade.kernel.clock import SystemClock
 from stockade.policy.builtin_roles import SUPPORT_ENGINEER
+from stockade.settings import Listen, Names, Settings
 from tests.factories.browser import Visitor, chromium, visitor
+from tests.factories.code_issuer import CodeIssuer
+from tests.factories.console import SUB, ConsoleWorld, Directory
+from tests.factories.identity import listener, serving
 from tests.live import Live, wait_for
 
 pytestmark = pytest.mark.chromium
@@ -260,3 +267,29 @@ def test_what_was_done_stands_in_the_activity_log_with_its_proof(owner: Visitor,
     stage.live.stockade("audit", "verify", str(file), "--key", str(key))
     file.write_bytes(file.read_bytes().replace(b"CreateLockboxRequest", b"ApproveLockboxRequest"))
     stage.live.stockade("audit", "verify", str(file), "--key", str(key), fails=7)
+
+
+def test_from_an_issuer_at_another_site_a_person_comes_back_signed_in(browser: object, tmp_path: Path) -> None:
+    """The session's cookie is kept from what other sites ask for; that does not keep out who comes from there."""
+    issuer = CodeIssuer(tmp_path)
+    bound = listener()
+    settings = Settings(
+        data_dir=tmp_path,
+        listen=Listen(control_port=bound.getsockname()[1]),
+        names=Names(domain="stockade.localhost"),
+        issuers=(issuer.settings("example-sso"),),
+    )
+    with issuer.serving(), closing(Directory(tmp_path, settings, SystemClock())) as directory:
+        directory.loop.run_until_complete(IssuerKeys(directory.world.services).refresh_due())
+        world = ConsoleWorld(directory, "stockade.localhost")
+        page = f"/console/subscriptions/{SUB}/lockbox"
+        with (
+            serving(world.app, bound, issuer.certificate),
+            visitor(browser, world.origin) as person,  # type: ignore[arg-type]
+        ):
+            person.goto(page)
+            person.press("Sign in with example-sso")
+            person.says("No operator has asked")
+            assert person.path == page
+            assert person.page.locator(".who").inner_text().startswith("Ann")
+            assert person.wrong == []

@@ -101,7 +101,7 @@ def _shown(event: Json) -> Json:
     properties = event.get("properties") or {}
     return {
         "at": event.get("eventTimestamp"),
-        "operation": (event.get("operationName") or {}).get("localizedValue", ""),
+        "operation": _named(event.get("operationName") or {}),
         "status": (event.get("status") or {}).get("value", ""),
         "resource": event.get("resourceId", ""),
         "caller": event.get("caller", ""),
@@ -124,6 +124,12 @@ def _proof(visit: Visit) -> Download:
     proof = visit.arm.get(path, **({"index": index} if index else {}))
     safe = "".join(one for one in name if one.isalnum() or one == "-")[:64]
     return Download(f"stockade-proof-{safe}.json", json.dumps(proof, ensure_ascii=False, indent=1).encode())
+
+
+def _named(operation: Json) -> str:
+    """Return an operation's name; of one that is a word alone, with what it is done to."""
+    name, value = str(operation.get("localizedValue", "")), str(operation.get("value", ""))
+    return f"{name} ({value.rpartition('/')[0].rpartition('/')[0]})" if value and name.isalpha() else name
 
 
 _BASE: Final = "/subscriptions/{subscription}/activity"

@@ -10,7 +10,7 @@ import pytest
 
 from stockade.console.arm import Answer
 from stockade.console.attempts import TRIES
-from stockade.console.forms import MAX_BYTES
+from stockade.console.forms import MAX_BYTES, MAX_SIGN_IN_BYTES
 from tests.factories.console import LOCKBOX, REQUEST, SUB, Browser, ConsoleWorld, refusal
 
 SIGN_IN = "/console/sign-in"
@@ -151,6 +151,14 @@ def test_a_form_of_another_persons_session_does_nothing(world: ConsoleWorld) -> 
     theirs = mallory.fields(HOME)
     assert ada.post(f"{LIST}/{REQUEST}/deny", {**theirs, "reason": "no"}).status_code == 403
     assert world.arm.decisions == []
+
+
+def test_nothing_is_read_of_somebody_without_a_session_but_what_signs_them_in(world: ConsoleWorld) -> None:
+    browser = world.browser()
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    large = b"a=" + b"x" * (MAX_SIGN_IN_BYTES + 1)
+    assert browser.request("POST", f"{LIST}/{REQUEST}/deny", content=large, headers=kind).status_code == 303
+    assert browser.request("POST", SIGN_IN, content=large, headers=kind).status_code == 413
 
 
 @pytest.mark.parametrize(

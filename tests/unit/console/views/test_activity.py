@@ -42,8 +42,9 @@ def test_events_are_asked_for_by_time_status_and_caller_and_go_on_where_they_end
         "caller": world.person.object_id,
         "properties": {"decisionId": ID},
     }
+    read = {"operationName": {"value": "Stockade.Lockbox/requests/content/read/action", "localizedValue": "Read"}}
     world.arm.replies["GET", EVENTS] = Answer(
-        200, {"value": [event, {}], "nextLink": f"https://x{EVENTS}?$skiptoken=a%26b"}
+        200, {"value": [event, read, {}], "nextLink": f"https://x{EVENTS}?$skiptoken=a%26b"}
     )
     browser = world.signed_in()
     text = browser.get(f"{PAGE}?span=week&status=Succeeded&caller={ID}").text
@@ -53,6 +54,7 @@ def test_events_are_asked_for_by_time_status_and_caller_and_go_on_where_they_end
     assert "Approve &lt;Lockbox&gt; Request" in text
     assert f'href="{PAGE}/{ID}"' in text
     assert "you</td>" in text
+    assert "Read (Stockade.Lockbox/requests/content)" in text
     older = f"{PAGE}?span=week&amp;status=Succeeded&amp;caller={ID}&amp;from=a%26b"
     assert f'href="{older}"' in text
     browser.get(older.replace("&amp;", "&"))
