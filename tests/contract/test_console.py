@@ -5,8 +5,10 @@ One server and one browser for all.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -280,7 +282,8 @@ def test_from_an_issuer_at_another_site_a_person_comes_back_signed_in(browser: o
         issuers=(issuer.settings("example-sso"),),
     )
     with issuer.serving(), closing(Directory(tmp_path, settings, SystemClock())) as directory:
-        directory.loop.run_until_complete(IssuerKeys(directory.world.services).refresh_due())
+        with ThreadPoolExecutor(1) as elsewhere:  # Playwright's own loop runs in this thread
+            elsewhere.submit(asyncio.run, IssuerKeys(directory.world.services).refresh_due()).result()
         world = ConsoleWorld(directory, "stockade.localhost")
         page = f"/console/subscriptions/{SUB}/lockbox"
         with (

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from playwright.sync_api import Browser, BrowserContext, CDPSession, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, CDPSession, ConsoleMessage, Page, Request, sync_playwright
 
 from tests.outside import program
 
@@ -101,9 +101,13 @@ def visitor(browser: Browser, origin: str, *, javascript: bool = True) -> Iterat
         if message.type in ("error", "warning"):
             opened.wrong.append(message.text)
 
+    def fail(request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # the page was left before that came
+            opened.wrong.append(f"{request.url}: {request.failure}")
+
     opened.page.on("console", complain)
     opened.page.on("pageerror", lambda error: opened.wrong.append(str(error)))
-    opened.page.on("requestfailed", lambda request: opened.wrong.append(f"{request.url}: {request.failure}"))
+    opened.page.on("requestfailed", fail)
     try:
         yield opened
     finally:
