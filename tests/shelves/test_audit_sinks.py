@@ -152,7 +152,7 @@ class AnySink:
     ) -> None:
         self.hang(receiver, monkeypatch)
         log = MemoryLog(S, [record(number, reason="x" * 20_000) for number in range(100)])
-        configured = receiver.settings(everything=True, timeout_s=0.2)
+        configured = receiver.settings(everything=True, timeout_s=0.6)
         async with delivering(configured, around(tmp_path, log)) as made:
             await receiver.until(lambda: made.state.last_error)
             assert "in time" in made.state.last_error
