@@ -207,7 +207,8 @@ def _path(base: str, name: str, action: str) -> str:
 
 
 def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:g} hours"
+    hours = seconds / 3600
+    return "1 hour" if hours == 1 else f"{hours:g} hours"
 
 
 def _instant(text: str) -> float:
