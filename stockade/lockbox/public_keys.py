@@ -10,9 +10,6 @@ from typing import Any, Final, Literal, TypeAlias
 
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey
-from webauthn.helpers import decode_credential_public_key
-from webauthn.helpers.decode_credential_public_key import DecodedEC2PublicKey, DecodedOKPPublicKey, DecodedRSAPublicKey
-from webauthn.helpers.decoded_public_key_to_cryptography import decoded_public_key_to_cryptography
 
 from stockade.lockbox.strict import from_base64url
 
@@ -88,6 +85,15 @@ def algorithms_of(jwk: Mapping[str, Any]) -> tuple[Algorithm, ...]:
 
 def check_cose(key: bytes) -> None:
     """Raise ValueError unless the bytes are a passkey's public key of a kind that is taken."""
+    # Not with the module, which every process has: it takes a tenth of a second.
+    from webauthn.helpers import decode_credential_public_key
+    from webauthn.helpers.decode_credential_public_key import (
+        DecodedEC2PublicKey,
+        DecodedOKPPublicKey,
+        DecodedRSAPublicKey,
+    )
+    from webauthn.helpers.decoded_public_key_to_cryptography import decoded_public_key_to_cryptography
+
     if not 0 < len(key) <= 1024 or key[0] == 4:
         raise ValueError("that is no COSE key")
     try:
