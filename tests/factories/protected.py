@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import msgspec
+from joserfc.jwk import RSAKey
 
 from stockade.identity.audiences import ARM
 from stockade.identity.principals import Principal
+from stockade.identity.signing_keys import SigningKey
 from stockade.kernel.evidence import ArmToken, CallerKey, Evidence, OperatorGrant
 from stockade.kernel.ids import new_guid
 from stockade.kernel.secret import Secret
@@ -30,13 +33,17 @@ READ, WRITE = "OpenAI/files/read", "OpenAI/files/write"
 ENGINEER = "9a9a9a9a-0000-4000-8000-000000000001"
 """A role of this test's, with the one data action."""
 GUID = "5" * 32
+SIGNING = RSAKey.generate_key(2048, auto_kid=False)
 
 
 class Protected(Brokered):
     """alice: Owner and approver. bob: a second approver. operator, second: engineers. All of them have a key and a principal."""
 
     def __init__(self, folder: Path, **changes: Any) -> None:
-        super().__init__(folder, **changes)
+        # Making and opening the platform's signing key is most of what such a world costs, and it is no part of what is tested.
+        with mock.patch.object(RSAKey, "generate_key", return_value=SIGNING):
+            super().__init__(folder, **changes)
+        self.plane.world.keys._opened = SigningKey(SIGNING.thumbprint(), SIGNING)
         permission = Permission((), (), ("stockade.lockbox/requests/write",), ())
         role = RoleDefinition(ENGINEER, "Engineer", True, (permission,))
         self.policy["lockbox"] = (("lockbox", "tenant", True), ("role", ENGINEER, role))
