@@ -35,14 +35,19 @@ class Journal:
         self.close()
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         data = path.read_bytes()
-        whole, _, _ = data.rpartition(b"\n")
-        lines = whole.split(b"\n") if whole else []
-        self._size, self._torn = (len(whole) + 1 if lines else 0), True
+        found: list[dict[str, Any]] = []
+        self._size, self._torn = 0, True
+        for line in data.split(b"\n")[:-1]:
+            try:
+                found.append(msgspec.json.decode(line, type=dict[str, Any]))
+            except msgspec.DecodeError:
+                break  # a power cut in the middle of what was not synced
+            self._size += len(line) + 1
         self._mend()
-        return [msgspec.json.decode(line, type=dict[str, Any]) for line in lines]
+        return found
 
-    def append(self, entry: dict[str, Any]) -> None:
-        """Add an entry and return when it is on disk."""
+    def append(self, entry: dict[str, Any], *, sync: bool = True) -> None:
+        """Add an entry and return when it is on disk; not `sync`: when the system has it, for what may be forgotten in a power cut."""
         self._mend()
         data = _encode(entry) + b"\n"
         self._torn = True
@@ -50,7 +55,8 @@ class Journal:
             written = 0
             while written < len(data):
                 written += os.write(self._file, data[written:])
-            os.fdatasync(self._file)
+            if sync:
+                os.fdatasync(self._file)
         except OSError:
             self._mend()
             raise

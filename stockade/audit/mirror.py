@@ -251,7 +251,9 @@ class Mirror:
         if self._journal.large:
             self._journal.replace([{**entry, "at": {**self._at, **entry["at"]}}])  # type: ignore[dict-item]
         else:
-            self._journal.append(entry)
+            self._journal.append(
+                entry, sync=False
+            )  # an older one is as good: what is beyond it is cut off and written again
 
     def _rotate_if_full(self) -> None:
         try:

@@ -21,6 +21,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -203,12 +204,12 @@ class Spool:
     def _line(self, record: AuditRecord, mark: bytes) -> bytes:
         try:
             record = self._hide(record)
-            return spool_files.line(mark, log_of(record.resource), self._encode(record))
+            return b"%s%s\n" % (_head(mark, record.resource), self._encode(record))
         except (
             UnicodeEncodeError
         ):  # a lone surrogate in what a caller sent; escaped it is still JSON, and still evidence
             data = json.dumps(msgspec.to_builtins(record), separators=(",", ":")).encode()
-            return spool_files.line(mark, log_of(record.resource), data)
+            return b"%s%s\n" % (_head(mark, record.resource), data)
 
     def _run(self) -> None:
         while not self._stopping:
@@ -341,6 +342,11 @@ class Spool:
             log.error("no more audit records are taken; requests are refused until they can be: %s", trouble)
         elif before and not trouble:
             log.warning("audit records are taken again")
+
+
+@lru_cache(4096)
+def _head(mark: bytes, resource: str) -> bytes:
+    return spool_files.head(mark, log_of(resource))
 
 
 class _Told:

@@ -30,17 +30,16 @@ def folder_of(audit_dir: Path) -> Path:
     return audit_dir / "spool"
 
 
-def line(mark: bytes, log: str, record: bytes) -> bytes:
-    """Return one line of a spool."""
-    return b"%s%s %s\n" % (mark, log.encode(), record)
+def head(mark: bytes, log: str) -> bytes:
+    """Return what stands before the record in a line, the space included."""
+    return b"%s%s " % (mark, log.encode())
 
 
-def read_line(data: bytes) -> tuple[bool, str, bytes] | None:
-    """Take a line (without its end) apart: whether its place is wanted, the log, the record. None for what is no line of ours."""
-    head, separator, record = data.partition(b" ")
-    if not separator or head[:1] not in (PLAIN, PLACED) or len(head) > 64 or not head.isascii() or b"/" in head:
+def read_head(data: bytes) -> tuple[bool, str] | None:
+    """Read what stands before the space: whether the record's place is wanted, and its log. None for what is none of ours."""
+    if data[:1] not in (PLAIN, PLACED) or len(data) > 64 or not data.isascii() or b"/" in data:
         return None
-    return head[:1] == PLACED, head[1:].decode(), record
+    return data[:1] == PLACED, data[1:].decode()
 
 
 @dataclass(frozen=True, slots=True)

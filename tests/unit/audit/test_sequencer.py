@@ -234,6 +234,7 @@ def test_one_takes_in_at_a_time(desk: Desk) -> None:
 
 def test_what_it_remembers_stays_small(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stockade.audit.journal.COMPACT_BYTES", 2000)
+    monkeypatch.setattr(sequencer_module, "LOOK_FOR_ENDED_S", 0.0)
     spool = desk.spool()
     for number in range(60):
         spool.commit(of(str(number)))
