@@ -15,9 +15,11 @@ from stockade.policy.snapshot import (
     Permission,
     PrincipalPolicy,
     RemoteKeyState,
+    RoleAssignment,
     Snapshot,
 )
 from tests.factories.customer_key import (
+    ENCRYPTION_USER,
     GROUP,
     IDENTITY,
     NEW,
@@ -152,3 +154,16 @@ def test_a_version_is_read_from_a_keys_id() -> None:
     assert customer_key.version_in(kid(OLD)) == OLD
     assert customer_key.version_in("") == ""
     assert customer_key.version_in("https://v1.example/keys/k1") == ""
+
+
+def test_a_role_for_a_while_serves_while_it_lasts_though_answers_are_remembered() -> None:
+    """The same snapshot, asked before, during and after, and before once more: what was remembered then is not what is so now."""
+    timed = RoleAssignment("while", VAULT_ID, ENCRYPTION_USER, IDENTITY, since=NOW, until=NOW + 10)
+    policy = snapshot(role=None, more=(("assignment", VAULT_ID, timed),))
+
+    def at(now: float) -> str:
+        found = customer_key.unavailable(policy, ACCOUNT, key(), now)
+        return found.problem if found is not None else ""
+
+    instants = (NOW - 1, NOW, NOW + 9.999, NOW + 10, NOW + 5, NOW - 1)
+    assert [at(now) for now in instants] == ["AccessDenied", "", "", "AccessDenied", "", "AccessDenied"]
