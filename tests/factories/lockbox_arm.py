@@ -110,9 +110,10 @@ class Lockbox:
         with self.plane.database.read() as reader:
             return sorted(reader.list(OUTBOX), key=lambda one: one.ordinal)
 
-    def told(self) -> list[tuple[str, str]]:
-        """Return what was told and where to."""
-        return [(str(one.body["kind"]).removeprefix("lockbox."), str(one.body["to"])) for one in self.outbox()]
+    def told(self, name: str = "") -> list[tuple[str, str]]:
+        """Return what was told of a request and where to."""
+        found = [one.body for one in self.outbox() if str(one.body["subject"]).endswith(name)]
+        return [(str(one["kind"]).removeprefix("lockbox."), str(one["to"])) for one in found]
 
     def recorded(self, name: str) -> list[str]:
         """Return the operations of the steps in the customer's log."""

@@ -182,6 +182,10 @@ class Access(RuleBasedStateMachine):
         if reply.status_code == 200:
             self.ended.add(name)
 
+    @rule(how=st.sampled_from(("revoke", "complete")), who=st.booleans())
+    def read_and_end(self, how: str, who: bool) -> None:
+        self.end(self.file_and_approve(("files/*",)), how, who)
+
     @rule(held=st.booleans())
     def assign(self, held: bool) -> None:
         if held == self.role:
