@@ -18,7 +18,7 @@ from stockade.broker.customer_keys import CustomerKeys, customer_key
 from stockade.broker.data_keys import KEY_BYTES, OpenDataKeys, PlatformWrapping, new_version
 from stockade.broker.floors import Floors
 from stockade.broker.framing import wipe
-from stockade.broker.lockbox_statements import Bound, Made, check_bound, statement_in
+from stockade.broker.lockbox_statements import Bound, Made, check_bound, internal_id, statement_in
 from stockade.broker.recording import Notes, binding_shown
 from stockade.kernel.clock import Clock
 from stockade.kernel.faults import Fault, FaultKind
@@ -224,7 +224,7 @@ class AccountKeys:
         held = Held(data_keys_of(document.private), statement_in(document))
         if held.bound is not None:
             self._made.seen(account_id, held.bound)
-        check_bound(held.keys, held.bound, self._floors)
+        check_bound(held.keys, held.bound, internal_id(document), self._floors)
         return held
 
     def _document(self, account_id: str) -> Document:

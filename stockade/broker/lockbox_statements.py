@@ -64,12 +64,15 @@ def statement_in(document: Document) -> Bound | None:
     return found
 
 
-def check_bound(keys: Sequence[WrappedDataKey], bound: Bound | None, floors: Floors) -> None:
-    """Raise Fault(LOCKBOX_DENIED) unless all data keys are bound to the statement that is there, and no later one has been seen."""
+def check_bound(keys: Sequence[WrappedDataKey], bound: Bound | None, account_guid: str, floors: Floors) -> None:
+    """Raise Fault(LOCKBOX_DENIED) unless all data keys are bound to the statement that is there, and no later one has been seen.
+
+    An account that had a statement and has neither that nor data keys any more is given no new ones, which would be bound to nothing.
+    """
     if any(one.statement != (bound.digest if bound is not None else "") for one in keys):
         raise mismatch("its data keys are not bound to the statement that the account has")
     seen = [floor for one in keys if (floor := floors.of_data_key(one.version)) is not None]
-    own = floors.statement(bound.statement.account_guid) if bound is not None else None
+    own = floors.statement(account_guid)
     for floor in (*seen, *((own,) if own is not None else ())):
         if bound is None:
             raise mismatch("its data keys are bound to a statement, and the account has none any more")
@@ -99,7 +102,7 @@ def check_next(keys: Sequence[WrappedDataKey], current: Bound | None, to: Bound,
         if floor is None:
             continue
         if sequence >= floor.sequence:
-            check_bound(keys, current, floors)
+            check_bound(keys, current, to.statement.account_guid, floors)
         elif to.statement.sequence == floor.sequence and to.digest != floor.digest:
             raise mismatch(f"the key broker has seen another statement {floor.sequence}")
 

@@ -341,6 +341,7 @@ def test_a_statement_is_forged_taken_away_or_put_back_in_vain(case: Case) -> Non
     everybody = (insider.caller(), CallerKey(Secret(case.old_key)), CallerKey(Secret(case.key)))
     for private in (
         without,
+        {**without, DATA_KEYS: []},
         {**without, DATA_KEYS: bare},
         {**good, LOCKBOX: statement_form(whole)},
         {**good, LOCKBOX: statement_form(whole), DATA_KEYS: renamed},

@@ -271,6 +271,17 @@ def test_data_keys_from_before_the_protection_stay_shut(world: Protected) -> Non
     refused(lambda: world.bind(own), MISMATCH)
 
 
+def test_an_account_that_lost_statement_and_keys_is_given_no_new_ones(world: Protected) -> None:
+    world.protect()
+    opens(world)
+    good = world.private()
+    world.store({DATA_KEYS: [], LOCKBOX: None})
+    assert "has none any more" in refused(world.ask, MISMATCH)
+    refused(lambda: world.bind(world.statement(sequence=1, previous="", issued_at=7.0)), MISMATCH)
+    world.store({DATA_KEYS: good[DATA_KEYS], LOCKBOX: good[LOCKBOX]})
+    opens(world)
+
+
 def test_the_floor_is_there_as_soon_as_the_statement_is_stored(world: Protected) -> None:
     world.ask()
     before = world.private()
@@ -364,7 +375,9 @@ def test_a_data_key_that_is_open_is_open_beside_its_statement_alone(world: Prote
     good = world.private()
     bogus = [{**one, "statement": "", "wrapped": "AAAA"} for one in good[DATA_KEYS]]
     (world.plane.settings.data_dir / FILE_NAME).unlink()
-    world.broker._state().floors._by_data_key.clear()
+    floors = world.broker._state().floors
+    floors._by_data_key.clear()
+    floors._known.statements.clear()
     world.store({LOCKBOX: None, DATA_KEYS: bogus})
     with pytest.raises(Fault) as caught:
         opens(world, version)
