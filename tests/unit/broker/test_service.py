@@ -15,6 +15,7 @@ from stockade.identity.audiences import ARM
 from stockade.identity.principals import Principal
 from stockade.kernel.evidence import ArmToken, CallerKey, CallerToken, Evidence, JobGrant
 from stockade.kernel.faults import Fault, FaultKind
+from stockade.kernel.resource_id import ResourceId
 from stockade.kernel.secret import Secret
 from stockade.keys import request_receipts
 from stockade.keys.broker import Binding, JobScope, ObjectKeys, ObjectRef, WrappedDataKey
@@ -22,6 +23,7 @@ from stockade.keys.material import KeyRequest, KeySpec
 from stockade.keys.request_receipts import Receipt
 from stockade.keys.stored import DATA_KEYS, StoredKey, data_keys_form
 from stockade.keys.stored import key_of as stored_key
+from stockade.management.access import roles
 from stockade.management.first_start import assign_role
 from stockade.policy.snapshot import CustomerKey, EncryptionScopePolicy
 from stockade.storage.documents import State
@@ -96,6 +98,30 @@ def test_what_no_credential_proves_gives_no_key(world: Brokered) -> None:
         refused(lambda evidence=evidence: ask(world, account, evidence=evidence), kind)  # type: ignore[misc]
     refused(lambda: ask(world, dataclasses.replace(account, id=account.id + "x")), FaultKind.NOT_FOUND)
     assert {record.decision for record in world.audit.records} == {"deny"}
+
+
+def test_a_role_for_a_while_is_worth_a_key_until_it_ends_by_the_brokers_own_clock(world: Brokered) -> None:
+    """Nothing is committed and nothing published when it ends: the broker looks at the clock, not at whether somebody has tidied up."""
+    account, plane = world.plane.account("a1"), world.plane
+    contributor, now = "a001fd3d-188f-4b5d-821b-7da978bf7442", plane.world.clock.now()
+    guest, token = plane.caller("guest", None)
+    with plane.world.database.write() as writer:
+        roles.put(
+            writer,
+            name="55555555-5555-4555-8555-555555555555",
+            scope=ResourceId.parse(account.id),
+            role_id=contributor,
+            principal_id=guest.object_id,
+            principal_type="ServicePrincipal",
+            author="",
+            window=roles.While(now, now + 60, "/r"),
+        )
+    evidence = CallerToken(Secret(token))
+    assert ask(world, account, evidence=evidence).keys
+    plane.world.manual.advance(59.9)
+    assert ask(world, account, evidence=evidence).keys
+    plane.world.manual.advance(0.1)
+    refused(lambda: ask(world, account, evidence=evidence), FaultKind.PERMISSION_DENIED)
 
 
 def test_a_regenerated_key_proves_nothing_any_more(world: Brokered) -> None:

@@ -6,12 +6,13 @@ import base64
 import json
 import stat
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Self
 
 import pytest
 import typer
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -193,6 +194,52 @@ def test_thumbprints_are_rfc_7638s() -> None:
         "1CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"
     )
     assert thumbprint({"kty": "RSA", "n": modulus, "e": "AQAB"}) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+
+
+@pytest.mark.parametrize("kind", ["P-256", "P-384", "RSA"])
+def test_a_vault_elsewhere_signs_by_azures_client(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Azure's own classes carry the key; only what would go over the network is answered here."""
+    keys = pytest.importorskip("azure.keyvault.keys")
+    crypto = pytest.importorskip("azure.keyvault.keys.crypto")
+    private, asked = PRIVATE[kind], []
+
+    class KeyClient:
+        def __init__(self, vault: str, _: object) -> None:
+            asked.append(vault)
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def get_key(self, name: str, version: str | None) -> Any:
+            asked.append((name, version))
+            numbers = private.public_key().public_numbers()
+            if kind == "RSA":
+                members = {"n": numbers.n.to_bytes(256, "big"), "e": numbers.e.to_bytes(3, "big")}
+                return keys.KeyVaultKey("https://v/keys/k/1", kty=keys.KeyType.rsa_hsm, key_ops=["sign"], **members)
+            size = (private.curve.key_size + 7) // 8
+            members = {each: getattr(numbers, each).to_bytes(size, "big") for each in ("x", "y")}
+            curve = keys.KeyCurveName.p_256 if kind == "P-256" else keys.KeyCurveName.p_384
+            return keys.KeyVaultKey("https://v/keys/k/1", kty=keys.KeyType.ec, crv=curve, key_ops=["sign"], **members)
+
+    class CryptographyClient(KeyClient):
+        def __init__(self, key: Any, _: object) -> None:
+            asked.append(key.id)
+
+        def sign(self, algorithm: Any, digest: bytes) -> Any:
+            asked.append(algorithm.value)
+            if kind == "RSA":
+                scheme = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+                return SimpleNamespace(signature=private.sign(digest, scheme, utils.Prehashed(hashes.SHA256())))
+            answer = Vault(kind).vault("POST", "", {"value": text(digest)})
+            return SimpleNamespace(signature=base64.urlsafe_b64decode(answer["value"] + "=="))
+
+    monkeypatch.setattr(keys, "KeyClient", KeyClient)
+    monkeypatch.setattr(crypto, "CryptographyClient", CryptographyClient)
+    holds(key_of("https://theirs.vault.azure.net/keys/approver/4f", arm()))
+    algorithm = {"P-256": "ES256", "P-384": "ES384", "RSA": "PS256"}[kind]
+    assert asked == ["https://theirs.vault.azure.net", ("approver", "4f"), "https://v/keys/k/1", algorithm]
 
 
 def test_a_vault_elsewhere_needs_azures_client(monkeypatch: pytest.MonkeyPatch) -> None:
