@@ -18,7 +18,7 @@ import requests
 
 from stockade.identity.issuers import IssuerKeys
 from stockade.kernel.clock import SystemClock
-from stockade.policy.builtin_roles import SUPPORT_ENGINEER
+from stockade.policy.builtin_roles import LOCKBOX_APPROVER, SUPPORT_ENGINEER
 from stockade.settings import Listen, Names, Settings
 from tests.factories.browser import Visitor, chromium, visitor
 from tests.factories.code_issuer import CodeIssuer
@@ -49,6 +49,15 @@ class Stage:
     @property
     def account(self) -> str:
         return f"/console/subscriptions/{self.live.subscription}/accounts/{self.live.resource_group}/{ACCOUNT}"
+
+    def assign(self, role: str, object_id: str) -> None:
+        """Give a role at the subscription."""
+        roles = f"/subscriptions/{self.live.subscription}/providers/Microsoft.Authorization"
+        role_id = f"{roles}/roleDefinitions/{role}"
+        asked = {"roleDefinitionId": role_id, "principalId": object_id, "principalType": "ServicePrincipal"}
+        place = f"{roles}/roleAssignments/{uuid.uuid4()}"
+        made = self.live.request("PUT", place, {"properties": asked}, version="2022-04-01")
+        assert made.status_code == 201, made.text
 
     def request(self, reason: str) -> str:
         """File a Lockbox request as the operator; return its page."""
@@ -94,20 +103,11 @@ def stage(live: Live) -> Stage:
     )
     assert upload.status_code in (200, 201), upload.text
     operator = live.identity("console-operator")
-    scope = f"/subscriptions/{live.subscription}"
-    roles = f"{scope}/providers/Microsoft.Authorization"
-    assigned = {
-        "roleDefinitionId": f"{roles}/roleDefinitions/{SUPPORT_ENGINEER}",
-        "principalId": operator["objectId"],
-        "principalType": "ServicePrincipal",
-    }
-    made = live.request(
-        "PUT", f"{roles}/roleAssignments/{uuid.uuid4()}", {"properties": assigned}, version="2022-04-01"
-    )
-    assert made.status_code == 201, made.text
     with live.credential(operator["clientId"], operator["clientSecret"]) as credential:
         token = credential.get_token("https://management.azure.com/.default").token
-    return Stage(live, upload.json()["id"], token)
+    found = Stage(live, upload.json()["id"], token)
+    found.assign(SUPPORT_ENGINEER, operator["objectId"])
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +163,35 @@ def test_an_operator_reads_once_an_approver_has_signed_with_a_passkey_and_no_lon
     owner.press("Revoke")
     owner.says("Revoked. Nothing more can be read")
     assert stage.read(page).status_code in (403, 409)
+
+
+def test_an_approver_by_role_alone_has_an_owner_put_their_passkey_into_the_statement(
+    owner: Visitor, browser: object, stage: Stage
+) -> None:
+    """The role sees requests and neither accounts nor statements."""
+    person = stage.live.identity("console-approver")
+    stage.assign(LOCKBOX_APPROVER, person["objectId"])
+    with visitor(browser, stage.live.arm) as approver:  # type: ignore[arg-type]
+        approver.with_authenticator()
+        approver.sign_in(person["clientId"], person["clientSecret"])
+        approver.press("register a passkey")
+        approver.press("Register a passkey")
+        approver.says("Your passkey is registered")
+        key = approver.page.get_by_label("Your key").input_value()
+        owner.goto(stage.account)
+        owner.page.get_by_text("Add somebody else’s key").click()
+        owner.page.locator("#theirs").fill(key)
+        owner.press("Draft the statement")
+        owner.says("New approver: console-approver-passkey")
+        owner.press("Sign with a passkey")
+        owner.says("The statement is in force")
+        page = stage.request("Of the approver")
+        approver.goto("/console/")
+        approver.press("Of the approver")
+        approver.press("Approve with a passkey")
+        approver.says("Approved. Access ends by itself")
+        assert stage.read(page).content == CONTENT
+        assert approver.wrong == []
 
 
 def test_denying_by_keyboard_alone(owner: Visitor, stage: Stage) -> None:

@@ -52,8 +52,9 @@ class Visitor:
 
     def press(self, name: str) -> None:
         """Press a button or follow a link by its name."""
-        found = self.page.get_by_role("button", name=name, exact=True)
-        (found if found.count() else self.page.get_by_role("link", name=name, exact=True)).first.click()
+        link = self.page.get_by_role("link", name=name, exact=True)
+        # Waited for: what takes a script is there once the script is.
+        self.page.get_by_role("button", name=name, exact=True).or_(link).first.click()
 
     def fill(self, label: str, value: str) -> None:
         self.page.get_by_label(label).fill(value)

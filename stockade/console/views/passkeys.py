@@ -7,17 +7,19 @@ and not whose make it is of.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Final
 
+import msgspec
 from webauthn import verify_registration_response
 from webauthn.helpers.cose import COSEAlgorithmIdentifier
 from webauthn.helpers.exceptions import WebAuthnException
 
 from stockade.console.pages import Goto, Page
-from stockade.console.views.statements import account_of, page_of
-from stockade.console.visit import View, Visit
+from stockade.console.views.statements import account_of, free_name, page_of
+from stockade.console.visit import ROOT, View, Visit
 from stockade.kernel.faults import Fault, FaultKind
-from stockade.lockbox.statement import Passkey
+from stockade.lockbox.statement import Approver, Passkey
 from stockade.lockbox.strict import base64url
 
 ALGORITHMS: Final = (
@@ -32,20 +34,7 @@ def _begin(visit: Visit, problem: str = "", status: int = 200) -> Page:
     account = account_of(visit)
     statement = account.statement
     known = [one.passkey for one in statement.approvers if one.passkey is not None] if statement is not None else []
-    visit.session.challenge = os.urandom(32)
-    values = {
-        "account": account,
-        "page": page_of(account.id),
-        "challenge": base64url(visit.session.challenge),
-        "relying_party": visit.address.relying_party,
-        # A handle of its own each time: an authenticator keeps one passkey per handle, and a new one must not take the place of one that
-        # stands in a statement.
-        "user": base64url(os.urandom(16)),
-        "algorithms": ",".join(str(int(one)) for one in ALGORITHMS),
-        "known": ",".join(one.credential_id for one in known if one.rp_id == visit.address.relying_party),
-        "problem": problem,
-    }
-    return Page("passkey.html", values, status, script=True)
+    return _page(visit, page_of(account.id), account.name, known, problem, status)
 
 
 def _register(visit: Visit) -> Page | Goto:
@@ -58,6 +47,43 @@ def _register(visit: Visit) -> Page | Goto:
         "The passkey is registered. It counts once it stands in the statement: draft one below, and sign it."
     )
     return Goto(f"{page_of(account.id)}#draft")
+
+
+def _begin_alone(visit: Visit, problem: str = "", status: int = 200) -> Page:
+    return _page(visit, ROOT, "", [], problem, status)
+
+
+def _register_alone(visit: Visit) -> Page | Goto:
+    """Register for somebody who may not see accounts: approvers by role alone. They give their key to whoever drafts the statement."""
+    try:
+        visit.session.passkey = registered(visit, visit.form.get("credential", ""))
+    except Fault as fault:
+        return _begin_alone(visit, fault.message, 400)
+    return Goto(f"{ROOT}/passkey/mine")
+
+
+def _mine(visit: Visit) -> Page | Goto:
+    if visit.session.passkey is None:
+        return Goto(f"{ROOT}/passkey")
+    mine = Approver(free_name(visit.session.name, None), visit.session.object_id, passkey=visit.session.passkey)
+    return Page("passkey_mine.html", {"key": mine, "text": msgspec.json.encode(mine).decode()})
+
+
+def _page(visit: Visit, page: str, name: str, known: Iterable[Passkey], problem: str, status: int) -> Page:
+    visit.session.challenge = os.urandom(32)
+    values = {
+        "name": name,
+        "page": page,
+        "challenge": base64url(visit.session.challenge),
+        "relying_party": visit.address.relying_party,
+        # A handle of its own each time: an authenticator keeps one passkey per handle, and a new one must not take the place of one that
+        # stands in a statement.
+        "user": base64url(os.urandom(16)),
+        "algorithms": ",".join(str(int(one)) for one in ALGORITHMS),
+        "known": ",".join(one.credential_id for one in known if one.rp_id == visit.address.relying_party),
+        "problem": problem,
+    }
+    return Page("passkey.html", values, status, script=True)
 
 
 def registered(visit: Visit, sent: str) -> Passkey:
@@ -90,4 +116,10 @@ def registered(visit: Visit, sent: str) -> Passkey:
 
 
 _PATH: Final = "/subscriptions/{subscription}/accounts/{group}/{account}/passkey"
-VIEWS: Final = (View("GET", _PATH, _begin), View("POST", _PATH, _register))
+VIEWS: Final = (
+    View("GET", _PATH, _begin),
+    View("POST", _PATH, _register),
+    View("GET", "/passkey", _begin_alone),
+    View("POST", "/passkey", _register_alone),
+    View("GET", "/passkey/mine", _mine),
+)

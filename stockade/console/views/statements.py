@@ -26,7 +26,7 @@ ACCOUNTS: Final = "providers/Microsoft.CognitiveServices/accounts"
 POLICY: Final = "providers/Stockade.Lockbox/policies/default"
 MAX_STATES: Final = 100
 """Accounts whose statements are looked for on the list."""
-_KEY_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_KEY_ID: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -110,7 +110,7 @@ def _statement(visit: Visit, problem: str = "", status: int = 200) -> Page:
         "policy": account.policy,
         "stopped": attackers.stopped(statement.callers) if statement is not None else (),
         "passkey": _fresh(visit.session.passkey, statement),
-        "named": _free_name(visit.session.name, statement),
+        "named": free_name(visit.session.name, statement),
         "problem": problem,
         "form": visit.form,
         "room": statement is None or len(statement.approvers) < MAX_APPROVERS,
@@ -126,16 +126,18 @@ def _draft(visit: Visit) -> Page:
     try:
         if "add" in visit.form:
             approvers.append(_new_approver(visit, before))
+        if visit.form.get("theirs", "").strip():
+            approvers.append(_sent_approver(visit))
         body: Json = {"approvers": [msgspec.to_builtins(one) for one in approvers], "threshold": _threshold(visit)}
         if statement is None:
             body["callers"] = {"platform": True}
         drafted = visit.arm.post(below(account.id, POLICY, "draft"), body)
+        contacts = tuple(visit.form.get("contacts", "").replace(",", " ").split())[:MAX_APPROVERS]
+        return _signing(visit, account, Draft(account.id, str(drafted["payload"]), (), contacts or None))
     except Fault as fault:
         return _statement(visit, fault.message, 400)
     except Refused as refused:
         return _statement(visit, refused.message, refused.status)
-    contacts = tuple(visit.form.get("contacts", "").replace(",", " ").split())[:MAX_APPROVERS]
-    return _signing(visit, account, Draft(account.id, str(drafted["payload"]), (), contacts or None))
 
 
 def _go_on(visit: Visit) -> Page:
@@ -229,10 +231,18 @@ def _new_approver(visit: Visit, before: Iterable[Approver]) -> Approver:
     if passkey is None:
         raise Fault(FaultKind.INVALID, "The passkey was registered in another session; register it again.")
     if _KEY_ID.fullmatch(name) is None:
-        raise Fault(FaultKind.INVALID, "A key's name has letters, digits, '.', '_' and '-', at most 64.")
-    if any(one.id.lower() == name.lower() for one in before):
+        raise Fault(FaultKind.INVALID, "A key's name has lower-case letters, digits, '.', '_' and '-', at most 64.")
+    if any(one.id == name for one in before):
         raise Fault(FaultKind.INVALID, f"The statement has a key '{name}' already. Give this one another name.")
     return Approver(name, visit.session.object_id, passkey=passkey)
+
+
+def _sent_approver(visit: Visit) -> Approver:
+    """Return the key that somebody has made for themselves and given to whoever drafts; what is in it ARM and the broker check."""
+    try:
+        return msgspec.json.decode(visit.form["theirs"].strip(), type=Approver)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as failure:
+        raise Fault(FaultKind.INVALID, "That is no key of an approver's, as the console gives them out.") from failure
 
 
 def _threshold(visit: Visit) -> int:
@@ -255,12 +265,12 @@ def _fresh(passkey: Passkey | None, statement: Statement | None) -> Passkey | No
     return passkey if passkey not in known else None
 
 
-def _free_name(name: str, statement: Statement | None) -> str:
+def free_name(name: str, statement: Statement | None) -> str:
     """Return a name for somebody's key that the statement does not have yet."""
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:40] or "approver"
-    taken = {one.id.lower() for one in statement.approvers} if statement is not None else set()
+    stem = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")[:40] or "approver"
+    taken = {one.id for one in statement.approvers} if statement is not None else set()
     numbered = (f"{stem}-passkey{suffix}" for suffix in ("", *(f"-{number}" for number in range(2, MAX_APPROVERS + 2))))
-    return next(one for one in numbered if one.lower() not in taken)
+    return next(one for one in numbered if one not in taken)
 
 
 _ACCOUNT: Final = "/subscriptions/{subscription}/accounts/{group}/{account}"

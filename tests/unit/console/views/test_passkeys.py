@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from html import unescape
 from typing import Any
 
 import pytest
@@ -74,3 +76,27 @@ def test_a_challenge_is_good_once_and_for_its_own_session(named: ConsoleWorld) -
     again = browser.post(PAGE, {**fields, "credential": made(challenge)})
     assert again.status_code == 400
     assert "begin again" in again.text
+
+
+def test_who_may_not_see_accounts_makes_a_key_and_gives_it_to_whoever_drafts(named: ConsoleWorld) -> None:
+    carol, dave = Authenticator(), Authenticator(id="dave", credential=b"of-dave")
+    named.put_in_force(carol.approver)
+    browser, alone = named.signed_in(), "/console/passkey"
+    assert browser.get(f"{alone}/mine").headers["location"] == alone
+    text = browser.get(alone).text
+    (challenge,) = re.findall(r'data-challenge="([^"]+)"', text)
+    assert browser.send(alone, alone, credential="{").status_code == 400
+    text = browser.get(alone).text
+    (challenge,) = re.findall(r'data-challenge="([^"]+)"', text)
+    fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', text))
+    reply = browser.post(alone, {**fields, "credential": dave.registration(challenge)})
+    assert reply.headers["location"] == f"{alone}/mine"
+    given = unescape(re.findall(r"<textarea[^>]*>([^<]*)<", browser.get(f"{alone}/mine").text)[0])
+    approver = json.loads(given)
+    assert approver["principal"] == named.person.object_id
+    account, owner = PAGE.removesuffix("/passkey"), named.signed_in()
+    drafted = owner.send(account, f"{account}/draft", threshold="1", theirs=given)
+    assert f"New approver: <code>{approver['id']}</code>" in drafted.text
+    refused = owner.send(account, f"{account}/draft", threshold="1", theirs="{}")
+    assert refused.status_code == 400
+    assert "no key of an approver" in refused.text
