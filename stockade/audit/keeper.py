@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -14,15 +15,17 @@ from typing import Final, Protocol
 
 import msgspec
 
-from stockade.audit.ledger import Placed
+from stockade.audit.ledger import PLATFORM_LOG, Placed
 from stockade.audit.log import AuditSink
-from stockade.audit.mirror import Mirror
-from stockade.audit.pruning import record_of_pruning
+from stockade.audit.mirror import FILE_NAME, Mirror
+from stockade.audit.pruning import record_of_pruning, resource_of
 from stockade.audit.sequencer import Sequencer
 from stockade.audit.standing import Sinks, Standing
 from stockade.audit.store import Logs
 from stockade.kernel.clock import Clock
 from stockade.kernel.faults import Fault
+from stockade.kernel.ids import new_guid
+from stockade.kernel.record import AuditRecord
 from stockade.settings import Settings
 
 POLL_S, BUSY_S = 0.05, 0.15
@@ -107,7 +110,32 @@ class Keeper:
     def open(self, wait_s: float = 0.0) -> None:
         """Begin; NotAlone when another one does not end in time, OSError. Heads that were not signed before are signed now."""
         self._sequencer.open(wait_s)
+        self._begin()
         self._unsigned.update(self._names())
+
+    def _begin(self) -> None:
+        """Say in the platform's log, as its first record, that there are records of an older version, which no tree proves."""
+        old = self._settings.audit_dir / FILE_NAME
+        with contextlib.suppress(OSError, Fault):  # out of reach, which the sequencer says; then it is not said
+            if PLATFORM_LOG in self._sequencer.ends or self.logs.reader(PLATFORM_LOG).size or not old.stat().st_size:
+                return
+            record = AuditRecord(
+                time=self._clock.now(),
+                id=new_guid(),
+                category="Audit",
+                phase="outcome",
+                operation="Stockade.Audit/logs/begin",
+                resource=resource_of(PLATFORM_LOG),
+                outcome="success",
+                because={
+                    "earlier": FILE_NAME,
+                    "bytes": str(old.stat().st_size),
+                    "proof": "none, of what is before this",
+                },
+            )
+            first = self.logs.writer(PLATFORM_LOG)
+            first.append([msgspec.json.encode(record)])
+            first.sync()
 
     def start(self) -> None:
         """Do it in threads, from `open` to `close`."""

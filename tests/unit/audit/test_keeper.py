@@ -215,3 +215,18 @@ def test_what_is_beside_is_told_and_asked(kept: Kept) -> None:
     kept.keeper.close()
     assert beside.told == ["start", "wake", "close"]
     assert Standing(kept.settings.run_dir).nowhere() == "platform was rolled back"
+
+
+def test_records_of_an_older_version_stay_and_are_said_to_be_in_no_tree(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    settings.audit_dir.mkdir()
+    (settings.audit_dir / "audit.jsonl").write_text('{"id":"old"}\n')
+    for number in range(2):
+        kept = Kept(tmp_path)
+        kept.own.commit(record(number))
+        kept.keeper.close()
+        kept.own.close()
+    (first, *_), *rest = [(json.loads(line),) for _, line in Logs(settings.audit_dir).reader(PLATFORM_LOG).records(0)]
+    assert (first["operation"], first["because"]["earlier"]) == ("Stockade.Audit/logs/begin", "audit.jsonl")
+    assert [one["id"] for (one,) in rest] == ["0", "1"]
+    assert [one["id"] for one in copied(settings.mirror_dir)] == ["old", first["id"], "0", "1"]
