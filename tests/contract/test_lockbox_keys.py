@@ -64,7 +64,12 @@ def test_a_protected_account_through_all_that_becomes_of_it(
         kept = pinned.files.create(file=("new.jsonl", CONTENT), purpose="batch").id
         assert {pinned.files.content(one).content for one in (old, kept)} == {CONTENT}
         assert refusal(other, kept) == REFUSED
-        assert other.models.list().data, "what keeps nothing is not the statement's business"
+        said = other.chat.completions.create(model="chat", messages=[{"role": "user", "content": "Hi"}], max_tokens=1)
+        assert said.choices, "what keeps nothing is not the statement's business"
+        with pytest.raises(openai.PermissionDeniedError) as stored:
+            other.responses.create(model="chat", input="Hi", max_output_tokens=16)
+        assert json.loads(stored.value.response.text)["error"]["code"] == REFUSED
+        assert other.responses.create(model="chat", input="Hi", max_output_tokens=16, store=False).output
 
         assert "only its holder has it" in live.stockade("keys", "show", account.name, "--reveal")
         assert account.key2 not in live.stockade("env", "--account", account.name)
