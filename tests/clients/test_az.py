@@ -665,6 +665,21 @@ def test_resources_are_reached_without_their_own_commands(az: Az, account: Accou
     assert account.id in {entry["id"] for entry in az("resource", "list", "--resource-group", group)}
 
 
+def test_the_activity_log_tells_what_was_done(az: Az, account: Account, group: str) -> None:
+    asked = ("monitor", "activity-log", "list", "--offset", "1h", "--max-events", "20")
+
+    def listed(*more: str) -> list[tuple[str, str]]:
+        found = [(one["operationName"]["value"], one["status"]["value"]) for one in az(*asked, *more)]
+        return [(operation.rpartition("/")[0].rpartition("/")[2].lower(), status) for operation, status in found]
+
+    wait_for(lambda: ("accounts", "Succeeded") in listed("--resource-id", account.id), "the account's making")
+    assert {"resourcegroups", "accounts"} <= {operation for operation, _ in listed("--resource-group", group)}
+    assert {status for _, status in listed("--resource-group", group, "--status", "Started")} == {"Started"}
+    assert listed("--caller", "nobody@example.com") == []
+    assert "90 days" in az.refused("monitor", "activity-log", "list", "--offset", "100d")
+    assert "Administrative" in {one["value"] for one in az("monitor", "activity-log", "list-categories")}
+
+
 def test_the_provider_is_registered_and_says_what_it_has(az: Az) -> None:
     assert az("provider", "show", "--namespace", "Microsoft.CognitiveServices")["registrationState"] == "Registered"
     az("provider", "register", "--namespace", "Microsoft.CognitiveServices")
