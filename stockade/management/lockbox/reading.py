@@ -330,9 +330,9 @@ class _Streamed(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         except Fault as fault:
-            # Cut off, so that nobody takes it for the whole: fewer bytes than were announced.
+            # Cut off where it is: fewer bytes than were announced, so that nobody takes it for the whole.
             self._outcome = f"failed:{fault.kind.value}"
-            raise
+            log.info("reading has ended before its end: %s", fault)
         finally:
             await self._pieces.aclose()
             self.ended(self._outcome)
