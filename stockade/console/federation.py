@@ -87,9 +87,9 @@ class Federation:
         except Fault as fault:
             if fault.kind is FaultKind.UNAUTHENTICATED:
                 self._attempts.failed(caller.address)
-            self._record(caller, client, None, fault)
+            await self._record(caller, client, None, fault)
             raise
-        self._record(caller, client, credential, None)
+        await self._record(caller, client, credential, None)
         return _session(
             credential, answered, str(known.display_name) if known is not None else "", now
         ), begun.following
@@ -111,7 +111,7 @@ class Federation:
             raise Fault(FaultKind.UNAUTHENTICATED, "Another issuer answered than was asked. Begin again.")
         return begun
 
-    def _record(
+    async def _record(
         self, caller: Caller, client: AuthorizationCode, credential: TokenCredential | None, fault: Fault | None
     ) -> None:
         record = AuditRecord(
@@ -131,7 +131,10 @@ class Federation:
             reason="" if fault is None else fault.kind.value,
             outcome="success" if fault is None else f"failed:{fault.kind.value}",
         )
-        self._services.audit.record(record)
+        if self._services.audit.healthy:
+            await self._services.audit.durable(record)  # nobody is in, or turned away, before that is on disk
+        else:
+            self._services.audit.record(record)
 
 
 def _session(credential: TokenCredential, answered: Answered, known_as: str, now: float) -> Session:
