@@ -163,3 +163,18 @@ def test_witnesses_are_files_or_https(tmp_path: Path, url: str) -> None:
 def test_records_may_go_to_http_on_this_machine(tmp_path: Path) -> None:
     write(tmp_path, '[[audit.sinks]]\nname = "a"\ntype = "http"\nurl = "http://[::1]:9000/in"')
     assert load(tmp_path, environment={}).audit.sinks[0].name == "a"
+
+
+@pytest.mark.parametrize(
+    ("console", "where"),
+    [
+        ('name = "Contoso!"\nclient_id = "c"', "issuers.console.name"),
+        ('name = "contoso"\nclient_id = ""', "issuers.console"),
+        ('name = "contoso"\nclient_id = "c"\nscope = "profile"', "issuers.console"),
+    ],
+    ids=["name", "no client", "no openid"],
+)
+def test_console_of_an_issuer_is_checked_when_read(tmp_path: Path, console: str, where: str) -> None:
+    (tmp_path / "settings.toml").write_text(f'[[issuers]]\nissuer = "https://id.example"\n[issuers.console]\n{console}')
+    with pytest.raises(ValueError, match=rf"at `\$\.{where}`"):
+        settings.load(tmp_path, environment={})
