@@ -30,7 +30,7 @@ test-all: ## set up, then run the tests with the az command line and JavaScript 
 bench: ## set up, then measure requests beside nginx, Envoy, Portkey and LiteLLM, and each control; a quarter of an hour
 	$(SETUP) test --with node
 	@PATH="$(CURDIR)/.venv-node/bin:$$PATH" $(RUN) benchmarks $(ARGS)
-	@for part in loss_prevention output_filter cut_off keys vault revocation content audit_log audit_cost; do echo; echo "$$part"; $(RUN) benchmarks.$$part || exit; done
+	@for part in loss_prevention output_filter cut_off keys vault revocation content audit_log audit_search audit_cost; do echo; echo "$$part"; $(RUN) benchmarks.$$part || exit; done
 
 lint: ## check style (ruff) and types (mypy --strict)
 	$(SETUP) test
