@@ -12,7 +12,7 @@ import pytest
 
 from stockade.gateway.app import Gateway
 from stockade.gateway.credential import Credentials
-from stockade.kernel.faults import FaultKind
+from stockade.kernel.faults import Fault, FaultKind
 from stockade.services import dialect
 from stockade.settings import Limits
 from tests.factories.data_plane import CHAT, HELLO, JSON_TYPE, VERSION, Account, Answer, DataPlane, Scope, ask
@@ -475,3 +475,37 @@ def test_every_fault_has_a_status_and_only_waits_carry_retry_after() -> None:
         assert ("retry-after" in headers) is (kind in {FaultKind.LIMIT, FaultKind.UNAVAILABLE})
         assert headers.get("retry-after", "60") == "60"
         assert headers.get("retry-after-ms", "60000") == "60000"
+
+
+async def test_refusal_is_told_when_it_is_on_record_and_what_is_allowed_waits_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ground, on_disk = Ground(tmp_path), asyncio.Event()
+    get: dict[str, Any] = {"path": "/openai/v1/models", "method": "GET", "query": ""}
+    waiting: list[Any] = []
+
+    async def durable(record: Any) -> None:
+        waiting.append(record)
+        await on_disk.wait()
+
+    monkeypatch.setattr(ground.gateway._audit, "durable", durable)
+    wrong = [asyncio.create_task(ask(ground.gateway, ground.account.path(), ("api-key", "x"))) for _ in range(3)]
+    while len(waiting) < 3:  # noqa: ASYNC110 - the records are the event
+        await asyncio.sleep(0)
+    assert (await ground.chat(**get)).status == 200
+    assert not any(task.done() for task in wrong)
+    on_disk.set()
+    assert [answer.status for answer in await asyncio.gather(*wrong)] == [401] * 3
+    assert [record.status for record in waiting] == [401] * 3
+
+
+async def test_refusal_that_cannot_be_recorded_is_a_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ground = Ground(tmp_path)
+
+    async def durable(_: Any) -> None:
+        raise Fault(FaultKind.UNAVAILABLE, "The audit log cannot be written (spool: No space left).", retry_after_s=5)
+
+    monkeypatch.setattr(ground.gateway._audit, "durable", durable)
+    answer = await ask(ground.gateway, ground.account.path(), ("api-key", "x"))
+    assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+    assert "No space left" in answer.body.decode()

@@ -320,3 +320,15 @@ def test_types_are_all_there_and_say_who_they_are(plane: ControlPlane) -> None:
     assert {"Microsoft.Authorization", "Microsoft.ManagedIdentity", "Microsoft.CognitiveServices"} <= set(
         plane.registry.namespaces()
     )
+
+
+def test_what_is_waited_for_before_the_answer(plane: ControlPlane) -> None:
+    plane.audit.records.clear()
+    plane.audit.waited_for.clear()
+    stranger = plane.principal("stranger")
+    plane.ok("GET", f"/subscriptions/{S.rsplit('/', 1)[-1]}")
+    assert plane.audit.waited_for == []
+    plane.fails(403, "AuthorizationFailed", "GET", f"{IDENTITIES}/abc", by=stranger)
+    plane.ok("PUT", f"{IDENTITIES}/abc", {"location": "local"})
+    told = [(one.phase, one.decision) for one in plane.audit.waited_for]
+    assert told == [("decision", "deny"), ("intent", "allow"), ("outcome", "allow")]
