@@ -28,8 +28,10 @@ from stockade.kernel.ids import new_guid
 from stockade.kernel.record import AuditRecord
 from stockade.settings import Settings
 
-POLL_S, BUSY_S = 0.05, 0.15
-"""How long until the spools are looked at again: when nothing had come, and when something had. A batch costs as many syncs whatever its size."""
+POLL_S, BUSY_S, CROWDED_S = 0.05, 0.15, 0.4
+"""How long until the spools are looked at again: when nothing had come, when something had, and when much had. A batch costs as many syncs
+whatever its size, and the records are on disk already. Whoever asks for a place is served at once."""
+CROWD: Final = 200
 STANDING_S: Final = 1.0
 UPKEEP_S: Final = 60.0
 DAY_S: Final = 86_400.0
@@ -218,7 +220,7 @@ class Keeper:
             self._say()
             if last:
                 return
-            self._nudged.wait(BUSY_S if count else POLL_S)
+            self._nudged.wait(CROWDED_S if count > CROWD else BUSY_S if count else POLL_S)
 
     def _say(self) -> None:
         """Say how the sinks stand, at once when that has changed."""
