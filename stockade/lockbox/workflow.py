@@ -62,6 +62,8 @@ _FROM: Final[Mapping[Action, frozenset[Status]]] = {
     "use": frozenset({Status.APPROVED}),
     "reopen": frozenset({Status.APPROVED}),
 }
+_GRANTED: Final[frozenset[Action]] = frozenset({"complete", "use", "reopen"})
+"""What only a request that has been granted admits."""
 
 
 class Event(StrEnum):
@@ -150,11 +152,15 @@ def require(action: Action, course: Course, now: float) -> Course:
     last = found.history[-1]
     who = f" by {last.by.name or last.by.object_id}" if last.by != PLATFORM else ""
     decides = action in ("sign", "approve", "deny")
+    if found.status is Status.INITIALIZING:
+        why = f"is looked at by a reviewer first, so it cannot be {_PAST[action]} yet"
+    elif found.status in DECIDABLE and action in _GRANTED:
+        why = f"waits for an answer, so it cannot be {_PAST[action]} yet"
+    else:
+        why = f"is {found.status.value}{who}, so it cannot be {_PAST[action]} any more"
     raise Fault(
         FaultKind.CONFLICT,
-        f"The request is {found.status.value}{who}, so it cannot be {_PAST[action]} any more."
-        if found.status is not Status.INITIALIZING
-        else f"The request is looked at by a reviewer first, so it cannot be {_PAST[action]} yet.",
+        f"The request {why}.",
         code="RequestNotDecidable" if decides else "RequestStatusConflict",
         target="status",
         details={"additionalInfo": {"currentStatus": found.status.value}},

@@ -108,6 +108,12 @@ def test_what_nobody_decided_lapses_at_its_time_whoever_looks(status: Status) ->
         workflow.approved(before, 4 * DAY, OTHER, "")
 
 
+@pytest.mark.parametrize("status", [Status.PENDING, Status.APPROVING], ids=str)
+def test_what_nobody_has_decided_yet_can_be_used_later(status: Status) -> None:
+    with pytest.raises(Fault, match="The request waits for an answer, so it cannot be used yet"):
+        workflow.require("use", course(status), 1.0)
+
+
 @pytest.mark.parametrize(
     ("until", "ends_at"),
     [(None, 10.0 + 8 * HOUR), (100.0, 100.0), (DAY, 10.0 + 8 * HOUR)],
