@@ -100,7 +100,8 @@ class Heads:
         found = self.all()
         old, new = found[: -MOST // 2], found[-MOST // 2 :]
         hourly = {int(signed.head.time // 3600): signed for signed in old}
-        kept = [*list(hourly.values())[-MOST // 4 :], *new]
+        # By size: an hour comes twice where a rehearsal's time was set back.
+        kept = [*sorted(hourly.values(), key=lambda signed: signed.head.size)[-MOST // 4 :], *new]
         data = b"".join(signed.note + b"\n" for signed in kept)
         draft = self._path.with_name(f"{FILE_NAME}.new")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

@@ -15,7 +15,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from stockade.kernel.clock import Clock
+from stockade.kernel.clock import Clock, SimulatedClock, SystemClock
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.keys.durable import write_durably
 from stockade.keys.root import RootKey
@@ -59,6 +59,7 @@ class Floors:
 
     def __init__(self, folder: Path, keys: RootKey, clock: Clock) -> None:
         self._path, self._clock = folder / FILE_NAME, clock
+        self._machine: Clock = SystemClock() if isinstance(clock, SimulatedClock) else clock
         self._cipher = AESGCM(keys.derive(PURPOSE).reveal())
         self._lock = Lock()
         self._known = self._read()
@@ -66,20 +67,23 @@ class Floors:
         self._by_data_key = {one: floor for floor in self._known.statements.values() for one in floor.data_keys}
 
     def now(self) -> float:
-        """Return the time, never earlier than it has been: setting the clock back lengthens nothing."""
+        """Return the time, never earlier than it has been: setting the clock back lengthens nothing.
+
+        It is the machine's that is remembered. What a rehearsal has moved it by goes back with `clock reset`, or nothing would hold any more.
+        """
         with self._lock:
-            known, found = self._known, self._clock.now()
+            known, found = self._known, self._machine.now()
             if found > known.time:
                 known.time = found
                 if found - self._written_time >= TIME_STEP_S:
                     self._write()
-            return known.time
+            return known.time + self._ahead_s()
 
     def latest(self) -> float:
         """Return the same without writing it down, for an event loop."""
         with self._lock:
-            self._known.time = max(self._known.time, self._clock.now())
-            return self._known.time
+            self._known.time = max(self._known.time, self._machine.now())
+            return self._known.time + self._ahead_s()
 
     def statement(self, account_guid: str) -> StatementFloor | None:
         return self._known.statements.get(account_guid)
@@ -131,6 +135,10 @@ class Floors:
             if found is not None:
                 self._write()
             return found
+
+    def _ahead_s(self) -> float:
+        """Return what a rehearsal is ahead of the machine by. Somebody else may write that file: it is never behind."""
+        return max(0.0, self._clock.ahead_s) if isinstance(self._clock, SimulatedClock) else 0.0
 
     def _read(self) -> _Known:
         try:

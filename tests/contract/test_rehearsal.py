@@ -275,7 +275,7 @@ def test_a_notice_outlives_the_process_that_was_delivering_it(rehearsal: Live, b
 def test_customers_hear_of_what_operators_ask_and_of_what_they_did_not_answer_in_four_days(
     rehearsal: Live, boxes: Letterboxes
 ) -> None:
-    """The last one that moves time: the key broker takes no token from before the latest time that it has seen."""
+    """After time was set back: the key broker does not go back behind the machine's time, which was never moved."""
     who, engineer = rehearsal.identity("keeper"), rehearsal.identity("engineer")
     rehearsal.stockade("identity", "assign", "keeper", "Owner")
     rehearsal.stockade("identity", "assign", "engineer", "Stockade Support Engineer")

@@ -107,6 +107,16 @@ def test_old_heads_are_thinned_to_one_an_hour(tmp_path: Path, monkeypatch: pytes
     assert sizes(Heads(tmp_path))[-2:] == [99, 100]
 
 
+def test_they_stay_in_order_when_an_hour_comes_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads_module, "MOST", 20)
+    heads = Heads(tmp_path)
+    for number in range(1, 30):
+        heads.append(note(number, time=36_000.0 if number == 9 else 600.0))
+    found = sizes(heads)
+    assert found == sorted(found)
+    assert 9 in found
+
+
 class Broker:
     """Signs what continues the last it signed, as the key broker does."""
 
