@@ -95,7 +95,7 @@ def test_every_request_has_an_answer_of_ours(vaulted: Vaulted, method: str, path
         "decision",
         0.0,
     )
-    status, content, _ = vaulted.app._answer(head, body)
+    status, content, _, _ = vaulted.app._answer(head, body)
     assert status != 500, content
     found: Any = json.loads(content) if content else None
     if status >= 400:
