@@ -287,13 +287,7 @@ def administer(live: Live, vault: str) -> None:
     """Make the administrator Key Vault Administrator of a vault."""
     arm_id = f"{live.group_id}/providers/Microsoft.KeyVault/vaults/{vault}"
     role = f"/subscriptions/{live.subscription}/providers/Microsoft.Authorization/roleDefinitions"
-    mine = live.request("GET", f"{live.group_id}/providers/Microsoft.Authorization/roleAssignments").json()["value"]
-    me = next(
-        one["properties"]["principalId"]
-        for one in mine
-        if one["properties"]["roleDefinitionId"].endswith("8e3af657-a8ff-443c-a75c-2fe8c4bcb635")
-    )
-    properties = {"roleDefinitionId": f"{role}/00482a5a-887f-4fb3-b363-3b7fe8e74483", "principalId": me}
+    properties = {"roleDefinitionId": f"{role}/00482a5a-887f-4fb3-b363-3b7fe8e74483", "principalId": live.object_id}
     path = f"{arm_id}/providers/Microsoft.Authorization/roleAssignments/{uuid.uuid4()}"
     assert live.request("PUT", path, {"properties": properties}).status_code == 201
 

@@ -63,7 +63,7 @@ class KeptKey:
         self.credential = live.credential()
         made = self.arm("PUT", self.vault, self._vault(enablePurgeProtection=True), VAULTS)
         assert made["properties"]["vaultUri"].rstrip("/") == self.uri
-        self.grant(self.vault, ADMINISTRATOR, live.environment["STOCKADE_CLIENT_ID"], by_application=True)
+        self.grant(self.vault, ADMINISTRATOR, live.object_id)
         self.keys = KeyClient(self.uri, self.credential, connection_verify=str(live.bundle))
         self.version = str(self.keys.create_rsa_key("k1", size=2048).properties.version)
         self.arm("PATCH", self.account, {"identity": {"type": "SystemAssigned"}})
@@ -103,17 +103,8 @@ class KeptKey:
         assert done.status_code < 300, f"{method} {path}: {done.status_code} {done.text}"
         return done.json() if done.content else None
 
-    def grant(self, scope: str, role: str, principal: str, *, by_application: bool = False) -> str:
+    def grant(self, scope: str, role: str, principal: str) -> str:
         """Assign a role; return the assignment's path."""
-        if by_application:
-            found = self.arm(
-                "GET", f"{self.live.group_id}/providers/Microsoft.Authorization/roleAssignments", version=AUTHORIZATION
-            )
-            principal = next(
-                one["properties"]["principalId"]
-                for one in found["value"]
-                if one["properties"]["roleDefinitionId"].endswith("8e3af657-a8ff-443c-a75c-2fe8c4bcb635")
-            )
         path = f"{scope}/providers/Microsoft.Authorization/roleAssignments/{uuid.uuid4()}"
         definition = f"{self.live.group_id}/providers/Microsoft.Authorization/roleDefinitions/{role}"
         properties = {"roleDefinitionId": definition, "principalId": principal, "principalType": "ServicePrincipal"}
