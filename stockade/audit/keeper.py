@@ -33,6 +33,7 @@ POLL_S, BUSY_S, CROWDED_S = 0.05, 0.15, 0.4
 whatever its size, and the records are on disk already. Whoever asks for a place is served at once."""
 CROWD: Final = 200
 STANDING_S: Final = 1.0
+SAID_AT_ONCE: Final = ("log", "mirror", "problem", "held", "heads")
 UPKEEP_S: Final = 60.0
 DAY_S: Final = 86_400.0
 STOP_S: Final = 10.0
@@ -50,6 +51,11 @@ class Beside(Protocol):
     @property
     def problem(self) -> str:
         """Why the platform is not healthy; "" when it is."""
+        ...
+
+    @property
+    def held(self) -> bool:
+        """Whether `problem` says what is known of the logs. Once it does, it goes on to."""
         ...
 
     def start(self) -> None: ...
@@ -142,7 +148,7 @@ class Keeper:
     def start(self) -> None:
         """Do it in threads, from `open` to `close`."""
         self._mirror.start(self._sequencer.ends)
-        for one in self.beside:  # first: what they know of the logs is said with the first word
+        for one in self.beside:
             one.start()
         for run, name in ((self._take_in, "audit-sequencer"), (self._keep_up, "audit-upkeep")):
             self._threads.append(threading.Thread(target=run, name=name, daemon=True))
@@ -225,23 +231,20 @@ class Keeper:
     def _say(self) -> None:
         """Say how the sinks stand, at once when that has changed."""
         now = time.monotonic()
+        held = all(one.held for one in self.beside)  # asked before what they have found
         problem = next((one.problem for one in self.beside if one.problem), "")
         sinks = Sinks(
             log=self._sequencer.why,
             mirror=self._mirror.why,
             problem=problem,
+            held=held,
             heads=self._heads,
             waiting=self._sequencer.waiting,
             pid=os.getpid(),
             time=self._clock.now(),
         )
         said = self._said
-        changed = (sinks.log, sinks.mirror, sinks.problem, sinks.heads) != (
-            said.log,
-            said.mirror,
-            said.problem,
-            said.heads,
-        )
+        changed = any(getattr(sinks, name) != getattr(said, name) for name in SAID_AT_ONCE)
         if changed or now - self._said_at > STANDING_S:
             self._standing.write(sinks)
             self._said, self._said_at = sinks, now

@@ -32,7 +32,7 @@ class Sending:
         self._everything = frozenset(one.name for one in sinks if one.everything)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over = asyncio.Event()
-        self._ready = threading.Event()
+        self._begun = threading.Event()
         self._thread = threading.Thread(target=self._run, name="audit sending", daemon=True)
 
     @property
@@ -40,10 +40,15 @@ class Sending:
         """Say why this platform is not healthy (a log that witnesses contradict); "" when it is."""
         return self._witnessing.problem if self._witnessing is not None else ""
 
+    @property
+    def held(self) -> bool:
+        """Say whether the logs were held to what witnesses have."""
+        return self._witnessing is None or self._witnessing.checked.is_set()
+
     def start(self) -> None:
-        """Begin, and return when the logs were held to what witnesses' files have, or they take too long: then it is noticed later."""
+        """Begin; return when `close` can end it. Nothing is waited for: `held` says when something is known of the logs."""
         self._thread.start()
-        self._ready.wait(START_S)
+        self._begun.wait(START_S)
 
     def close(self) -> None:
         """Stop, in the middle of what is under way if need be."""
@@ -93,14 +98,10 @@ class Sending:
 
     async def _all(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._begun.set()
         tasks = [asyncio.create_task(one.run()) for one in self._deliveries]
         if self._witnessing is not None:
             tasks.append(asyncio.create_task(self._witnessing.run()))
-            await asyncio.wait(
-                [asyncio.create_task(event.wait()) for event in (self._witnessing.checked, self._over)],
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-        self._ready.set()
         await self._over.wait()
         for task in tasks:
             task.cancel()

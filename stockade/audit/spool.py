@@ -112,6 +112,8 @@ class Spool:
         return ""
 
     def start(self) -> None:
+        with self._writing:
+            self._look()  # before anybody is served: what is in the way may be so already
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._thread.start()
 

@@ -15,12 +15,14 @@ class Sinks(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is in the way of each sink; "" where nothing is. waiting: bytes in spools that have not been taken in.
 
     problem: why nothing may go on although the sinks can be written: a log that witnesses contradict.
+    held: whether the logs were held to what witnesses know, each as far as it can be read.
     pid: of the audit process. time: when it said so, epoch seconds.
     """
 
     log: str = ""
     mirror: str = ""
     problem: str = ""
+    held: bool = False
     waiting: int = 0
     heads: str = ""
     """Why the newest tree heads are not signed."""

@@ -11,6 +11,7 @@ import asyncio
 import getpass
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,8 +130,8 @@ class Witnessing:
         known = {one.address: one for one in self.state.witnesses}
         self._pins = [_Pin(one, known.get(shown_address(one.url)), around) for one in witnesses]
         self.state.witnesses = [pin.state for pin in self._pins]
-        self.checked = asyncio.Event()
-        """Set when it was tried, once, to hold the logs to every file."""
+        self.checked = threading.Event()
+        """Set when the logs were held to every file that can be read; what cannot be is held to later, and keeps nobody from being served."""
 
     @property
     def problem(self) -> str:
@@ -161,7 +162,8 @@ class Witnessing:
             for pin in self._pins:
                 if not pin.checked:
                     self._note(pin, await pin.check())
-            self.checked.set()
+            if all(pin.tried for pin in self._pins):
+                self.checked.set()
             await asyncio.to_thread(self._put_on_record)
             wrong = {one.log for one in self.state.contradictions}
             newest = await asyncio.to_thread(self._around.heads)
@@ -220,6 +222,8 @@ class _Pin:
         self._is_file = configured.url.startswith("file:")
         self.checked = not self._is_file
         """An address gives nothing back to hold a log to."""
+        self.tried = self.checked
+        """Also where the file could not be read, which is not ours to mend."""
         self._appender = Appender()
         self._outgoing = Outgoing(
             configured.url,
@@ -236,15 +240,21 @@ class _Pin:
             return []
         found = list[Contradiction]()
         try:
-            await self._appender.run(lambda: found.extend(self._contradictions()), self._configured.timeout_s)
+            key = await asyncio.to_thread(self._around.key)
+        except Fault as fault:
+            self._failed(f"the logs cannot be held to it: {fault.message}", LOOK_S)  # sealed, say: not for long
+            return []
+        try:
+            await self._appender.run(lambda: found.extend(self._contradictions(key)), self._configured.timeout_s)
         except TimeoutError:
             self._failed("it did not answer in time")
         except OSError as failure:
             self._failed(f"it cannot be read: {failure.strerror or 'it failed'}")
         except Fault as fault:
-            self._failed(f"the logs cannot be held to it: {fault.message}", LOOK_S)  # sealed, say: not for long
+            self._failed(f"the logs cannot be held to it: {fault.message}", LOOK_S)
         else:
             self.checked = True
+        self.tried = True
         return found
 
     async def pin(self, heads: Mapping[str, SignedHead]) -> None:
@@ -286,14 +296,13 @@ class _Pin:
         if new:
             sync_folder(path.parent)
 
-    def _contradictions(self) -> Iterator[Contradiction]:
+    def _contradictions(self, key: HeadKey) -> Iterator[Contradiction]:
         logs, notes = self._around.logs(), newest_notes(path_of(self._configured.url))
         if self.state.logs and not notes:
             log.error("a witness that had tree heads has none", extra={"at": self.state.address})
-        keys = [self._around.key()] if notes else []
         for note in notes:
             try:
-                pinned = verify(read_note(note), keys)
+                pinned = verify(read_note(note), [key])
             except Fault as fault:
                 about = {"at": self.state.address, "why": fault.message}
                 log.error("a witness has a tree head that is not this platform's", extra=about)  # noqa: TRY400

@@ -39,7 +39,6 @@ STEADY_AFTER_S = 60.0
 STOP_MARGIN_S = 5.0
 BROKER_ANSWER_S = 5.0
 AUDIT_STOP_S = 15.0
-AUDIT_WORD_S = 15.0
 SEAL_CHECK_S = 1.0
 LOCK_ATTEMPTS = 10
 EXPIRY_WARNING = timedelta(days=14)
@@ -120,7 +119,7 @@ class Supervisor:
                 while not self._stop.is_set():
                     await self._wait_until_unsealed()
                     if self._settings.audit.witnesses:
-                        await self._audit.wait_for_word()
+                        await self._audit.wait_for_word(self._stop)
                     await self._start(pair.leaf)
                     if not self._stop.is_set():
                         await self._jobs.start()
@@ -391,12 +390,21 @@ class AuditProcess:
         self._standing = Standing(settings.run_dir)
         self._keeping: asyncio.Task[None] | None = None
 
-    async def wait_for_word(self) -> None:
-        """Wait, not for long, until it has held the logs to what witnesses know: before that nothing is served."""
-        deadline = time.monotonic() + AUDIT_WORD_S
-        while self._standing.read().pid != self._plane.pid:
-            if self._plane.ended or time.monotonic() > deadline:
+    async def wait_for_word(self, stop: asyncio.Event) -> None:
+        """Wait until it has held the logs to what witnesses know, or `stop` is set; CannotServe when it does not.
+
+        Logs that nobody has held to anything may be those of whoever put an old disk back.
+        """
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not stop.is_set():
+            said = self._standing.read()
+            if said.pid == self._plane.pid and said.held:
                 return
+            if time.monotonic() > deadline:
+                seconds = f"{START_TIMEOUT_S:.0f} seconds"
+                raise CannotServe(
+                    f"The audit logs were not held to their witnesses within {seconds}; the log above says why."
+                )
             await asyncio.sleep(PROBE_INTERVAL_S)
 
     @property

@@ -191,7 +191,7 @@ def test_retention_is_put_into_the_log_and_then_removes(tmp_path: Path, monkeypa
 
 def test_what_is_beside_is_told_and_asked(kept: Kept) -> None:
     class Beside:
-        problem = ""
+        problem, held = "", False
         told: list[str] = []  # noqa: RUF012 - one instance
 
         def start(self) -> None:
@@ -211,8 +211,10 @@ def test_what_is_beside_is_told_and_asked(kept: Kept) -> None:
     kept.keeper.start()
     kept.own.commit(record("1"))
     kept.keeper.wait(0, 5.0)
-    beside.problem = "platform was rolled back"
+    assert not Standing(kept.settings.run_dir).read().held
+    beside.problem, beside.held = "platform was rolled back", True
     kept.keeper.close()
+    assert Standing(kept.settings.run_dir).read().held
     assert beside.told == ["start", "wake", "close"]
     assert Standing(kept.settings.run_dir).nowhere() == "platform was rolled back"
 

@@ -319,6 +319,14 @@ def test_disk_that_does_not_answer_holds_up_nobody_for_long(
     spool.close()
 
 
+def test_who_starts_while_nothing_may_go_on_knows_it_at_once(settings: Settings) -> None:
+    Standing(settings.run_dir).write(Sinks(problem="the log platform was rolled back"))
+    spool = Spool(settings)
+    spool.start()
+    assert spool.why == "the log platform was rolled back"
+    spool.close()
+
+
 def test_two_failing_sinks_are_nowhere_to_go(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool_module, "LOOK_S", 0.0)
     spool, standing = Spool(settings), Standing(settings.run_dir)

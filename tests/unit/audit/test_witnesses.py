@@ -15,6 +15,7 @@ from stockade.audit.checkpoint import Head, HeadKey, SignedHead, origin_of, read
 from stockade.audit.ledger import LogReader, log_of
 from stockade.audit.witnesses import Witnessing, WitnessSurroundings, accept, newest_notes
 from stockade.kernel.clock import SystemClock
+from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.record import AuditRecord
 from stockade.settings import Witness
 from tests.factories.certificates import certificates
@@ -44,10 +45,16 @@ class Platform:
         self.folder, self.file = folder / "state", folder / "heads"
         self.logs = {NAME: MemoryLog(NAME), "platform": MemoryLog("platform")}
         self.recorded: list[AuditRecord] = []
+        self.sealed = False
 
     def grow(self, count: int, name: str = NAME, what: str = "r") -> None:
         log = self.logs[name]
         log.add(*(f"{what}{log.size + number}".encode() for number in range(count)))
+
+    def key(self) -> HeadKey:
+        if self.sealed:
+            raise Fault(FaultKind.UNAVAILABLE, "The platform is sealed.")
+        return public(KEY)
 
     @contextlib.asynccontextmanager
     async def witnessing(self, *more: Witness) -> AsyncIterator[Witnessing]:
@@ -56,7 +63,7 @@ class Platform:
             self.folder,
             lambda: found,
             lambda: {name: signed(log) for name, log in self.logs.items() if log.size},
-            lambda: public(KEY),
+            self.key,
             self.recorded.append,
             SystemClock(),
         )
@@ -109,6 +116,20 @@ async def test_a_restart_pins_nothing_twice_and_agrees(platform: Platform) -> No
         await asyncio.sleep(0.05)
         assert made.problem == ""
     assert platform.file.read_bytes() == before
+
+
+async def test_nothing_was_held_before_the_key_that_heads_verify_with_is_known(platform: Platform) -> None:
+    platform.grow(5)
+    async with platform.witnessing():
+        await until(platform.pinned)
+    platform.logs[NAME] = MemoryLog(NAME)
+    platform.sealed = True
+    async with platform.witnessing() as made:
+        await until(lambda: made.state.witnesses[0].failing_since)
+        assert not made.checked.is_set()
+        platform.sealed = False
+        await until(made.checked.is_set)
+        assert made.problem, "what is wrong is known by then"
 
 
 @pytest.mark.parametrize("how", ["shorter", "gone", "rewritten", "rewritten and longer"])
@@ -181,6 +202,7 @@ async def test_a_file_that_is_away_is_waited_for_before_anything_is_pinned(platf
     async with platform.witnessing() as made:
         await until(lambda: made.state.witnesses[0].failing_since)
         assert not made._pins[0].checked
+        await until(made.checked.is_set)  # the platform does not wait for it
         platform.file.parent.unlink()
         platform.file.parent.mkdir()
         await until(platform.pinned)

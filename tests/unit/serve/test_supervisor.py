@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from stockade import settings as configuration
+from stockade.audit.standing import Sinks, Standing
 from stockade.serve import supervisor, tls
 from stockade.serve.files import locked
-from stockade.serve.supervisor import Certificates
+from stockade.serve.supervisor import AuditProcess, CannotServe, Certificates
 from stockade.settings import Settings
 
 
@@ -87,3 +88,25 @@ def test_a_state_file_without_its_server_means_nothing(configured: Settings) -> 
         assert supervisor.status(configured) == {"pid": os.getpid()}
         with pytest.raises(supervisor.CannotServe, match="already running"):
             supervisor.check_not_running(configured)
+
+
+async def test_nothing_is_served_before_the_logs_were_held_to_their_witnesses(
+    configured: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit, standing, stop = AuditProcess(configured, {}), Standing(configured.run_dir), asyncio.Event()
+    for said in (None, Sinks(pid=1, held=True), Sinks(pid=0)):  # nothing, by the one before, and not looked yet
+        if said is not None:
+            standing.write(said)
+        waiting = asyncio.create_task(audit.wait_for_word(stop))
+        done, _ = await asyncio.wait([waiting], timeout=0.1)
+        assert not done
+        waiting.cancel()
+    waiting = asyncio.create_task(audit.wait_for_word(stop))
+    standing.write(Sinks(pid=0, held=True))
+    await asyncio.wait_for(waiting, 5)
+    standing.write(Sinks(pid=0))
+    monkeypatch.setattr(supervisor, "START_TIMEOUT_S", 0.0)
+    with pytest.raises(CannotServe, match="not held to their witnesses"):
+        await audit.wait_for_word(stop)
+    stop.set()
+    await audit.wait_for_word(stop)
