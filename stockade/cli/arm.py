@@ -24,7 +24,7 @@ from stockade.cli.context import err, moment
 from stockade.kernel.clock import SIMULATED_HEADER
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
-from stockade.serve import supervisor, tls
+from stockade.serve import running, tls
 from stockade.serve.administrator import Administrator
 from stockade.serve.probe import reachable_host
 from stockade.settings import Settings
@@ -290,7 +290,7 @@ class _Connection(http.client.HTTPSConnection):
 
 def connect(settings: Settings) -> Arm:
     """Return ARM as the administrator; NotRunning when nothing runs on this data directory."""
-    if supervisor.status(settings) is None:
+    if running.status(settings) is None:
         raise NotRunning
     return Arm(settings, Administrator.open(settings))
 

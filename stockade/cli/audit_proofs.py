@@ -144,11 +144,11 @@ def forget_head(log: LogName, data_dir: DataDir = None) -> None:
     from stockade.boot.key_broker import forget_head as forget
     from stockade.cli.root_key import root_of
     from stockade.keys.keyring import FILE_NAME, Keyring, sealing_key
-    from stockade.serve import supervisor
+    from stockade.serve import running
 
     check_name(log)
     settings = read_settings()
-    if supervisor.status(settings) is not None or settings.broker_socket.exists():
+    if running.status(settings) is not None or settings.broker_socket.exists():
         raise Fault(FaultKind.CONFLICT, "Stop the platform and its key broker first.")
     keyring = Keyring.open(settings.data_dir / FILE_NAME, sealing_key(root_of(settings)))
     size = forget(settings, keyring, log)
@@ -187,7 +187,7 @@ def _verify_here(key: str, witness: Sequence[SignedHead], only: str) -> None:
     from stockade.audit.standing import Standing
     from stockade.audit.store import check_name
     from stockade.audit.verification import verify_log
-    from stockade.serve import supervisor
+    from stockade.serve import running
 
     logs = _logs()
     newest = [Heads(logs.reader(name).folder).newest() for name in logs.names()]
@@ -212,7 +212,7 @@ def _verify_here(key: str, witness: Sequence[SignedHead], only: str) -> None:
             # What is damaged will not be less so later.
             code = code or (outcome.INVALID if fault.kind is FaultKind.UNAVAILABLE else outcome.exit_code(fault))
     settings = read_settings()
-    unsigned = Standing(settings.run_dir).read().heads if supervisor.status(settings) is not None else ""
+    unsigned = Standing(settings.run_dir).read().heads if running.status(settings) is not None else ""
     if unsigned:
         err.print(f"New heads are not signed: {unsigned}", markup=False)
     if code:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from stockade import settings as configuration
 from stockade.kernel.clock import clock_of
-from stockade.serve import supervisor
+from stockade.serve import running
 from stockade.settings import DATA_DIR_VARIABLE, Settings
 
 out = Console(highlight=False, soft_wrap=True)
@@ -50,7 +50,7 @@ def read_settings(overrides: dict[str, Any] | None = None) -> Settings:
 def running_settings() -> Settings:
     """Return the settings with the flags that the running server was started with, so that addresses are those it listens on."""
     found = read_settings()
-    state = supervisor.status(found)
+    state = running.status(found)
     return read_settings(state["overrides"]) if state is not None else found
 
 

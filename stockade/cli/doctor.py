@@ -17,7 +17,7 @@ from stockade.cli.arm import connect
 from stockade.cli.context import DataDir, out, running_settings
 from stockade.cli.diagnosis import Diagnosis, Finding
 from stockade.kernel.clock import SimulatedClock, clock_of, iso
-from stockade.serve import private_states, supervisor
+from stockade.serve import private_states, running
 from stockade.settings import Settings
 
 _MARKS = {"ok": ("ok   ", "green"), "note": ("note ", "yellow"), "wrong": ("WRONG", "bold red")}
@@ -49,7 +49,7 @@ def doctor(
         except ValueError as failure:
             raise typer.BadParameter(str(failure), param_hint="--server") from failure
     settings = running_settings()
-    state = supervisor.status(settings)
+    state = running.status(settings)
     if state is not None and state.get("sealed"):
         out.print("The platform is sealed and answers nobody: stockade unseal", style="bold")
         raise typer.Exit(outcome.FAILED)

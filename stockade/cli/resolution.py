@@ -10,9 +10,6 @@ import threading
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-import dns.exception
-import dns.resolver
-
 TIMEOUT_S = 10.0
 QUERY_TIMEOUT_S = 2.0
 _SERVER = re.compile(r"(?:\[(?P<bracketed>[^\]]+)\]|(?P<plain>[^:\[\]]+))(?::(?P<port>[0-9]{1,5}))?")
@@ -65,6 +62,9 @@ def _by_system(name: str) -> Resolved:
 
 
 def _by_server(name: str, host: str, port: int) -> Resolved:
+    import dns.exception  # only here: it is a tenth of a second, which every other command would wait for
+    import dns.resolver
+
     by = f"the name server {host}" + (f" port {port}" if port != 53 else "")
     resolver = dns.resolver.Resolver(configure=False)
     resolver.nameservers, resolver.port = [host], port

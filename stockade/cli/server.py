@@ -147,10 +147,10 @@ def broker(log_level: Level = "info", data_dir: DataDir = None) -> None:
 
 def status(form: OutputFormat = "table", data_dir: DataDir = None) -> None:
     """Say whether the server runs, where it listens, and what it is running on."""
-    from stockade.serve import private_states, supervisor
+    from stockade.serve import private_states, running
 
     settings = running_settings()
-    state = supervisor.status(settings)
+    state = running.status(settings)
     facts: dict[str, Any] = {"running": state is not None, "version": __version__, "dataDir": str(settings.data_dir)}
     if state is not None:
         if state.get("sealed"):

@@ -19,7 +19,7 @@ import typer
 from stockade.cli.arm import Arm, connect, elsewhere
 from stockade.cli.context import read_settings, running_settings
 from stockade.kernel.secret import Secret
-from stockade.serve import supervisor
+from stockade.serve import running
 from stockade.serve.administrator import Administrator
 
 Part: TypeAlias = Literal["APPROVER", "OPERATOR", "REVIEWER"]
@@ -35,7 +35,7 @@ def speaking(part: Part, variables: Mapping[str, str] | None = None) -> Arm:
     client_id, secret = found.get(id_name, ""), found.get(secret_name, "")
     if bool(client_id) != bool(secret):
         raise typer.BadParameter(f"Set {id_name} and {secret_name}, both or neither.")
-    if supervisor.status(read_settings()) is None and found.get("STOCKADE_ARM"):
+    if running.status(read_settings()) is None and found.get("STOCKADE_ARM"):
         return _elsewhere(found, client_id, secret)
     arm = connect(running_settings())
     return arm.speaking_for(client_id, Secret(secret)) if client_id else arm

@@ -16,16 +16,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from stockade import __version__
 from stockade.audit.standing import Standing
 from stockade.kernel.faults import Fault
 from stockade.keys.broker_client import SOCKET_VARIABLE, BrokerClient
 from stockade.keys.root_sources import CREDENTIALS_VARIABLE
-from stockade.serve import engines, probe, tls
+from stockade.serve import engines, probe, running, tls
 from stockade.serve.engines import Engines
-from stockade.serve.files import is_locked, locked, private_folder, write_private
+from stockade.serve.files import locked, private_folder, write_private
 from stockade.serve.questions import Questions, Refusal, ask
 from stockade.settings import DATA_DIR_VARIABLE, OVERRIDES_VARIABLE, Settings
 from stockade.storage.generation import GENERATION_FILE
@@ -42,7 +42,6 @@ AUDIT_STOP_S = 15.0
 SEAL_CHECK_S = 1.0
 LOCK_ATTEMPTS = 10
 EXPIRY_WARNING = timedelta(days=14)
-STATUS_FILE: Final = "serve.json"
 
 log = logging.getLogger(__name__)
 
@@ -51,18 +50,9 @@ class CannotServe(Exception):
     """The platform cannot start. The message is one line for the operator."""
 
 
-def status(settings: Settings) -> dict[str, Any] | None:
-    """Return what the running server of a data directory says of itself (pid, version, listen, overrides), None when none runs."""
-    try:
-        found: dict[str, Any] = json.loads((settings.run_dir / STATUS_FILE).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return found if is_locked(_lock_file(settings)) else None
-
-
 def check_not_running(settings: Settings) -> None:
     """Raise CannotServe when a server runs on the data directory already."""
-    if status(settings) is not None:
+    if running.status(settings) is not None:
         raise CannotServe(f"Stockade is already running on {settings.data_dir}.")
 
 
@@ -128,7 +118,7 @@ class Supervisor:
                         await self._watch()
                         ready = _said_already
             finally:
-                (self._settings.run_dir / STATUS_FILE).unlink(missing_ok=True)
+                running.status_file(self._settings).unlink(missing_ok=True)
                 log.info("stopping")
                 self._questions.close()
                 await asyncio.gather(*(plane.stop() for plane in (*self._planes, self._private, self._jobs)))
@@ -140,14 +130,14 @@ class Supervisor:
 
     async def _lock(self, stack: contextlib.ExitStack) -> None:
         for _ in range(LOCK_ATTEMPTS):  # someone who asks whether a server runs holds it for an instant
-            if stack.enter_context(locked(_lock_file(self._settings), wait=False)):
+            if stack.enter_context(locked(running.lock_file(self._settings), wait=False)):
                 return
             await asyncio.sleep(PROBE_INTERVAL_S)
         raise CannotServe(f"Stockade is already running on {self._settings.data_dir}.")
 
     async def _check_ports(self) -> None:
         # After a supervisor that was killed, what it had started is still finishing its last requests.
-        leftover = (self._settings.run_dir / STATUS_FILE).exists()
+        leftover = running.status_file(self._settings).exists()
         deadline = time.monotonic() + (self._settings.limits.drain_timeout_s + STOP_MARGIN_S if leftover else 0)
         while True:
             try:
@@ -245,7 +235,7 @@ class Supervisor:
             "overrides": self._overrides,
             "sealed": sealed,
         }
-        write_private(self._settings.run_dir / STATUS_FILE, json.dumps(state, indent=1).encode() + b"\n")
+        write_private(running.status_file(self._settings), json.dumps(state, indent=1).encode() + b"\n")
 
 
 class Plane:
@@ -516,7 +506,3 @@ def _state(path: Path) -> object:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _lock_file(settings: Settings) -> Path:
-    return settings.run_dir / "serve.lock"

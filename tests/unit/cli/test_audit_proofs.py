@@ -19,7 +19,7 @@ from stockade.kernel.clock import SystemClock
 from stockade.keys.keyring import FILE_NAME as KEYRING
 from stockade.keys.keyring import open_or_make
 from stockade.keys.root import RootKey
-from stockade.serve import supervisor
+from stockade.serve import running
 from stockade.settings import DATA_DIR_VARIABLE, Settings
 from tests.factories.logs import LOG, Signer, filled, lines
 
@@ -189,7 +189,7 @@ def test_a_head_is_forgotten_with_the_root_key_and_while_nothing_runs(
     assert run(["audit", "forget-head", "--log", LOG]) == outcome.NOT_FOUND
     Floors(data, keyring.keys, SystemClock()).set_head(LOG, HeadFloor(30, b"r" * 32))
     assert run(["audit", "forget-head", "--log", "nothing"]) == outcome.INVALID
-    monkeypatch.setattr(supervisor, "status", lambda _: {"pid": 1})
+    monkeypatch.setattr(running, "status", lambda _: {"pid": 1})
     assert run(["audit", "forget-head", "--log", LOG]) == outcome.CONFLICT
     monkeypatch.undo()
     monkeypatch.setenv(DATA_DIR_VARIABLE, str(data))

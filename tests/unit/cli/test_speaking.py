@@ -28,7 +28,7 @@ AWAY = {
 @pytest.fixture(autouse=True)
 def nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DATA_DIR_VARIABLE, str(tmp_path))
-    assert module.supervisor.status(module.read_settings()) is None
+    assert module.running.status(module.read_settings()) is None
 
 
 def test_elsewhere_the_addresses_are_those_that_were_given() -> None:

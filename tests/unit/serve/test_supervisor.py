@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 from stockade import settings as configuration
 from stockade.audit.standing import Sinks, Standing
 from stockade.serve import supervisor, tls
-from stockade.serve.files import locked
 from stockade.serve.supervisor import AuditProcess, CannotServe, Certificates
 from stockade.settings import Settings
 
@@ -78,16 +76,6 @@ async def test_operators_files_are_taken_over_when_both_stand_still(tmp_path: Pa
     assert await reloads(certificates, looks=1) == 0, "files may still be being written"
     assert await reloads(certificates, looks=2) == 1
     assert tls.certificates_in(tls.active_file(own)) == tls.certificates_in(other.certificate_file)
-
-
-def test_a_state_file_without_its_server_means_nothing(configured: Settings) -> None:
-    configured.run_dir.mkdir()
-    (configured.run_dir / supervisor.STATUS_FILE).write_text(f'{{"pid": {os.getpid()}}}')
-    assert supervisor.status(configured) is None
-    with locked(configured.run_dir / "serve.lock"):
-        assert supervisor.status(configured) == {"pid": os.getpid()}
-        with pytest.raises(supervisor.CannotServe, match="already running"):
-            supervisor.check_not_running(configured)
 
 
 async def test_nothing_is_served_before_the_logs_were_held_to_their_witnesses(
