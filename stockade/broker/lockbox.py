@@ -70,6 +70,8 @@ class _Opened:
     """The digest of what was signed for it, once it has been granted: there is one."""
     ends_at: float = 0.0
     ends_at_monotonic: float = 0.0
+    over: bool = False
+    """Somebody has seen that its time was over: whoever sets any clock back then has nothing of it."""
 
 
 class Lockbox:
@@ -300,9 +302,18 @@ class Lockbox:
                 opened.ends_at = min(said.not_after, now + said.duration_s)
                 opened.ends_at_monotonic = self._clock.monotonic() + (opened.ends_at - now)
                 opened.until = max(opened.until, opened.ends_at)
-            if opened.ends_at <= now or opened.ends_at_monotonic <= self._clock.monotonic():
-                raise _refused("its time is over")
+            self._left_s(opened, now)
             return opened.ends_at, opened.ends_at_monotonic
+
+    def _left_s(self, opened: _Opened | None, now: float) -> float:
+        """Return how long an access lasts yet, by both clocks; Fault(PERMISSION_DENIED) when it is over, which it stays."""
+        if opened is None:
+            raise _refused("its time is over")
+        left_s = min(opened.ends_at - now, opened.ends_at_monotonic - self._clock.monotonic())
+        opened.over = opened.over or left_s <= 0
+        if opened.over:
+            raise _refused("its time is over")
+        return left_s
 
     def _note_open(self, request_id: str, account_id: str, statement: str, until: float, now: float) -> str:
         """Return the request's challenge: one for as long as this process and the statement are the same, so that several sign the same."""
@@ -382,10 +393,7 @@ class Lockbox:
             raise _refused("nobody breaks the glass on this platform")
         self._check_not_over(grant.request)
         self._check_operator(snapshot, account, caller, now)
-        left_s = min(grant.ends_at - now, grant.ends_at_monotonic - self._clock.monotonic())
-        if left_s <= 0:
-            raise _refused("its time is over")
-        return left_s
+        return self._left_s(self._opened.get(grant.request), now)
 
     # What every step asks.
 
