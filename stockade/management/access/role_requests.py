@@ -15,7 +15,8 @@ from stockade.kernel.record import AuditRecord
 from stockade.kernel.resource_id import ResourceId
 from stockade.lockbox import workflow
 from stockade.lockbox.workflow import Course, Status
-from stockade.management.access import people, role_notices, roles
+from stockade.management import people
+from stockade.management.access import role_notices, roles
 from stockade.management.resource_type import Call
 from stockade.policy.snapshot import RoleAssignment
 from stockade.settings import Settings

@@ -7,11 +7,11 @@ from stockade.lockbox import workflow
 from stockade.lockbox.sign_in import check_sign_in
 from stockade.lockbox.signature import Signed
 from stockade.lockbox.workflow import DECIDABLE
+from stockade.management import people
 from stockade.management.authorization import refusal
 from stockade.management.lockbox import approvers, approving, bodies, documents, view
 from stockade.management.lockbox.documents import Request
 from stockade.management.lockbox.events import Desk
-from stockade.management.lockbox.filing import person
 from stockade.management.lockbox.moving import moved
 from stockade.management.resource_type import Call
 from stockade.policy import rbac
@@ -43,7 +43,7 @@ def shown(call: Call, reader: Reader, request: Request) -> Json:
 
 def update_approval(call: Call, writer: Writer) -> Json:
     """Take an approver's decision, and return what was sent."""
-    request, who = asked_about(call, writer), person(call)
+    request, who = asked_about(call, writer), people.caller(call)
     what, reason, given = bodies.decision(call)
     approvers.require_approver(call.snapshot, call.credential, who, request, call.now)
     desk = Desk.of(call)
@@ -76,7 +76,7 @@ def break_glass(call: Call, writer: Writer) -> Request:
 
 def review(call: Call, writer: Writer) -> Request:
     """Take the second operator's word: on to the customer, or not."""
-    request, who = asked_about(call, writer), person(call)
+    request, who = asked_about(call, writer), people.caller(call)
     what, reason, _ = bodies.decision(call)
     workflow.require_other(request.course, who, request.name, OWN)
     course = workflow.reviewed(request.course, call.now, who, reason, admit=what == "Approve")
@@ -85,14 +85,14 @@ def review(call: Call, writer: Writer) -> Request:
 
 def cancel(call: Call, writer: Writer) -> Request:
     """Take a request back that has not been decided on."""
-    request, who = asked_about(call, writer), person(call)
+    request, who = asked_about(call, writer), people.caller(call)
     workflow.require_own(request.course, who, request.name, "LockboxRequestOfAnother")
     return moved(Desk.of(call), writer, request, workflow.cancelled(request.course, call.now, who, bodies.reason(call)))
 
 
 def complete(call: Call, writer: Writer) -> Request:
     """End access that is not needed any more."""
-    request, who = asked_about(call, writer), person(call)
+    request, who = asked_about(call, writer), people.caller(call)
     workflow.require_own(request.course, who, request.name, "LockboxRequestOfAnother")
     return moved(Desk.of(call), writer, request, workflow.completed(request.course, call.now, who, bodies.reason(call)))
 
@@ -104,7 +104,7 @@ def revoke(call: Call, writer: Writer) -> Request:
         _may(call, name, scope, data=data) for name, data in ((UPDATE_APPROVAL, False), (WRITE, True), (REVIEW, True))
     ):
         raise refusal(call.snapshot, call.credential, UPDATE_APPROVAL, scope, call.decision_id)
-    request, who = asked_about(call, writer), person(call)
+    request, who = asked_about(call, writer), people.caller(call)
     return moved(Desk.of(call), writer, request, workflow.revoked(request.course, call.now, who, bodies.reason(call)))
 
 
@@ -116,7 +116,8 @@ def _may(call: Call, action: str, scope: str, *, data: bool) -> bool:
 
 def _sign(call: Call, writer: Writer, request: Request, given: Signed, reason: str) -> Request:
     """Take signatures: with enough of them the request is approved, with some it waits for the others."""
-    what, who, desk = approving.wanted(call, request, writer.get(request.asked.account)), person(call), Desk.of(call)
+    what = approving.wanted(call, request, writer.get(request.asked.account))
+    who, desk = people.caller(call), Desk.of(call)
     approval, kept, enough = approving.signed(what, given, call.now)
     known, _ = approving.signers(request, what.protection)
     ours = {one.key for one in given.signatures}

@@ -10,7 +10,6 @@ import re
 from typing import Final
 
 from stockade.kernel.faults import Fault, FaultKind
-from stockade.kernel.principal import Person
 from stockade.kernel.resource_id import ResourceId
 from stockade.keys.content_actions import KINDS
 from stockade.lockbox import approval as approvals
@@ -19,7 +18,7 @@ from stockade.lockbox.approval import Operator
 from stockade.lockbox.services import treatment
 from stockade.lockbox.sign_in import check_sign_in
 from stockade.lockbox.workflow import OPEN
-from stockade.management import outbox
+from stockade.management import outbox, people
 from stockade.management.cognitive_services.kinds import ACCOUNTS
 from stockade.management.lockbox import approvers, bodies, documents
 from stockade.management.lockbox.bodies import AskedProperties, Asking
@@ -49,7 +48,7 @@ def file(call: Call, writer: Writer) -> Request:
             "Customer Lockbox is off in this tenant, so operators read nothing. `POST /providers/Microsoft.CustomerLockbox/enableLockbox`, by the "
             "tenant's Owner, turns it on: then the customer can be asked.",
         )
-    who, subscription = person(call), call.parameters["subscription"].lower()
+    who, subscription = people.caller(call), call.parameters["subscription"].lower()
     name = documents.guid_of(call.parameters["request"])
     if name is None:
         message = "A request's name is a GUID."
@@ -89,14 +88,6 @@ def file(call: Call, writer: Writer) -> Request:
         comment=asked.reason,
     )
     return filed(Desk.of(call), writer, Request(name, subscription, asked, course, Kept()))
-
-
-def person(call: Call) -> Person:
-    """Return who calls."""
-    credential = call.credential
-    known = call.snapshot.only("principal", credential.object_id)
-    name = known.display_name if known is not None else credential.object_id
-    return Person(credential.object_id, credential.app_id, str(name))
 
 
 def _account(reader: Reader, subscription: str, text: str) -> Document:

@@ -39,7 +39,7 @@ from stockade.lockbox import workflow
 from stockade.lockbox.sign_in import check_sign_in
 from stockade.lockbox.signature import Signed
 from stockade.lockbox.workflow import Status
-from stockade.management import arm_wire, authorization
+from stockade.management import arm_wire, authorization, people
 from stockade.management.authentication import Verify, authenticate
 from stockade.management.lockbox import documents, events
 from stockade.management.lockbox.deciding import WRITE
@@ -189,7 +189,7 @@ class Reading:
         peer = http.client.host if http.client is not None else ""
         address = self._client_address(peer, headers.get("x-forwarded-for", ""))
         desk = Desk(platform, now, decision_id, address, headers.get("user-agent", "")[:120])
-        who = Person(credential.object_id, credential.app_id, _name(snapshot.only("principal", credential.object_id)))
+        who = people.known(snapshot, credential)
         with self._database.read() as reader:
             request = documents.required(reader, subscription, name).at(now)
         _check(request, credential, who)
@@ -368,7 +368,3 @@ def _listed(item: Item) -> dict[str, Any]:
         "status": item.status,
         "metadata": dict(item.metadata),
     }
-
-
-def _name(known: Any) -> str:
-    return str(known.display_name) if known is not None else ""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from stockade.kernel.clock import iso
-from stockade.kernel.principal import Person
 from stockade.lockbox.workflow import Step
+from stockade.management import people
 from stockade.management.lockbox.documents import NAME_PREFIX, Request
 from stockade.management.lockbox.moving import shown_status
 from stockade.storage.documents import Json
@@ -69,10 +69,6 @@ def _instants(request: Request) -> Json:
 
 
 def _step(step: Step) -> Json:
-    entry: Json = {"event": step.event.value, "status": step.status.value, "at": iso(step.at), "by": person(step.by)}
+    by = people.shown(step.by)
+    entry: Json = {"event": step.event.value, "status": step.status.value, "at": iso(step.at), "by": by}
     return {**entry, "comment": step.comment} if step.comment else entry
-
-
-def person(who: Person) -> Json:
-    """Return who did something."""
-    return {"objectId": who.object_id, "name": who.name, **({"appId": who.app_id} if who.app_id else {})}

@@ -16,8 +16,8 @@ from typing import Final
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.resource_id import ResourceId, scope_chain
 from stockade.lockbox import workflow
-from stockade.management import outbox
-from stockade.management.access import people, role_notices, role_requests
+from stockade.management import outbox, people
+from stockade.management.access import role_notices, role_requests
 from stockade.management.authorization_scopes import shown_scope
 from stockade.management.resource_type import Action, Call, Planned, Reply, ResourceType
 from stockade.management.resources.access_role_requests import shape

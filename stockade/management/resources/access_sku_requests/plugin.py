@@ -8,8 +8,8 @@ from typing import Final
 
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.principal import Person
-from stockade.management import outbox
-from stockade.management.access import notices, people, queue, states
+from stockade.management import outbox, people
+from stockade.management.access import notices, queue, states
 from stockade.management.access.role_requests import TYPE as ROLE_REQUESTS
 from stockade.management.resource_type import Action, Call, Planned, Reply, ResourceType, Route, bodies
 from stockade.management.resources.access_sku_requests import shape
