@@ -122,10 +122,15 @@ class Keeper:
         self._unsigned.update(self._names())
 
     def _begin(self) -> None:
-        """Say in the platform's log, as its first record, that there are records of an older version, which no tree proves."""
+        """Say in the platform's log, as the first record of all, that there are records of an older version, which no tree proves.
+
+        The file is the copy's too: once there is a record in any log, what stands in it is ours.
+        """
         old = self._settings.audit_dir / FILE_NAME
         with contextlib.suppress(OSError, Fault):  # out of reach, which the sequencer says; then it is not said
-            if PLATFORM_LOG in self._sequencer.ends or self.logs.reader(PLATFORM_LOG).size or not old.stat().st_size:
+            if self._sequencer.ends or any(self.logs.reader(name).size for name in self.logs.names()):
+                return
+            if not old.stat().st_size:
                 return
             record = AuditRecord(
                 time=self._clock.now(),

@@ -232,3 +232,13 @@ def test_records_of_an_older_version_stay_and_are_said_to_be_in_no_tree(tmp_path
     assert (first["operation"], first["because"]["earlier"]) == ("Stockade.Audit/logs/begin", "audit.jsonl")
     assert [one["id"] for (one,) in rest] == ["0", "1"]
     assert [one["id"] for one in copied(settings.mirror_dir)] == ["old", first["id"], "0", "1"]
+
+
+def test_the_copy_of_a_subscriptions_records_is_not_taken_for_an_older_versions(tmp_path: Path) -> None:
+    for number in range(2):
+        kept = Kept(tmp_path)
+        kept.own.commit(record(number, resource=f"/subscriptions/{SUB}"))
+        kept.keeper.close()
+        kept.own.close()
+    assert [one["id"] for one in copied(kept.settings.mirror_dir)] == ["0", "1"]
+    assert Logs(kept.settings.audit_dir).reader(PLATFORM_LOG).size == 0
