@@ -44,10 +44,11 @@ class Tried:
         content = [{"type": "image_url", "image_url": {"url": url}}]
         body = json.dumps({"messages": [{"role": "user", "content": content}]}).encode()
         credential = ("authorization", f"Bearer {token}") if token else ("api-key", self.account.key)
-        return await ask(self.gateway, self.account.path(CHAT), credential, body=body, client=client)
+        self.answer = await ask(self.gateway, self.account.path(CHAT), credential, body=body, client=client)
+        return self.answer
 
     def last_record(self) -> dict[str, Any]:
-        return self.plane.audit_lines(self.gateway)[-1]
+        return self.plane.record_of(self.gateway, self.answer)
 
 
 @pytest.fixture

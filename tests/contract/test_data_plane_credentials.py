@@ -161,9 +161,7 @@ async def test_key_while_local_authentication_is_off_is_refused_and_a_token_is_n
 async def test_record_of_an_admitted_token_names_the_role_that_admitted_it(ground: Ground) -> None:
     answer = await ground.models(bearer(ground.token))
     assert answer.status == 200
-    record = next(
-        line for line in ground.plane.audit_lines(ground.gateway) if line["id"] == answer.headers["apim-request-id"]
-    )
+    record = ground.plane.record_of(ground.gateway, answer)
     assert (record["decision"], record["credential"]) == ("allow", "token")
     assert record["rule"].startswith(f"{OPENAI_USER} at /subscriptions/")
 

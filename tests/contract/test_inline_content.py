@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from stockade.audit.hiding import PURPOSE, keyed_hash
 from stockade.settings import Model, Upstream
 from tests.factories.certificates import Certificates, certificates
 from tests.factories.data_plane import CHAT, Account, Answer, DataPlane, ask
@@ -58,7 +57,8 @@ class Inline:
             {"messages": [{"role": "user", "content": [{"type": "text", "text": "what?"}, *content]}]}
         ).encode()
         account = account or self.account
-        return await ask(self.gateway, account.path(CHAT), ("api-key", account.key), body=body)
+        self.answer = await ask(self.gateway, account.path(CHAT), ("api-key", account.key), body=body)
+        return self.answer
 
     def sent(self, number: int = -1) -> list[Any]:
         """Return the images of a request as the engine got them."""
@@ -67,10 +67,11 @@ class Inline:
 
     def hidden(self, host: str) -> str:
         """Return what stands for a host in records."""
-        return keyed_hash(self.gateway._audit._hide.derive(PURPOSE), host)
+        return self.plane.hidden(host)
 
     def record(self) -> dict[str, Any]:
-        return self.plane.audit_lines(self.gateway)[-1]
+        """Return the record of the last request."""
+        return self.plane.record_of(self.gateway, self.answer)
 
 
 @asynccontextmanager

@@ -310,7 +310,7 @@ async def test_reader_that_has_gone_ends_its_download(ground: Ground) -> None:
     await ground.gateway.__rsgi__(
         Scope(ground.account.path(f"{FILES}/{file_id}/content"), "GET", VERSION, sent), answer
     )
-    assert ground.plane.audit_lines(ground.gateway)[-1]["outcome"] == "cancelled"
+    assert ground.plane.record_of(ground.gateway, answer)["outcome"] == "cancelled"
 
 
 async def test_reader_that_stalls_is_cut(own: Ground) -> None:
@@ -323,7 +323,7 @@ async def test_reader_that_stalls_is_cut(own: Ground) -> None:
     sent = [("api-key", own.account.key)]
     await own.gateway.__rsgi__(Scope(own.account.path(f"{FILES}/{file_id}/content"), "GET", VERSION, sent), answer)
     assert (answer.status, answer.body) == (200, b"")
-    assert own.plane.audit_lines(own.gateway)[-1]["outcome"] == "failed:Timeout"
+    assert own.plane.record_of(own.gateway, answer)["outcome"] == "failed:Timeout"
 
 
 async def test_account_whose_storage_is_off_takes_no_file_and_gives_back_what_it_has(tmp_path: Path) -> None:

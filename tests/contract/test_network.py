@@ -76,8 +76,9 @@ class Networked:
         credential = ("authorization", f"Bearer {token}") if token else ("api-key", account.key)
         peer = f"[{address}]:5" if ":" in address else f"{address}:5"
         if endpoint is None:
-            return await ask(self.gateway, account.path(CHAT), credential, client=peer)
-        answer = Answer([HELLO])
+            self.answer = await ask(self.gateway, account.path(CHAT), credential, client=peer)
+            return self.answer
+        answer = self.answer = Answer([HELLO])
         sent = [credential, JSON_TYPE, ("content-length", str(len(HELLO)))]
         scope = Scope(account.path(CHAT), "POST", VERSION, sent, peer, "localhost:8443")
         await self.gateway.handle(scope, answer, endpoint.lower())
@@ -94,7 +95,8 @@ class Networked:
         return self.plane.world.token(principal)
 
     def record(self) -> dict[str, Any]:
-        return self.plane.audit_lines(self.gateway)[-1]
+        """Return the record of the last request."""
+        return self.plane.record_of(self.gateway, self.answer)
 
 
 @pytest.fixture

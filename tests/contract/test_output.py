@@ -214,6 +214,7 @@ def test_record_names_host_and_place_and_no_uri(server: Live, client: AzureOpenA
         files = sorted((server.data_dir / "audit").glob("*.jsonl"))
         return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
+    evil = server.stockade("audit", "hash", "evil.example").strip()
     for mode, action in (("report", "passed"), ("enforce", "redacted")):
         switch(server, mode)
         agent = f"looks-{mode}"
@@ -231,7 +232,7 @@ def test_record_names_host_and_place_and_no_uri(server: Live, client: AzureOpenA
         assert found == {
             "rule": "output",
             "reason": "OutboundDenied",
-            "host": "evil.example",
+            "host": evil,
             "path": "choices[0].delta.content",
             "why": "host",
             "count": "2",

@@ -351,10 +351,11 @@ async def test_report_mode_passes_and_records_each_finding_once(tmp_path: Path) 
         (record,) = await running.recorded()
     assert record["decision"] == "allow"
     assert len(running.engine.messages) == 201
+    evil = running.plane.hidden("evil.example")
     # The engine repeats the address to the caller, which the control of answers reports too.
-    assert [told["host"] for told in record["reported"] if told["rule"] == "output"] == ["evil.example"]
+    assert [told["host"] for told in record["reported"] if told["rule"] == "output"] == [evil]
     hosts = [told["host"] for told in record["reported"] if told["rule"] != "output"]
-    assert hosts.count("evil.example") == 1
+    assert hosts.count(evil) == 1
     assert len(hosts) == 32
 
 
@@ -415,7 +416,7 @@ async def test_what_the_model_says_is_redacted_over_all_pieces(tmp_path: Path, k
                 assert said.startswith("See ")
                 assert said.endswith(" and https://tools.example.com/a.")
         (record,) = await running.recorded()
-    assert {told["host"] for told in record["reported"]} == {"evil.example"}
+    assert {told["host"] for told in record["reported"]} == {running.plane.hidden("evil.example")}
     assert "c2VjcmV0" not in json.dumps(record)
 
 

@@ -66,12 +66,11 @@ class Ground:
 
     def record(self, answer: Answer) -> dict[str, Any]:
         """Return the request's record, whose receipt only the platform opens and is the one that was given."""
-        decision = answer.headers["apim-request-id"]
-        (found,) = [one for one in self.plane.audit_lines(self.gateway) if one["id"] == decision]
+        found = self.plane.record_of(self.gateway, answer)
         sealed = base64.b64decode(found["receipt"])
         signed = answer.headers.get("x-stockade-receipt") or comment(answer)
         keys = self.gateway._requests._receipts._keys
-        assert keys.unseal(sealed, bound_to(decision)).reveal().decode() == signed
+        assert keys.unseal(sealed, bound_to(found["id"])).reveal().decode() == signed
         with pytest.raises(Fault):
             keys.unseal(sealed, bound_to("another"))
         assert signed.split(".")[1] not in json.dumps(found)
@@ -107,7 +106,7 @@ async def test_who_does_not_ask_gets_none(plane: DataPlane) -> None:
         ground = Ground(plane)
         answer = await ground.ask()
         assert "x-stockade-receipt" not in answer.headers
-        assert "receipt" not in ground.plane.audit_lines(ground.gateway)[-1]
+        assert "receipt" not in ground.plane.record_of(ground.gateway, answer)
         wrong = await ground.ask(CHAT, ("x-stockade-receipt", "yes"))
         assert wrong.status == 400
         assert "x-stockade-receipt" not in wrong.headers

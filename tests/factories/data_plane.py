@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from stockade import boot
+from stockade.audit.hiding import PURPOSE, keyed_hash
 from stockade.gateway.app import Gateway
 from stockade.gateway.kept import KeptContent
 from stockade.identity.principals import Principal
@@ -190,6 +191,16 @@ class DataPlane:
     def audit_lines(self, gateway: Gateway) -> list[dict[str, Any]]:
         """Write out what the gateway has recorded, and return every record."""
         return read_back(self.settings, gateway._audit)
+
+    def record_of(self, gateway: Gateway, answer: Answer) -> dict[str, Any]:
+        """Return the one record of a request that was answered. Other processes' records, and the log's own, may stand before and after it."""
+        decision = answer.headers["apim-request-id"]
+        (found,) = [one for one in self.audit_lines(gateway) if one["id"] == decision]
+        return found
+
+    def hidden(self, host: str) -> str:
+        """Return what stands in records for a host out of a body."""
+        return keyed_hash(self.root_key.derive(PURPOSE), host)
 
     def _with_keys(self, document: Document) -> Account:
         shown = account_keys._api_keys(self.root_key, document)
