@@ -29,6 +29,7 @@ import msgspec
 from stockade.audit import spool_files, standing
 from stockade.audit.asking import ask_place
 from stockade.audit.ledger import Placed, log_of
+from stockade.kernel.clock import clock_of
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.ids import new_guid
 from stockade.kernel.record import AuditRecord
@@ -76,7 +77,7 @@ class Spool:
     def __init__(self, settings: Settings, hide: Callable[[AuditRecord], AuditRecord] = lambda record: record) -> None:
         bounds = settings.audit
         self._folder, self._socket = spool_files.folder_of(settings.audit_dir), settings.audit_socket
-        self._standing = standing.Standing(settings.run_dir)
+        self._standing, self._clock = standing.Standing(settings.run_dir), clock_of(settings.data_dir)
         self._limit, self._pause_s = bounds.buffer_bytes, bounds.within_s / FLUSHES
         self._file_bytes = min(FILE_BYTES, max(16 * 1024, bounds.buffer_bytes // 32))
         self._hide = hide
@@ -314,7 +315,7 @@ class Spool:
         log.warning("refusals were not recorded because too many records were waiting", extra={"refusals": lost})
         self.record(
             AuditRecord(
-                time=time.time(),
+                time=self._clock.now(),
                 id=new_guid(),
                 category="Audit",
                 phase="outcome",

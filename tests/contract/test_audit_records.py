@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import httpx
@@ -10,17 +9,12 @@ import httpx
 from stockade.audit.ledger import PLATFORM_LOG
 from stockade.audit.store import Logs
 from stockade.settings import Settings
+from tests.factories.audit import logged
 from tests.factories.canary import canary, where
 from tests.live import Live, wait_for
 
 NAME = "records-hold-no-content"
 VERSION = "api-version=2024-10-21"
-
-
-def records(live: Live) -> list[dict[str, Any]]:
-    """Return everything in the logs of this platform."""
-    logs = Logs(Settings(data_dir=live.data_dir).audit_dir)
-    return [json.loads(line) for name in logs.names() for _, line in logs.reader(name).records(0)]
 
 
 def test_records_hold_no_secret_and_nothing_out_of_a_body(live: Live) -> None:
@@ -73,13 +67,13 @@ def test_records_hold_no_secret_and_nothing_out_of_a_body(live: Live) -> None:
     wanted = set(told)
 
     def taken_in() -> bool:
-        found = records(live)
+        found = logged(live.data_dir)
         late = [one for one in found if one.get("operation") == "SecretGet" or "secrets" in str(one.get("because"))]
         return wanted <= {one["id"] for one in found} and bool(late)
 
     wait_for(taken_in, "the records of all that are in the logs")
     assert where(marker.encode(), live.data_dir / "audit") == []
-    by_host = [one["operation"] for one in records(live) if (one.get("because") or {}).get("host") == hidden]
+    by_host = [one["operation"] for one in logged(live.data_dir) if (one.get("because") or {}).get("host") == hidden]
     assert len(by_host) == 2, "a known host can be looked for all the same"
     shown = live.stockade("explain", told[0])
     assert host in shown, "who may see the decision sees which host it was"
@@ -87,11 +81,11 @@ def test_records_hold_no_secret_and_nothing_out_of_a_body(live: Live) -> None:
 
 def test_refusals_and_changes_are_in_their_logs(live: Live) -> None:
     logs = Logs(Settings(data_dir=live.data_dir).audit_dir)
-    assert PLATFORM_LOG in logs.names()
     with httpx.Client(verify=live.trust(), timeout=30) as client:
         made_up = "00000000-1111-4222-8333-444444444444"
         answer = client.get(f"{live.arm}/subscriptions/{made_up}/resourceGroups?api-version=2022-12-01")
         assert answer.status_code == 401
         decision = answer.headers["x-ms-request-id"]
-    wait_for(lambda: decision in {one["id"] for one in records(live)}, "the refusal is in a log")
+    wait_for(lambda: decision in {one["id"] for one in logged(live.data_dir)}, "the refusal is in a log")
+    assert PLATFORM_LOG in logs.names()
     assert made_up not in logs.names(), "nobody makes a log by asking for what is not there"

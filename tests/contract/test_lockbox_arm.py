@@ -23,6 +23,7 @@ from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy, ARMHttpLo
 
 from stockade.kernel.ids import new_guid
 from stockade.lockbox.strict import from_base64url
+from tests.factories.audit import logged
 from tests.factories.azure import ARM_SCOPE, Account, Azure, Principal
 from tests.factories.lockbox import Signer
 from tests.live import Live, wait_for
@@ -231,9 +232,8 @@ def test_every_step_is_in_the_customers_log(customer: Customer) -> None:
     }
 
     def recorded() -> bool:
-        log = customer.azure.live.data_dir / "audit" / "audit.jsonl"
-        lines = [line for line in log.read_text().splitlines() if f"/requests/{name}" in line]
-        return wanted <= {str(msgspec.json.decode(line)["operation"]) for line in lines}
+        records = logged(customer.azure.live.data_dir)
+        return wanted <= {one["operation"] for one in records if f"/requests/{name}" in one.get("resource", "")}
 
     wait_for(recorded, "both steps are recorded")
     values = f"{customer.approver.subscription}/providers/Microsoft.Insights/eventtypes/management/values"

@@ -12,6 +12,7 @@ import openai
 import pytest
 from openai import AzureOpenAI
 
+from tests.factories.audit import logged
 from tests.factories.engine import Peer, chunked, engine, reply
 from tests.factories.streams import change
 from tests.live import Live, finish, start, wait_for
@@ -210,10 +211,6 @@ def test_stream_that_cannot_be_checked_ends_with_an_error(server: Live, client: 
 
 
 def test_record_names_host_and_place_and_no_uri(server: Live, client: AzureOpenAI) -> None:
-    def records() -> list[dict[str, Any]]:
-        files = sorted((server.data_dir / "audit").glob("*.jsonl"))
-        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
-
     evil = server.stockade("audit", "hash", "evil.example").strip()
     for mode, action in (("report", "passed"), ("enforce", "redacted")):
         switch(server, mode)
@@ -225,7 +222,8 @@ def test_record_names_host_and_place_and_no_uri(server: Live, client: AzureOpenA
             )
         )
         written = wait_for(
-            lambda agent=agent: [one for one in records() if one.get("client") == agent], "the request is recorded"
+            lambda agent=agent: [one for one in logged(server.data_dir) if one.get("client") == agent],
+            "the request is recorded",
         )
         assert written[0]["decision"] == "allow"
         [found] = written[0]["reported"]
@@ -238,4 +236,4 @@ def test_record_names_host_and_place_and_no_uri(server: Live, client: AzureOpenA
             "count": "2",
             "action": action,
         }
-    assert SECRET not in json.dumps(records())
+    assert SECRET not in json.dumps(logged(server.data_dir))

@@ -25,6 +25,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.contract.test_cut_off import cut
 from tests.factories import names
+from tests.factories.audit import logged
 from tests.factories.azure import descendants
 from tests.factories.private_link import Endpoint, decide, endpoint, network, stands
 from tests.factories.realtime import DEPLOYMENT, SETTINGS, SessionTarget, realtime_server_in_a_thread
@@ -141,8 +142,7 @@ def test_the_address_of_a_caller_is_its_own(world: World) -> None:
     wanted = answer.headers["apim-request-id"]
 
     def record() -> dict[str, Any] | None:
-        lines = (world.live.data_dir / "audit" / "audit.jsonl").read_text().splitlines()
-        return next((json.loads(line) for line in lines if wanted in line), None)
+        return next((one for one in logged(world.live.data_dir) if one["id"] == wanted), None)
 
     found = wait_for(record, "the record of the request is written")
     assert found["callerAddress"].startswith("127.")

@@ -11,6 +11,7 @@ from stockade.audit.keeper import Keeper
 from stockade.audit.ledger import LogWriter
 from stockade.audit.mirror import FILE_NAME
 from stockade.audit.spool import Spool
+from stockade.audit.store import Logs
 from stockade.kernel.clock import SystemClock
 from stockade.kernel.record import AuditRecord
 from stockade.settings import Settings
@@ -51,6 +52,12 @@ def copied(folder: Path) -> Iterator[dict[str, Any]]:
     for file in [*sorted(folder.glob("audit-*.jsonl")), folder / FILE_NAME]:
         if file.exists():
             yield from (json.loads(line) for line in file.read_bytes().splitlines())
+
+
+def logged(data_dir: Path) -> list[dict[str, Any]]:
+    """Return everything in the logs of a data directory, while a platform writes to them too: whole records only."""
+    logs = Logs(Settings(data_dir=data_dir).audit_dir)
+    return [json.loads(line) for name in logs.names() for _, line in logs.reader(name).records(0)]
 
 
 class MemoryLog:

@@ -18,6 +18,7 @@ from stockade.audit import spool as spool_module
 from stockade.audit import spool_files
 from stockade.audit.spool import Spool
 from stockade.audit.standing import Sinks, Standing
+from stockade.kernel.clock import CLOCK_FILE, SimulatedClock
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.settings import Audit, Settings
 from tests.factories.audit import record
@@ -282,6 +283,8 @@ def test_memory_is_bounded_and_what_was_left_out_is_owned_up_to(
 ) -> None:
     monkeypatch.setattr(spool_module, "QUEUE_LIMIT", 10)
     monkeypatch.setattr(spool_module, "RESERVE", 5)
+    clock = SimulatedClock.create(settings.data_dir / CLOCK_FILE)
+    clock.advance(86_400)
     spool = Spool(settings)
     for number in range(100):
         spool.record(record(f"refused-{number}", decision="deny"))
@@ -297,6 +300,7 @@ def test_memory_is_bounded_and_what_was_left_out_is_owned_up_to(
         *(f"allowed-{number}" for number in range(5)),
     ]
     assert (found[15]["operation"], found[15]["because"]) == ("Stockade.Audit/refusals/omit", {"count": "186"})
+    assert abs(found[15]["time"] - clock.now()) < 60, "its time is the platform's, as all other records' is"
     assert spool.healthy
 
 

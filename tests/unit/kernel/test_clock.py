@@ -90,6 +90,11 @@ def test_without_the_file_time_is_the_machines(tmp_path: Path) -> None:
 
 OWN_TIME = {
     "kernel/clock.py": "makes the clocks",
+    "audit/outgoing.py": "when a receiver wants to be asked again is said in that server's time, which is real",
+    "audit/sequencer.py": "how long ago a draft was written is told by the file system, whose time is the machine's",
+    "audit/spool_files.py": "names of files, in the order in which their writers began, whatever a rehearsal's clock is set to",
+    "cli/arm.py": "a command on another machine than the server's has no clock of the platform, see Arm.now",
+    "broker/floors.py": "what time does not go back behind is remembered without what a rehearsal moved it by, which is taken back",
     "content/account_content.py": "for tools and tests that give it none; processes of the platform give it theirs",
     "keys/providers/azure_key_vault.py": "whether a key in a vault elsewhere has ended is judged by that vault's time, which is real",
     "storage/database.py": "for tools that open a database and write nothing of their own",
