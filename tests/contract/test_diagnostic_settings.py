@@ -21,6 +21,7 @@ from azure.mgmt.monitor import MonitorManagementClient
 from azure.mgmt.resource.resources import ResourceManagementClient
 from azure.mgmt.resource.resources.models import GenericResource
 
+from stockade.audit.witnesses import newest_notes
 from tests.factories.receivers import HttpCollector, OtlpCollector, Receiver, SyslogServer
 from tests.live import Live, StartServer, wait_for
 
@@ -180,9 +181,6 @@ def test_settings_made_with_azures_clients_send_records_where_they_say(
     wait_for(lambda: len(_outcomes(receivers.records("otel"), "regenerateKey")) == 2, "otel has the next change")
     state = wait_for(lambda: _failing(live, "siem"), "the listing says that siem fails")
     assert "cannot be reached" in state["properties"]["lastError"]
-    said = live.stockade("audit", "sinks")
-    assert "failing since" in said
-    assert str(receivers.witness) in said
     receivers.start("siem")
     wait_for(lambda: len(_outcomes(receivers.records("siem"), "regenerateKey")) == 2, "siem has caught up")
     places = [one["properties"]["index"] for one in receivers.records("siem")]
@@ -198,12 +196,11 @@ def test_settings_made_with_azures_clients_send_records_where_they_say(
     assert len(_outcomes(receivers.records("siem"), "regenerateKey")) == before
 
     # A log that is not what its witness knows: nothing is served until an operator has said that it is known why.
-    wait_for(receivers.witness.exists, "heads are pinned")
+    wait_for(lambda: _pinned(receivers.witness, "platform"), "the platform's log is pinned")
     live.stop()
     shutil.rmtree(live.data_dir / "audit" / "logs" / "platform")
     live.start_again()
     assert live.request("GET", account).status_code == 503
-    assert "NOT HEALTHY: the log platform has 0 records" in live.stockade("audit", "sinks")
     assert "was rolled back or rewritten: the log platform" in live.log()
     live.stockade("audit", "accept-rollback", "--reason", "a disk was replaced")
     wait_for(lambda: live.request("GET", account).status_code == 200, "it serves again")
@@ -225,6 +222,10 @@ def _outcomes(records: list[dict[str, Any]], action: str) -> list[dict[str, Any]
 def _lines(folder: Path) -> list[dict[str, Any]]:
     path = folder / "files.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _pinned(witness: Path, log: str) -> bool:
+    return any(note.partition(b"\n")[0].endswith(b"/" + log.encode()) for note in newest_notes(witness))
 
 
 def _failing(live: Live, name: str) -> Any:
