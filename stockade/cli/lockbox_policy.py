@@ -6,17 +6,14 @@ takes several, `--draft FILE` writes what is to be signed instead of sending it,
 
 from __future__ import annotations
 
-import json
-import re
-from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Final
-from urllib.parse import quote
+from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.text import Text
 
+from stockade.cli import lockbox_options as options
 from stockade.cli.account import OutputFormat
 from stockade.cli.arm import Account, Arm
 from stockade.cli.context import DataDir, out, print_columns
@@ -29,14 +26,13 @@ from stockade.kernel.faults import Fault, FaultKind
 from stockade.lockbox import attackers, strict
 from stockade.lockbox import statement as statements
 from stockade.lockbox.signature import Signature
-from stockade.lockbox.statement import Approver, BreakGlass, Callers, PinnedIssuer, Statement
+from stockade.lockbox.statement import Approver, BreakGlass, PinnedIssuer, Statement
 from stockade.serve.files import write_private
 
 policy = typer.Typer(
     help="An account's statement: who may approve, and whose calls are the customer's.", no_args_is_help=True
 )
 
-MAX_FILE: Final = 256 * 1024
 AccountOption = Annotated[
     str, typer.Option("--account", "-a", help="An AI account: its name or ARM id.", show_default=False)
 ]
@@ -124,19 +120,19 @@ def protect(
     """Bind what an account keeps to a statement of yours; or change it. Shows what is signed, and whom it stops."""
     arm = speaking("APPROVER")
     found = arm.account(account)
-    named = [_approver(arm, one) for one in approver_keys or []]
+    named = [options.approver(arm, one) for one in approver_keys or []]
     wanted: dict[str, Any] = {}
     if named:
-        wanted["approvers"] = _builtins(_numbered([approver for approver, _ in named]))
+        wanted["approvers"] = _builtins(options.numbered([one for one, _ in named]))
     if threshold is not None:
         wanted["threshold"] = threshold
     if callers:
         pinned = PinnedIssuer("", (), tuple(principals or ()), tuple(one.rstrip("/") for one in audiences or ()), claim)
-        wanted["callers"] = _builtins(_callers(callers, pinned, jobs=jobs))
+        wanted["callers"] = _builtins(options.callers(callers, pinned, jobs=jobs))
     elif principals or audiences or jobs:
         raise typer.BadParameter("--principal, --audience and --jobs belong to --callers.")
     if break_glass:
-        operators = _numbered([_approver(arm, one)[0] for one in break_glass])
+        operators = options.numbered([options.approver(arm, one)[0] for one in break_glass])
         wanted["breakGlass"] = _builtins(BreakGlass(operators, hours=break_glass_hours))
     elif no_break_glass:
         wanted["breakGlass"] = None
@@ -216,79 +212,6 @@ def send_draft(file: DraftFile, data_dir: DataDir = None) -> None:
     """Send a statement that has been signed by everybody it takes."""
     held, _ = _opened(file)
     _send(speaking("APPROVER"), held)
-
-
-# What is said
-
-
-def _approver(arm: Arm, text: str) -> tuple[Approver, Key]:
-    """Return an approver of `[PRINCIPAL=]KEY`, and the key."""
-    who, separator, source = text.rpartition("=")
-    if not separator:
-        who, source = "", text
-    key = key_of(source, arm)
-    reference = who or arm.administrator.client_id
-    found = arm.call("GET", f"{arm.subscription}/providers/Stockade.Directory/principals/{quote(reference, safe='')}")
-    name = re.sub(r"[^a-z0-9._-]+", "-", str(found["displayName"]).lower()).strip("-._") or "approver"
-    return Approver(id=name[:60], principal=str(found["objectId"]).lower(), jwk=dict(key.jwk)), key
-
-
-def _numbered(given: list[Approver]) -> tuple[Approver, ...]:
-    """Return approvers whose ids differ: a second key of the same person gets a number."""
-    seen: dict[str, int] = {}
-    made = []
-    for one in given:
-        seen[one.id] = number = seen.get(one.id, 0) + 1
-        made.append(one if number == 1 else msgspec.structs.replace(one, id=f"{one.id}-{number}"))
-    return tuple(made)
-
-
-def _callers(given: list[str], pinned: PinnedIssuer, *, jobs: bool) -> Callers:
-    """Return what `--callers` says. pinned: what it says of every issuer."""
-    platform, issuers, keys = False, [], []
-    for one in given:
-        if one.lower() == "platform":
-            platform = True
-        elif one.lower().startswith("issuer:"):
-            issuers.append(_issuer(one[len("issuer:") :], pinned))
-        elif one.lower().startswith("keys="):
-            keys += _digests(one[len("keys=") :])
-        else:
-            raise typer.BadParameter(f"'{one}' is none of: platform, issuer:URL=JWKS_FILE, keys=FILE.")
-    return Callers(platform=platform, issuers=tuple(issuers), keys=tuple(keys), jobs=jobs)
-
-
-def _issuer(text: str, pinned: PinnedIssuer) -> PinnedIssuer:
-    issuer, separator, file = text.rpartition("=")
-    if not separator or not issuer or not file:
-        raise typer.BadParameter(
-            "An issuer is issuer:URL=JWKS_FILE: its exact `iss`, and a file with the keys it signs with."
-        )
-    try:
-        held = json.loads(Path(file).expanduser().read_bytes()[:MAX_FILE])
-        found = held["keys"] if isinstance(held, dict) and "keys" in held else [held]
-        return msgspec.structs.replace(pinned, issuer=issuer, keys=tuple(thumbprint(_public(one)) for one in found))
-    except (OSError, ValueError, KeyError, TypeError) as failure:
-        raise typer.BadParameter(f"{file} holds no keys (JWKS) of an issuer.") from failure
-
-
-def _public(jwk: dict[str, Any]) -> dict[str, Any]:
-    from stockade.lockbox.public_keys import public_jwk
-
-    return public_jwk(jwk)
-
-
-def _digests(file: str) -> list[str]:
-    """Return the SHA-256 of the keys in a file, one a line, as their holder has them: the platform's word is not taken for it."""
-    try:
-        lines = Path(file).expanduser().read_bytes()[:MAX_FILE].split()
-    except OSError as failure:
-        raise typer.BadParameter(f"{file} cannot be read.") from failure
-    if not lines:
-        raise typer.BadParameter(
-            f"{file} holds no subscription keys: `stockade keys regenerate --forget` prints them, one a line."
-        )
-    return [sha256(line).hexdigest() for line in lines]
 
 
 # What is signed
@@ -389,7 +312,7 @@ def _material(one: Approver) -> str:
 
 def _opened(file: Path) -> tuple[Draft, Statement]:
     try:
-        held = msgspec.json.decode(file.read_bytes()[:MAX_FILE], type=Draft)
+        held = msgspec.json.decode(file.read_bytes()[: options.MAX_FILE], type=Draft)
         return held, statements.read(strict.from_base64url(held.payload))
     except OSError as failure:
         raise typer.BadParameter(f"{file} cannot be read: {failure.strerror}.") from failure
