@@ -207,7 +207,7 @@ class Lockbox:
             self._check_approval(snapshot, account, bound, said, request_id, caller, now)
             signers = self._check_signers(bound, signed, said)
             record.because["signers"] = ", ".join(one.id for one in signers)
-            ends_at, ends_at_monotonic = self._begin(said, digest(signed.payload), now)
+            ends_at = self._begin(said, digest(signed.payload), now)
             record.because["endsAt"] = f"{ends_at:.0f}"
         except Fault as fault:
             record.refused(fault)
@@ -221,8 +221,6 @@ class Lockbox:
             said.scope,
             caller.object_id,
             caller.tenant_id,
-            ends_at,
-            ends_at_monotonic,
             said.type == BREAK_GLASS,
         )
         return Lent(self._tokens.grant(grant), ends_at)
@@ -289,8 +287,8 @@ class Lockbox:
             raise _refused(f"the statement's clause is for {glass.hours} hours")
         return require(signed, glass.operators, max(2, glass.threshold))
 
-    def _begin(self, said: Approval, approval: str, now: float) -> tuple[float, float]:
-        """Return when the access ends, by both clocks, counted from the first time that it was granted."""
+    def _begin(self, said: Approval, approval: str, now: float) -> float:
+        """Return when the access ends, counted from the first time that it was granted."""
         with self._lock:
             opened = self._opened.get(said.request)
             if opened is None:  # its challenge holds, so it was open once: many others have been since
@@ -303,7 +301,7 @@ class Lockbox:
                 opened.ends_at_monotonic = self._clock.monotonic() + (opened.ends_at - now)
                 opened.until = max(opened.until, opened.ends_at)
             self._left_s(opened, now)
-            return opened.ends_at, opened.ends_at_monotonic
+            return opened.ends_at
 
     def _left_s(self, opened: _Opened | None, now: float) -> float:
         """Return how long an access lasts yet, by both clocks; Fault(PERMISSION_DENIED) when it is over, which it stays."""

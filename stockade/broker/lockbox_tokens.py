@@ -23,7 +23,7 @@ _NONCE: Final = b"stockade-lockbox-nonce\x01"
 
 
 class OperatorGranted(msgspec.Struct, frozen=True):
-    """What a grant says. approval: the digest of what was signed. ends_at, ends_at_monotonic: by the broker's time, and by this process's."""
+    """What a grant says, for as long as its request lasts. approval: the digest of what was signed."""
 
     request: str
     account: str
@@ -32,8 +32,6 @@ class OperatorGranted(msgspec.Struct, frozen=True):
     scope: tuple[str, ...]
     operator: str
     tenant: str
-    ends_at: float
-    ends_at_monotonic: float
     break_glass: bool
 
 

@@ -457,7 +457,7 @@ def test_an_operators_grant_starts_no_job_and_opens_nothing_else(world: Protecte
 
 
 def test_a_grant_of_another_process_or_of_another_form_is_none() -> None:
-    granted = OperatorGranted("r", "a", "s", "p", ("files/*",), "o", "t", 1.0, 1.0, break_glass=False)
+    granted = OperatorGranted("r", "a", "s", "p", ("files/*",), "o", "t", break_glass=False)
     ours, other = LockboxTokens(), LockboxTokens()
     shown = ours.grant(granted)
     assert ours.read(shown) == granted
