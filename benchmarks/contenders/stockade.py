@@ -21,7 +21,8 @@ from benchmarks.contenders import Place, Running
 from benchmarks.install import CHECKOUT, Cache, NotMeasuredError
 from benchmarks.process import ask, free_port, started, wait_until_open
 from benchmarks.workload import CHAT, PACED, STREAM, WORKLOADS, Request, Target, Workload
-from stockade import __version__, boot, settings
+from stockade import __version__, settings
+from stockade.boot.foundation import foundation
 from stockade.management.resources.cognitive_services_accounts.keys import new_keys
 
 _ARM_VERSION = "2025-09-01"
@@ -232,7 +233,7 @@ def _name(number: int) -> str:
 
 def _multiply(data: Path, account_id: str, template: str, names: Iterable[str]) -> None:
     """Store copies of an account under other names, each with keys of its own, in one transaction: 10,000 calls of ARM take minutes."""
-    base = boot.foundation(settings.load(data, environment={}))
+    base = foundation(settings.load(data, environment={}))
     try:
         with base.database.write() as writer:
             document = writer.get(account_id)

@@ -15,9 +15,11 @@ from typing import Final
 
 import uvloop
 
-from stockade import boot, settings
+from stockade import settings
 from stockade.audit.asking import MAX_WAIT_S
 from stockade.audit.sequencer import NotAlone
+from stockade.boot.audit_log import AuditOffice, audit_office
+from stockade.boot.foundation import foundation
 from stockade.serve import child
 from stockade.serve.questions import Questions, Refusal
 
@@ -30,7 +32,7 @@ EX_TEMPFAIL: Final = 75
 log = logging.getLogger(__name__)
 
 
-async def serve(office: boot.AuditOffice) -> None:
+async def serve(office: AuditOffice) -> None:
     """Keep the logs until SIGTERM."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -44,7 +46,7 @@ async def serve(office: boot.AuditOffice) -> None:
         questions.close()
 
 
-async def listen(office: boot.AuditOffice) -> Questions:
+async def listen(office: AuditOffice) -> Questions:
     """Answer those who ask for places, until what is returned is closed."""
     keeper = office.keeper
 
@@ -67,8 +69,8 @@ async def listen(office: boot.AuditOffice) -> Questions:
 
 def run(configured: settings.Settings) -> None:
     """Be the audit process until SIGTERM."""
-    base = boot.foundation(configured)
-    office = boot.audit_office(base)
+    base = foundation(configured)
+    office = audit_office(base)
     base.audit.start()
     try:
         office.keeper.open(PREDECESSOR_S)

@@ -20,12 +20,15 @@ from typing import Final
 
 import uvloop
 
-from stockade import boot, settings
+from stockade import settings
+from stockade.boot.audit_log import AuditOffice, audit_office
+from stockade.boot.foundation import Foundation
+from stockade.boot.key_broker import key_broker, key_watch
 from stockade.broker.server import BrokerServer
 from stockade.broker.service import KeyBroker
 from stockade.broker.watch import Watch
 from stockade.kernel.faults import Fault
-from stockade.serve import audit, child, first_start, logs
+from stockade.serve import audit, child, logs
 from stockade.serve.audit import PREDECESSOR_S
 from stockade.serve.files import locked, private_folder
 from stockade.storage.generation import GenerationCell
@@ -74,7 +77,7 @@ def peers(configured: settings.Settings) -> frozenset[int]:
     return frozenset(found)
 
 
-async def serve(base: boot.Foundation, broker: KeyBroker, watch: Watch, office: boot.AuditOffice | None = None) -> None:
+async def serve(base: Foundation, broker: KeyBroker, watch: Watch, office: AuditOffice | None = None) -> None:
     """Answer until SIGTERM. office: where the audit logs of this data directory are kept in this process."""
     configured = base.settings
     stop = asyncio.Event()
@@ -112,7 +115,7 @@ async def _sweep(broker: KeyBroker, configured: settings.Settings) -> None:
             log.exception("opened keys could not be looked through")
 
 
-async def _watch(base: boot.Foundation, broker: KeyBroker, watch: Watch) -> None:
+async def _watch(base: Foundation, broker: KeyBroker, watch: Watch) -> None:
     """Ask vaults elsewhere about customers' keys, as often as a lease wants it and when policy has changed. Without any it costs a comparison."""
     loop = asyncio.get_running_loop()
     while True:
@@ -129,7 +132,7 @@ async def _watch(base: boot.Foundation, broker: KeyBroker, watch: Watch) -> None
             await asyncio.sleep(WATCH_PAUSE_S)
 
 
-def _shared(base: boot.Foundation) -> int:
+def _shared(base: Foundation) -> int:
     """Return the generation where it is in shared memory; asking the database for it ten times a second would be too much."""
     return base.cell.value if isinstance(base.cell, GenerationCell) else 0
 
@@ -146,10 +149,10 @@ async def _look(broker: KeyBroker) -> None:
 def run(configured: settings.Settings, *, alone: bool = False) -> None:
     """Be the key broker until SIGTERM."""
     harden()
-    base, broker = boot.key_broker(configured, alone=alone)
-    watch = boot.key_watch(base, broker)
+    base, broker = key_broker(configured, alone=alone)
+    watch = key_watch(base, broker)
     base.audit.start()
-    office = boot.audit_office(base, alone=True) if alone else None
+    office = audit_office(base, alone=True) if alone else None
     if office is not None:  # nobody else keeps the logs of this data directory
         office.keeper.open(PREDECESSOR_S)
         office.keeper.start()
@@ -173,6 +176,8 @@ def run_alone(configured: settings.Settings, log_level: str) -> None:
         raise ValueError("keys.broker_socket has to name the socket: the same here and in the platform's settings")
     if not configured.database_url:
         raise ValueError("database_url has to name the platform's database: this data directory has none of its own")
+    from stockade.serve import first_start  # all of management, which the broker under a supervisor has no need of
+
     peers(configured)
     private_folder(configured.data_dir)
     with locked(configured.data_dir / "broker.lock", wait=False) as alone:

@@ -15,7 +15,8 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from stockade import boot
+from stockade.boot.control_plane import identity_services, management_pipeline, management_platform
+from stockade.boot.foundation import Foundation, foundation
 from stockade.broker.opening import Opening
 from stockade.identity import tenant
 from stockade.identity.directory import Directory
@@ -87,7 +88,7 @@ def ensure(settings: Settings, say: Say = lambda _: None, *, simulation: bool = 
         finally:
             database.close()
         tls.prepare(settings)
-        base = boot.foundation(settings)
+        base = foundation(settings)
         try:
             admin = _administrator(settings, base.database, base.root_key, base.clock.now(), say)
             _appoint_approver(base.database, base.clock.now())
@@ -302,7 +303,7 @@ def _credential_on_disk(settings: Settings, reader: Reader, state: Mapping[str, 
     )
 
 
-def _demonstrate(base: boot.Foundation, admin: Administrator, say: Say) -> None:
+def _demonstrate(base: Foundation, admin: Administrator, say: Say) -> None:
     """Make the resource group and the demonstration account, once: what the operator deletes later stays deleted."""
     with base.database.read() as reader:
         installation = reader.get(INSTALLATION)
@@ -337,7 +338,7 @@ def _demonstrate(base: boot.Foundation, admin: Administrator, say: Say) -> None:
     _note(base.database, demonstration="made", vault="wanted")
 
 
-def _demonstrate_vault(base: boot.Foundation, admin: Administrator, say: Say) -> None:
+def _demonstrate_vault(base: Foundation, admin: Administrator, say: Say) -> None:
     """Make the demonstration vault, once. Installations from before there were vaults get it with their next start.
 
     There it is not insisted on: what the operator has since made of the group, the name or the administrator's rights must not keep the platform from
@@ -381,10 +382,10 @@ def _note(database: Database, **state: str) -> None:
 class _InProcess:
     """Management requests without a network in between: the same token, the same checks, the same audit records."""
 
-    def __init__(self, base: boot.Foundation, admin: Administrator) -> None:
+    def __init__(self, base: Foundation, admin: Administrator) -> None:
         self._subscription = admin.subscription_id
-        self._pipeline: Pipeline = boot.management_pipeline(base, boot.management_platform(base))
-        issued = TokenService(boot.identity_services(base)).issue_to_client(
+        self._pipeline: Pipeline = management_pipeline(base, management_platform(base))
+        issued = TokenService(identity_services(base)).issue_to_client(
             ClientCredentials(
                 admin.tenant_id, admin.client_id, "https://management.azure.com", secret=admin.client_secret
             ),

@@ -11,7 +11,9 @@ from typing import NoReturn
 
 import uvloop
 
-from stockade import boot, settings
+from stockade import settings
+from stockade.boot.foundation import Foundation, foundation
+from stockade.boot.work import workplace
 from stockade.jobs.durable import Durable
 from stockade.jobs.nodes import Nodes, node_name
 from stockade.jobs.runner import Runner, shelf
@@ -24,7 +26,7 @@ EX_TEMPFAIL = 75
 log = logging.getLogger(__name__)
 
 
-async def run(base: boot.Foundation) -> None:
+async def run(base: Foundation) -> None:
     """Work until SIGTERM, and end the process."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -33,7 +35,7 @@ async def run(base: boot.Foundation) -> None:
     loop.add_signal_handler(signal.SIGHUP, lambda: None)  # certificates are renewed; there are none here
     node = node_name(base.database, base.settings.data_dir)
     durable = Durable(base.database, base.settings.data_dir, node)
-    runner = Runner(boot.workplace(base), shelf(), durable, Nodes(base.database, node), lambda: base.cell.value)
+    runner = Runner(workplace(base), shelf(), durable, Nodes(base.database, node), lambda: base.cell.value)
     try:
         if not await runner.run(stop):
             log.warning("steps that were under way have been cut off, and will be done again")
@@ -43,7 +45,7 @@ async def run(base: boot.Foundation) -> None:
     _end(base, 0)
 
 
-def _end(base: boot.Foundation, status: int) -> NoReturn:
+def _end(base: Foundation, status: int) -> NoReturn:
     """End as a kill would, but with everything recorded: what the library has still running it remembers as unfinished."""
     base.audit.close()
     logging.shutdown()
@@ -56,7 +58,7 @@ def main() -> None:
     parser.add_argument("--parent", type=int, required=True)
     arguments = parser.parse_args()
     child.become("jobs", arguments.parent)
-    base = boot.foundation(settings.load())
+    base = foundation(settings.load())
     base.audit.start()
     uvloop.run(run(base))
 

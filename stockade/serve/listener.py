@@ -7,6 +7,7 @@ while the old ones finish what they have begun. Nothing here decides anything: a
 from __future__ import annotations
 
 import argparse
+import importlib
 import multiprocessing
 import os
 import signal
@@ -16,7 +17,7 @@ from granian.constants import Interfaces, Loops
 from granian.log import LogLevels
 from granian.server import MPServer
 
-from stockade import boot, settings
+from stockade import settings
 from stockade.serve import child, logs, private, wire
 from stockade.settings import Settings
 
@@ -28,12 +29,16 @@ Plane = Literal["data", "control"]
 
 def data_application() -> Any:
     """Make the gateway in a worker process."""
-    return _in_worker("data", lambda: boot.data_plane(websocket_tls=wire.websocket_tls))
+    from stockade.boot.data_plane import data_plane
+
+    return _in_worker("data", lambda: data_plane(websocket_tls=wire.websocket_tls))
 
 
 def control_application() -> Any:
     """Make the control plane in its worker process."""
-    return _in_worker("control", lambda: boot.control_plane(private.start_when_wanted))
+    from stockade.boot.control_plane import control_plane
+
+    return _in_worker("control", lambda: control_plane(private.start_when_wanted))
 
 
 def server(plane: Plane, configured: Settings) -> MPServer:
@@ -83,6 +88,8 @@ def main() -> None:
     child.become(arguments.plane, arguments.parent)
     # A new worker inherits handlers that only note the signal for the main process: until it has its own, SIGTERM has to end it.
     os.register_at_fork(after_in_child=_default_signals)
+    # This plane's part and no other's, and here rather than in the workers, which are forked and share it.
+    importlib.import_module(f"stockade.boot.{arguments.plane}_plane")
     server(arguments.plane, settings.load()).serve()
 
 

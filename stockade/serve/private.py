@@ -29,7 +29,8 @@ from granian.constants import Interfaces
 from granian.log import LogLevels
 from granian.server.embed import Server
 
-from stockade import boot, settings
+from stockade import settings
+from stockade.boot.foundation import Foundation
 from stockade.kernel.faults import Fault
 from stockade.policy.snapshot import PrivateEndpointPolicy, Snapshot
 from stockade.serve import child, logs, private_states, questions, wire
@@ -58,7 +59,7 @@ def approved(snapshot: Snapshot) -> dict[Place, PrivateEndpointPolicy]:
     return {(one.id, one.address): one for one in found if one.status == "Approved" and one.address is not None}
 
 
-async def start_when_wanted(base: boot.Foundation) -> None:
+async def start_when_wanted(base: Foundation) -> None:
     """Have the supervisor start this process once there is an approved connection. Runs beside the control plane."""
     seen, begun = -1, False
     while not begun:
@@ -295,9 +296,9 @@ class _Listener:
         self._websocket_socket, self.reason = opened, ""
         # A duplicate, as above.
         own = socket.socket(fileno=os.dup(opened.fileno()))
-        address = boot.WebSocketAddress(
-            wire.websocket_tls(self._settings), socket=own, private_endpoint=self._connection
-        )
+        from stockade.boot.data_plane import WebSocketAddress  # the gateway is there by now
+
+        address = WebSocketAddress(wire.websocket_tls(self._settings), socket=own, private_endpoint=self._connection)
         self._websockets = asyncio.create_task(self._gateway.websockets.listen(address))
 
     def forget_failed_websockets(self) -> None:
@@ -356,11 +357,15 @@ def _why(failure: OSError, port: int, listen: Listen) -> str:
 
 async def run(configured: Settings) -> None:
     """Serve until SIGTERM."""
+    from stockade.boot.data_plane import (
+        data_plane,
+    )  # not above: the control plane, which asks for this process, has no gateway
+
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    gateway = boot.data_plane(configured.listen.private_port)
+    gateway = data_plane(configured.listen.private_port)
     gateway.__rsgi_init__(loop)
     listeners = PrivateListeners(configured, gateway)
     loop.add_signal_handler(signal.SIGHUP, listeners.reload)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from stockade import boot
 from stockade import settings as configuration
+from stockade.boot.foundation import foundation
 from stockade.kernel.clock import CLOCK_FILE, SimulatedClock
 from stockade.kernel.faults import Fault
 from stockade.keys.root import RootKey
@@ -132,7 +132,7 @@ def test_an_installation_from_before_there_were_vaults_gets_one_where_its_group_
     configured: Settings, group: str
 ) -> None:
     admin = first_start.ensure(configured)
-    base = boot.foundation(configured)
+    base = foundation(configured)
     place = f"/subscriptions/{admin.subscription_id}/resourceGroups/{admin.resource_group}"
     vault = f"{place}/providers/Microsoft.KeyVault/vaults/{first_start.DEMO_VAULT}"
     with base.database.write() as writer:
@@ -211,7 +211,7 @@ def test_a_root_key_of_another_installation_is_refused(configured: Settings, tmp
 def test_an_installation_from_before_the_keyring_goes_on_with_what_it_derived(configured: Settings) -> None:
     configured.data_dir.mkdir(mode=0o700)
     made = RootKey.create(configured.root_key_file)
-    assert boot.foundation(configured).root_key.derive("x").matches(made.derive("x").reveal())
+    assert foundation(configured).root_key.derive("x").matches(made.derive("x").reveal())
     assert (configured.data_dir / "platform.keys").exists()
 
 

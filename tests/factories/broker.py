@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from stockade import boot
+from stockade.boot.foundation import foundation
 from stockade.broker.opening import Opening
 from stockade.broker.providers import Providers
 from stockade.broker.service import KeyBroker
@@ -40,7 +40,7 @@ class Brokered:
         self.audit = RecordingAudit()
         self.known = True
         """Whether the policy in force is known without asking the database."""
-        self.base = boot.foundation(self.plane.settings)
+        self.base = foundation(self.plane.settings)
         self.policy: dict[str, tuple[Entry, ...]] = {}
         self.customer_keys: dict[str, CustomerKey] = {}
         self.clock = self.plane.clock

@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 
-from stockade import boot
 from stockade.audit.hiding import PURPOSE, keyed_hash
+from stockade.boot.data_plane import data_plane
 from stockade.gateway.app import Gateway
 from stockade.gateway.kept import KeptContent
 from stockade.identity.principals import Principal
@@ -180,7 +180,7 @@ class DataPlane:
         """Return one worker's gateway, with the data plane's clock. Call it inside a running loop; close with `stop`."""
         os.environ[DATA_DIR_VARIABLE] = str(self.settings.data_dir)
         try:
-            gateway = boot.data_plane()
+            gateway = data_plane()
         finally:
             del os.environ[DATA_DIR_VARIABLE]
         gateway._clock = gateway.websockets._clock = self.clock

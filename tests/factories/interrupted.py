@@ -16,7 +16,8 @@ from typing import Any
 from cryptography import x509
 from sqlalchemy import Connection
 
-from stockade import boot, settings
+from stockade import settings
+from stockade.boot.foundation import foundation
 from stockade.identity.client_secrets import SecretDigester
 from stockade.identity.principals import PRINCIPAL_TYPE
 from stockade.identity.tenant import TYPE as TENANTS
@@ -59,7 +60,7 @@ def in_child(work: Callable[[], None]) -> int:
 
 def state(configured: Settings) -> dict[str, Any]:
     """Describe what a first start has left."""
-    base = boot.foundation(configured)
+    base = foundation(configured)
     admin = Administrator.open(configured)
     with base.database.read() as reader:
         principals = reader.list(PRINCIPAL_TYPE)

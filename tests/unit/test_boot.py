@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from stockade import boot
+from stockade.boot.control_plane import identity_services
+from stockade.boot.foundation import async_broker, foundation
+from stockade.boot.key_broker import key_broker
 from stockade.broker.service import KeyBroker
 from stockade.kernel.faults import Fault
 from stockade.keys.broker_async import AsyncBrokerClient, BrokerInThreads
@@ -24,7 +26,7 @@ def test_token_requests_are_recorded_with_the_address_a_trusted_proxy_reports(
 ) -> None:
     settings = Settings(data_dir=tmp_path, trusted_proxies=proxies)
     RootKey.create(settings.root_key_file)
-    services = boot.identity_services(boot.foundation(settings))
+    services = identity_services(foundation(settings))
     assert services.client_address("127.0.0.1", "198.51.100.7, 203.0.113.9") == recorded
     assert services.client_address("::1", "203.0.113.9") == "::1"
 
@@ -34,18 +36,18 @@ def test_a_process_asks_the_broker_that_its_environment_or_the_settings_name(
 ) -> None:
     settings = Settings(data_dir=tmp_path)
     RootKey.create(settings.root_key_file)
-    own = boot.foundation(settings)
+    own = foundation(settings)
     assert isinstance(own.broker, KeyBroker)
-    assert isinstance(boot.async_broker(own), BrokerInThreads)
+    assert isinstance(async_broker(own), BrokerInThreads)
     elsewhere = Settings(data_dir=tmp_path, keys=Keys(broker_socket=str(tmp_path / "b.sock")))
     for configured, variable in ((settings, str(tmp_path / "b.sock")), (elsewhere, "")):
         monkeypatch.setenv(SOCKET_VARIABLE, variable)
-        asked = boot.foundation(configured)
+        asked = foundation(configured)
         assert isinstance(asked.broker, BrokerClient)
-        assert isinstance(boot.async_broker(asked), AsyncBrokerClient)
+        assert isinstance(async_broker(asked), AsyncBrokerClient)
         with pytest.raises(Fault, match="cannot be reached"):
             asked.root_key.derive("x")
-        _, broker = boot.key_broker(configured)
+        _, broker = key_broker(configured)
         assert not broker.status().sealed, "the broker's own process does not ask itself"
 
 
@@ -56,7 +58,7 @@ def test_a_broker_with_a_data_directory_of_its_own_sees_what_others_commit(tmp_p
     settings = Settings(data_dir=tmp_path / "keys", database_url=shared)
     settings.data_dir.mkdir(mode=0o700)
     RootKey.create(settings.root_key_file)
-    base, _ = boot.key_broker(settings, alone=True)
+    base, _ = key_broker(settings, alone=True)
     before = base.source.current().generation
     with database.write() as writer:
         writer.put("/providers/tests/x", "tests/x", {})
