@@ -200,10 +200,11 @@ class Keeper:
     def settle(self, timeout_s: float) -> None:
         """Take in what is there and have the heads signed, before those who sign them end."""
         with self._came:
-            begun = self._turns
-            self._nudged.set()
+            begun, deadline = self._turns, time.monotonic() + timeout_s
             # The turn that is under way may have looked already; the one after it takes in everything there is now.
-            self._came.wait_for(lambda: self._turns >= begun + 2, timeout_s)
+            while self._turns < begun + 2 and (left := deadline - time.monotonic()) > 0:
+                self._nudged.set()
+                self._came.wait(min(left, POLL_S))
         self._have_signed()
 
     def _names(self) -> list[str]:
@@ -259,7 +260,8 @@ class Keeper:
     def _keep_up(self) -> None:
         looked = float("-inf")
         while not self._stop.is_set():
-            self._upkeep_due.wait(self._settings.audit.head_every_s)
+            if self._upkeep_due.wait(self._settings.audit.head_every_s):
+                return  # it is the end, and whoever signs may have gone: `settle` came before
             try:
                 self._have_signed()
                 if time.monotonic() - looked > UPKEEP_S:

@@ -34,6 +34,7 @@ from stockade.cli import (
 from stockade.cli.arm import NOT_RUNNING, NotRunning
 from stockade.cli.context import DataDir, err, out
 from stockade.kernel.faults import Fault
+from stockade.serve import child
 
 EPILOG = (
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 Stockade is not running, 4 not found, 5 not allowed, "
@@ -118,7 +119,13 @@ def root(
 
 def main() -> None:
     """Run the command line and end the process with a documented exit code."""
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # nobody reads any more
+        sys.exit(status)
+    child.end(status)
 
 
 def run(arguments: list[str]) -> int:

@@ -93,6 +93,7 @@ def main() -> None:
     arguments = parser.parse_args()
     child.become("audit", arguments.parent)
     run(settings.load())
+    child.end()
 
 
 if __name__ == "__main__":

@@ -196,6 +196,7 @@ def main() -> None:
     arguments = parser.parse_args()
     child.become("broker", arguments.parent)
     run(settings.load())
+    child.end()
 
 
 if __name__ == "__main__":

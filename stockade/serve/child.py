@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import logging.config
 import os
 import platform
@@ -10,6 +11,7 @@ import resource
 import signal
 import threading
 import time
+from typing import NoReturn
 
 from stockade.serve import logs
 
@@ -36,6 +38,15 @@ def end_with(parent: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         return
     threading.Thread(target=_watch, args=(parent,), name="parent-watch", daemon=True).start()
+
+
+def end(status: int = 0) -> NoReturn:
+    """End this process at once, after everything of its own is closed.
+
+    What the interpreter does at an end, taking down hundreds of modules, is a quarter of a second of work for nobody.
+    """
+    logging.shutdown()
+    os._exit(status)
 
 
 def _watch(parent: int) -> None:

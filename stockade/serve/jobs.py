@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import os
 import signal
 from typing import NoReturn
 
@@ -48,8 +47,7 @@ async def run(base: Foundation) -> None:
 def _end(base: Foundation, status: int) -> NoReturn:
     """End as a kill would, but with everything recorded: what the library has still running it remembers as unfinished."""
     base.audit.close()
-    logging.shutdown()
-    os._exit(status)
+    child.end(status)
 
 
 def main() -> None:

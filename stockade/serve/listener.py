@@ -91,6 +91,7 @@ def main() -> None:
     # This plane's part and no other's, and here rather than in the workers, which are forked and share it.
     importlib.import_module(f"stockade.boot.{arguments.plane}_plane")
     server(arguments.plane, settings.load()).serve()
+    child.end()
 
 
 if __name__ == "__main__":

@@ -385,8 +385,7 @@ async def run(configured: Settings) -> None:
         gateway.__rsgi_del__(loop)
     if not finished:
         log.warning("requests that were under way have been cut off")
-        logging.shutdown()
-        os._exit(0)  # as other workers are killed then: the server has no way to end what it waits for
+        child.end()  # as other workers are killed then: the server has no way to end what it waits for
 
 
 def main() -> None:
