@@ -666,7 +666,7 @@ def test_resources_are_reached_without_their_own_commands(az: Az, account: Accou
 
 
 def test_the_activity_log_tells_what_was_done(az: Az, account: Account, group: str) -> None:
-    asked = ("monitor", "activity-log", "list", "--offset", "1h", "--max-events", "20")
+    asked = ("monitor", "activity-log", "list", "--offset", "1h", "--max-events", "1000")
 
     def listed(*more: str) -> list[tuple[str, str]]:
         found = [(one["operationName"]["value"], one["status"]["value"]) for one in az(*asked, *more)]
