@@ -13,9 +13,9 @@ from hashlib import sha256
 from typing import Final
 from urllib.parse import parse_qsl
 
-from anyio import fail_after
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
+from stockade.identity.request_body import read_body
 from stockade.kernel.faults import Fault, FaultKind
 from stockade.kernel.secret import Secret
 
@@ -35,17 +35,7 @@ async def read(request: Request, origin: str, limit: int) -> dict[str, str]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
         raise Fault(FaultKind.UNSUPPORTED_MEDIA_TYPE, "This page takes forms only.")
-    data = bytearray()
-    try:
-        with fail_after(TIMEOUT_S):
-            async for chunk in request.stream():
-                data += chunk
-                if len(data) > limit:
-                    raise Fault(FaultKind.TOO_LARGE, f"The form is larger than {limit} bytes.")
-    except TimeoutError as late:
-        raise Fault(FaultKind.TIMEOUT, "The form did not arrive in time.") from late
-    except ClientDisconnect as gone:
-        raise Fault(FaultKind.INVALID, "The form was cut off.") from gone
+    data = await read_body(request, limit, TIMEOUT_S, "The form")
     try:
         pairs = parse_qsl(data.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
     except ValueError as failure:

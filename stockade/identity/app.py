@@ -13,13 +13,13 @@ from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote_plus, urlsplit
 
-from anyio import fail_after
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from stockade.identity import client_assertion, entra_wire, graph, signing_keys
 from stockade.identity.compact import MAX_TOKEN_BYTES
+from stockade.identity.request_body import read_body
 from stockade.identity.services import IdentityServices
 from stockade.identity.tenant import Tenant, local_issuer, tenant_of
 from stockade.identity.token_service import PLACEHOLDER_TENANTS, Caller, ClientCredentials, TokenService
@@ -232,17 +232,7 @@ async def _form(request: Request) -> dict[str, str]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
         raise _missing("grant_type")
-    data = bytearray()
-    try:
-        with fail_after(BODY_TIMEOUT_S):
-            async for chunk in request.stream():
-                data += chunk
-                if len(data) > MAX_FORM_BYTES:
-                    raise Fault(FaultKind.TOO_LARGE, f"The request body is larger than {MAX_FORM_BYTES} bytes.")
-    except TimeoutError as late:
-        raise Fault(FaultKind.TIMEOUT, "The request body did not arrive in time.") from late
-    except ClientDisconnect as gone:
-        raise Fault(FaultKind.INVALID, "The request body was cut off.") from gone
+    data = await read_body(request, MAX_FORM_BYTES, BODY_TIMEOUT_S, "The request body")
     try:
         pairs = parse_qsl(data.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
     except ValueError as failure:

@@ -15,14 +15,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlencode
 
-from anyio import fail_after
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from stockade.identity.audiences import graph_audiences
 from stockade.identity.directory import Directory
 from stockade.identity.principals import Group, Principal
+from stockade.identity.request_body import read_body
 from stockade.identity.services import IdentityServices
 from stockade.identity.verify import TokenCache, verify
 from stockade.kernel.clock import iso
@@ -381,18 +381,9 @@ def _group(group: Group) -> Json:
 
 
 async def _json_body(request: Request) -> Json:
-    data = bytearray()
+    data = await read_body(request, MAX_BODY_BYTES, BODY_TIMEOUT_S, "The request body")
     try:
-        with fail_after(BODY_TIMEOUT_S):
-            async for chunk in request.stream():
-                data += chunk
-                if len(data) > MAX_BODY_BYTES:
-                    raise Fault(FaultKind.TOO_LARGE, f"The request body is larger than {MAX_BODY_BYTES} bytes.")
         body = json.loads(data.decode() or "{}")
-    except TimeoutError as late:
-        raise Fault(FaultKind.TIMEOUT, "The request body did not arrive in time.") from late
-    except ClientDisconnect as gone:
-        raise Fault(FaultKind.INVALID, "The request body was cut off.") from gone
     except (ValueError, RecursionError) as failure:
         raise Fault(FaultKind.INVALID, "Unable to read JSON request payload.") from failure
     if not isinstance(body, dict):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256, sha384
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 from joserfc.errors import JoseError
@@ -50,9 +50,6 @@ class Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     payload: bytes
     signatures: tuple[Signature, ...]
-
-
-SignatureForm = Literal["jws", "assertion"]
 
 
 def verified(signed: Signed, approvers: Sequence[Approver]) -> tuple[Approver, ...]:
